@@ -1,0 +1,1 @@
+"""Loss functions for people who hold arrays."""

@@ -1,0 +1,184 @@
+"""A definition as functions of a tuple: what every loop of this compiler calls, whatever the names and the number of arguments.
+
+A loop holds one tuple of numbers (elements, then parameters, then what the row has given). A :class:`Call` is a function and which
+of those numbers it takes; the loop calls ``cast(function(*select(numbers, wanted)), working)`` itself, because each function in
+between would cost as much compile time as a loss. A sum of losses is a function of all numbers that calls each of its members.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numba.extending import register_jitable
+
+from ...binding import bind
+from ...definition import Definition, Part
+from .tuples import add, cast, scaled, select
+
+__all__ = ["FLAGS", "Call", "Rows", "jitable", "parameter_names", "point", "rows"]
+
+Function = Callable[..., Any]
+
+FLAGS = {"reassoc", "contract", "nsz", "arcp"}
+"""The fast-math flags that are safe: sums may be reordered, NaN and inf come through."""
+
+jitable = register_jitable(fastmath=FLAGS, forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function, which of a loop's numbers it takes, in its own order, and how many numbers it returns."""
+
+    function: Function
+    wanted: tuple[int, ...]
+    results: int
+
+
+def parameter_names(definition: Definition) -> list[str]:
+    """The parameters in the order of a call's numbers.
+
+    Behind them stand the weights of a sum's members, and of a loss of classes the share of the target that smoothing leaves and the
+    background that it adds to each class.
+    """
+    weights = [f"*{index}" for index in range(len(definition.sum_of))]
+    smoothing = ["*share", "*background"] if definition.form == "rowwise" else []
+    return [one.name for one in definition.parameters] + weights + smoothing
+
+
+def _call(part: Part, names: Sequence[str], working: Any) -> Call:
+    return Call(bind(part.function, working, jitable), tuple(names.index(argument) for argument in part.arguments), part.results)
+
+
+def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any) -> Call:
+    """The sum of what the members return, as far as all return it, each times the number at its position in ``weights``."""
+    least = min(call.results for call in calls)
+    common = tuple(range(least))
+
+    def weigh(call: Call, weight: int) -> Function:
+        function, wanted = call.function, call.wanted
+        return jitable(lambda *numbers: scaled(select(cast(function(*select(numbers, wanted)), working), common), numbers[weight]))
+
+    def plus(first: Function, second: Function) -> Function:
+        return jitable(lambda *numbers: add(first(*numbers), second(*numbers)))
+
+    weighed = [weigh(call, weight) for call, weight in zip(calls, weights, strict=True)]
+    return Call(functools.reduce(plus, weighed), tuple(range(count)), least)
+
+
+def _side_by_side(calls: Sequence[Call], count: int, working: Any) -> Call:
+    """What the members return, one behind the other."""
+    if len(calls) == 1:
+        return calls[0]
+
+    def alone(call: Call) -> Function:
+        function, wanted = call.function, call.wanted
+        return jitable(lambda *numbers: cast(function(*select(numbers, wanted)), working))
+
+    def beside(first: Function, second: Function) -> Function:
+        return jitable(lambda *numbers: first(*numbers) + second(*numbers))
+
+    results = sum(call.results for call in calls)
+    return Call(functools.reduce(beside, map(alone, calls)), tuple(range(count)), results)
+
+
+def point(definition: Definition, working: Any) -> Call:
+    """A pointwise definition as a call that returns value, gradient and, where it is known, the second derivative."""
+    names = [*(one.name for one in definition.inputs), *parameter_names(definition)]
+    calls = [_call(member.parts["point"], names, working) for member in definition.members]
+    if not definition.sum_of:
+        return calls[0]
+    return _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A rowwise definition as calls.
+
+    ``peak``, ``terms`` and ``slope`` take elements and parameters, then peaks (``terms``, ``slope``), then coefficients
+    (``slope``); ``value`` takes the row's own inputs, parameters, peaks and then the tuple of sums.
+    """
+
+    peak: Call | None
+    terms: Call
+    value: Call
+    slope: Call
+
+    @property
+    def peaks(self) -> int:
+        return self.peak.results if self.peak else 0
+
+
+def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str], working: Any) -> Rows:
+    """A rowwise definition in the form that the loops call."""
+    given, members = parameter_names(definition), definition.members
+    peaks = [f"peak of {index}" for index, member in enumerate(members) if "peak" in member.parts]
+    starts = [*elements, *given]
+    tops = [_call(member.parts["peak"], starts, working) for member in members if "peak" in member.parts]
+    terms, values, slopes, offset = [], [], [], 0
+    coefficients = [member.parts["value"].results - 1 for member in members]
+    for index, member in enumerate(members):
+        seen = ["peak" if name == f"peak of {index}" else name for name in peaks]
+        terms.append(_call(member.parts["terms"], [*starts, *seen], working))
+        values.append(_value(member, [*per_row, *given, *seen], offset, not definition.sum_of, working))
+        offset += member.parts["terms"].results
+        others = ["another's coefficient"] * sum(coefficients[:index])
+        own = [name for name in member.parts["slope"].arguments if name not in [*starts, *seen]]
+        slopes.append(_call(member.parts["slope"], [*starts, *seen, *others, *own], working))
+    widest = len(starts) + len(peaks)
+    top = _side_by_side(tops, len(starts), working) if tops else None
+    if not definition.sum_of:
+        return Rows(top, terms[0], values[0], slopes[0])
+    weights = [given.index(f"*{index}") for index in range(len(members))]
+    value = _add_values(values, [len(per_row) + weight for weight in weights], working)
+    slope = _sum(slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients), working)
+    return Rows(top, _side_by_side(terms, widest, working), value, slope)
+
+
+def _value(member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any) -> Call:
+    """``value`` of one member; its sums are some of the row's sums, as a tuple, or a number where there is one."""
+    part = member.parts["value"]
+    call = _call(part, [*names, "sums"], working)
+    count = member.parts["terms"].results
+    if alone and count > 1:
+        return call
+    function, wanted, single = call.function, call.wanted, count == 1
+    span, before = tuple(range(offset, offset + count)), tuple(range(len(names)))
+
+    @jitable
+    def with_own_sums(*numbers):  # type: ignore[no-untyped-def]
+        sums = select(numbers[-1], span)
+        if single:
+            return function(*select(select(numbers, before) + (sums[0],), wanted))
+        return function(*select(select(numbers, before) + (sums,), wanted))
+
+    return Call(with_own_sums, tuple(range(len(names) + 1)), part.results)
+
+
+def _add_values(calls: Sequence[Call], weights: Sequence[int], working: Any) -> Call:
+    """The weighted sum of the members' values, then everybody's coefficients."""
+
+    def weigh(call: Call, weight: int) -> Function:
+        function, rest = call.function, tuple(range(1, call.results))
+
+        @jitable
+        def weighed(*numbers):  # type: ignore[no-untyped-def]
+            results = cast(function(*numbers), working)
+            return (results[0] * numbers[weight],) + select(results, rest)
+
+        return weighed
+
+    def join(first: Function, second: Function, before: int, after: int) -> Function:
+        head, tail = tuple(range(1, before)), tuple(range(1, after))
+
+        @jitable
+        def both(*numbers):  # type: ignore[no-untyped-def]
+            one, other = first(*numbers), second(*numbers)
+            return (one[0] + other[0],) + select(one, head) + select(other, tail)
+
+        return both
+
+    joined, count = weigh(calls[0], weights[0]), calls[0].results
+    for call, weight in zip(calls[1:], weights[1:], strict=True):
+        joined, count = join(joined, weigh(call, weight), count, call.results), count + call.results - 1
+    return Call(joined, calls[0].wanted, count)

@@ -1,0 +1,349 @@
+"""The functions of :mod:`jitloss.math` as straight LLVM code: no branch, no call, so that the loops around them become SIMD loops.
+
+A formula is Python over :class:`Number`, whose operators write LLVM instructions. It runs once where numba compiles a call, for
+float32 or float64; its constants come from the :class:`Format` of its argument, so a float32 formula holds no double.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing import signature
+from numba.extending import lower_builtin, type_callable
+
+from ... import math as maths
+
+__all__: list[str] = []
+
+CONTRACT = ("contract",)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A float format: its LLVM types and the constants of the formulas. The integer type has its width."""
+
+    real: Any
+    integer: Any
+    mantissa: int
+    bias: int
+    smallest: float  # the smallest normal number
+    root: int  # the bits of sqrt(1/2)
+    ln2: tuple[float, float]  # the high part has room for an exact product with any exponent
+    exp_range: tuple[float, float]  # beyond it exp is 0 or inf
+    expm1_tail: tuple[float, ...]
+    log1p_tail: tuple[float, ...]
+
+
+# The polynomials are minimax in the relative error of the whole function, computed with mpmath (Lawson's weights on Chebyshev nodes)
+# and rounded one coefficient after another, the rest fitted again: expm1(r) = r + r^2 p(r) for |r| <= log(2) / 2, and
+# log1p(f) - f = f^2 p(f) for float32, 2 atanh(s) - 2 s = s^3 p(s^2) for float64, where sqrt(1/2) <= 1 + f <= sqrt(2), s = f / (2 + f).
+FLOAT32 = Format(
+    real=ir.FloatType(),
+    integer=ir.IntType(32),
+    mantissa=23,
+    bias=127,
+    smallest=2.0**-126,
+    root=int(np.float32(math.sqrt(0.5)).view(np.int32)),
+    ln2=(0.693145751953125, 1.4286068203094172e-06),
+    exp_range=(-105.0, 89.0),
+    expm1_tail=(0.4999999701976776, 0.16666541993618011, 0.04166748747229576, 0.008366616442799568, 0.0013865599175915122),  # fmt: skip
+    log1p_tail=(
+        -0.49999988079071045, 0.33333325386047363, -0.2500159442424774, 0.20002000033855438, -0.16608889400959015,
+        0.14181242883205414, -0.13243792951107025, 0.12908099591732025, -0.0762438103556633,
+    ),  # fmt: skip
+)  # fmt: skip
+FLOAT64 = Format(
+    real=ir.DoubleType(),
+    integer=ir.IntType(64),
+    mantissa=52,
+    bias=1023,
+    smallest=2.0**-1022,
+    root=int(np.float64(math.sqrt(0.5)).view(np.int64)),
+    ln2=(0.6931471805598903, 5.497923018708371e-14),
+    exp_range=(-746.0, 710.0),
+    expm1_tail=(
+        0.5000000000000006, 0.16666666666666594, 0.04166666666657409, 0.008333333333385701, 0.0013888888932220309,
+        0.0001984126972967826, 2.4801504628014754e-05, 2.7557396490199848e-06, 2.7626256211717186e-07, 2.505759767383318e-08,
+    ),
+    log1p_tail=(
+        0.6666666666666735, 0.3999999999941102, 0.28571428742995675, 0.2222219852377655, 0.18183566454773564,
+        0.15314003877382623, 0.1479635989800821,
+    ),
+)  # fmt: skip
+
+
+def _operator(real: str, integer: str = "", swapped: bool = False) -> Callable[["Number", Any], "Number"]:
+    def operator(self: "Number", other: Any) -> "Number":
+        operands = [self.value, self.like(other).value]
+        if swapped:
+            operands.reverse()
+        if self.value.type == self.format.real:
+            return self.of(getattr(self.builder, real)(*operands, flags=CONTRACT))
+        return self.of(getattr(self.builder, integer)(*operands))
+
+    return operator
+
+
+def _comparison(symbol: str) -> Callable[["Number", Any], "Number"]:
+    def comparison(self: "Number", other: Any) -> "Number":
+        return self.of(self.builder.fcmp_ordered(symbol, self.value, self.like(other).value, flags=CONTRACT))
+
+    return comparison
+
+
+@dataclass(frozen=True, eq=False)
+class Number:
+    """An LLVM value whose operators write instructions: a float, the integer that holds its bits, or the result of a comparison.
+
+    Every float instruction carries the flag ``contract``, and no other. Numba gives the caller's flags to instructions that have
+    none, and under ``reassoc`` LLVM turns ``(x + big) - big`` into ``x``.
+    """
+
+    builder: Any
+    format: Format
+    value: Any
+
+    def of(self, value: Any) -> "Number":
+        return Number(self.builder, self.format, value)
+
+    def like(self, other: Any) -> "Number":
+        return other if isinstance(other, Number) else self.of(ir.Constant(self.value.type, other))
+
+    __add__ = __radd__ = _operator("fadd", "add")
+    __sub__ = _operator("fsub", "sub")
+    __rsub__ = _operator("fsub", "sub", swapped=True)
+    __mul__ = __rmul__ = _operator("fmul")
+    __truediv__ = _operator("fdiv")
+    __and__ = _operator("", "and_")
+    __or__ = _operator("", "or_")
+    __lshift__ = _operator("", "shl")
+    __rshift__ = _operator("", "lshr")
+    __lt__ = _comparison("<")
+    __gt__ = _comparison(">")
+    __ge__ = _comparison(">=")
+
+    def equals(self, other: Any) -> "Number":
+        return self.of(self.builder.fcmp_ordered("==", self.value, self.like(other).value, flags=CONTRACT))
+
+    def __neg__(self) -> "Number":
+        return self.of(self.builder.fneg(self.value, flags=CONTRACT))
+
+    def bits(self) -> "Number":
+        return self.of(self.builder.bitcast(self.value, self.format.integer))
+
+    def real(self) -> "Number":
+        return self.of(self.builder.bitcast(self.value, self.format.real))
+
+    def call(self, name: str, *others: Any, flags: Sequence[str] = CONTRACT) -> "Number":
+        """An intrinsic of LLVM."""
+        operands = [self.value, *(self.like(other).value for other in others)]
+        kind = ir.FunctionType(self.value.type, [self.value.type] * len(operands))
+        intrinsic = self.builder.module.declare_intrinsic(f"llvm.{name}", [self.value.type], kind)
+        return self.of(self.builder.call(intrinsic, operands, fastmath=flags))
+
+    def select(self, yes: "Number", no: Any) -> "Number":
+        """Of a comparison: ``yes`` where it holds, else ``no``."""
+        return self.of(self.builder.select(self.value, yes.value, yes.like(no).value))
+
+
+def _horner(x: Number, coefficients: Sequence[float]) -> Number:
+    result = x.like(coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = result * x + coefficient
+    return result
+
+
+def _polynomial(x: Number, square: Number, coefficients: Sequence[float]) -> Number:
+    """Even and odd powers apart: as many instructions as Horner's scheme where the square is at hand, and half the wait."""
+    return _horner(square, coefficients[::2]) + x * _horner(square, coefficients[1::2])
+
+
+def _reduced_exp(x: Number) -> tuple[Number, Number, Number]:
+    """exp(x) as scale * other * (1 + rest): two halves of the exponent, for 2**exponent itself may be too large or too small."""
+    form = x.format
+    high, low = form.ln2
+    # adding 1.5 * 2**mantissa rounds to an integer, which then lies in the lowest bits; here with the two biases of two exponents
+    big = 1.5 * 2.0**form.mantissa + 2 * form.bias
+    shifted = x * (1.0 / math.log(2.0)) + big
+    exponent = shifted - big
+    r = x - exponent * high - exponent * low
+    bits = shifted.bits()
+    half = bits >> 1
+    scale, other = (half << form.mantissa).real(), ((bits - half) << form.mantissa).real()
+    square = r * r
+    return scale, other, r + square * _polynomial(r, square, form.expm1_tail)
+
+
+def _split(x: Number) -> tuple[Number, Number]:
+    """The bits of a positive normal number as biased exponent (in its place) and f, where x = 2**exponent * (1 + f)."""
+    form = x.format
+    one, mask = form.bias << form.mantissa, (1 << form.mantissa) - 1
+    moved = x.bits() + (one - form.root)
+    return moved & (((1 << form.integer.width) - 1) ^ mask), ((moved & mask) + form.root).real() - 1.0
+
+
+def _joined_log(exponent: Number, f: Number, offset: Any = 0.0) -> Number:
+    """log(2**(exponent - offset) * (1 + f))."""
+    form = f.format
+    high, low = form.ln2
+    # the exponent as a float: its bits below those of 2**mantissa
+    big = 2.0**form.mantissa
+    place = (form.bias + form.mantissa) << form.mantissa
+    e = ((exponent >> form.mantissa) | place).real() - (f.like(offset) + (big + form.bias))
+    if form is FLOAT32:
+        square = f * f
+        tail = square * _polynomial(f, square, form.log1p_tail)
+    else:
+        s, h = f / (f + 2.0), f * f * 0.5
+        w = s * s
+        tail = s * (h + w * _horner(w, form.log1p_tail)) - h
+    return e * high + (f + (e * low + tail))
+
+
+def _at_the_ends(x: Number, start: float, result: Number) -> Number:
+    """A logarithm with its special values: -inf at the start of its domain, NaN below it, inf at inf, NaN at NaN."""
+    low = x.equals(start).select(x.like(-math.inf), math.nan)
+    return (x < math.inf).select((x > start).select(result, low), x)
+
+
+def exp(x: Number) -> Number:
+    low, high = x.format.exp_range
+    x = (x < low).select(x.like(low), x)  # comparisons so written let NaN through
+    x = (x > high).select(x.like(high), x)
+    scale, other, rest = _reduced_exp(x)
+    return (rest * scale + scale) * other
+
+
+def expm1(x: Number) -> Number:
+    low, high = x.format.exp_range
+    y = (x < low).select(x.like(low), x)
+    y = (y > high).select(x.like(high), y)
+    scale, other, rest = _reduced_exp(y)
+    half = scale * (other * 0.5)  # half of 2**n, which itself may be too large
+    result = (rest * half + (half - 0.5)) * 2.0
+    return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, result)
+
+
+def log(x: Number) -> Number:
+    lift = x.format.mantissa
+    small = x < x.format.smallest
+    exponent, f = _split(small.select(x * 2.0**lift, x))
+    return _at_the_ends(x, 0.0, _joined_log(exponent, f, small.select(x.like(float(lift)), 0.0)))
+
+
+def _log1p(x: Number) -> Number:
+    """log1p for finite x above -1."""
+    form = x.format
+    u = x + 1.0
+    lost = x - (u - 1.0)
+    exponent, f = _split(u)
+    largest = (2 * form.bias) << form.mantissa
+    inverse = exponent.of(x.builder.select(x.builder.icmp_unsigned("<", exponent.value, exponent.like(largest).value),
+                                           (largest - exponent).value, exponent.like(0).value)).real()
+    return _joined_log(exponent, f + lost * inverse)
+
+
+def log1p(x: Number) -> Number:
+    return _at_the_ends(x, -1.0, _log1p(x)).call("copysign", x)
+
+
+def softplus(x: Number) -> Number:
+    return (x < 0.0).select(x.like(0.0), x) + _log1p(exp(-x.call("fabs")))
+
+
+def sigmoid(x: Number) -> Number:
+    small = exp(-x.call("fabs"))
+    return (x < 0.0).select(small, 1.0) / (small + 1.0)
+
+
+def tanh(x: Number) -> Number:
+    e = expm1(x.call("fabs") * -2.0)
+    return (-e / (e + 2.0)).call("copysign", x)
+
+
+def power(x: Number, y: Number) -> Number:
+    return exp(times(y, log(x)))
+
+
+def sqrt(x: Number) -> Number:
+    return x.call("sqrt")
+
+
+def absolute(x: Number) -> Number:
+    return x.call("fabs")
+
+
+def sign(x: Number) -> Number:
+    return (x.call("fabs") > 0.0).select(x.like(1.0).call("copysign", x), x)
+
+
+def maximum(a: Number, b: Number) -> Number:
+    return a.call("maximum", b)
+
+
+def minimum(a: Number, b: Number) -> Number:
+    return a.call("minimum", b)
+
+
+def clip(x: Number, low: Number, high: Number) -> Number:
+    return minimum(maximum(x, low), high)
+
+
+def times(a: Number, x: Number) -> Number:
+    return a.equals(0.0).select(a.like(0.0), a * x)
+
+
+def where(condition: Number, a: Number, b: Number) -> Number:
+    return condition.select(a, b)
+
+
+def _compile(function: Callable[..., Any], formula: Callable[..., Number]) -> None:
+    """Teach numba the type and the code of calls to ``function``; all float32 gives float32, anything else float64."""
+    parameters = inspect.signature(function)
+    condition = (types.boolean,) if "condition" in parameters.parameters else ()
+    count = len(parameters.parameters) - len(condition)
+
+    @type_callable(function)  # type: ignore[untyped-decorator]
+    def typed(context: Any) -> Callable[..., Any]:
+        def typer(*arguments: Any, **named: Any) -> Any:
+            bound = parameters.bind(*arguments, **named).args
+            if all(isinstance(one, (types.Float, types.Integer, types.Boolean)) for one in bound):
+                narrow = all(one == types.float32 for one in bound[len(condition) :])
+                working = types.float32 if narrow else types.float64
+                return signature(working, *condition, *[working] * count)
+            return None
+
+        typer.pysig = parameters  # type: ignore[attr-defined]
+        return typer
+
+    for working, form in ((types.float32, FLOAT32), (types.float64, FLOAT64)):
+
+        @lower_builtin(function, *condition, *[working] * count)  # type: ignore[untyped-decorator]
+        def code(context: Any, builder: Any, call: Any, values: Sequence[Any], form: Format = form) -> Any:
+            return formula(*(Number(builder, form, value) for value in values)).value
+
+
+for _function, _formula in (
+    (maths.exp, exp),
+    (maths.log, log),
+    (maths.log1p, log1p),
+    (maths.expm1, expm1),
+    (maths.tanh, tanh),
+    (maths.sigmoid, sigmoid),
+    (maths.softplus, softplus),
+    (maths.sqrt, sqrt),
+    (maths.abs, absolute),
+    (maths.sign, sign),
+    (maths.where, where),
+    (maths.maximum, maximum),
+    (maths.minimum, minimum),
+    (maths.clip, clip),
+    (maths.times, times),
+    (maths.power, power),
+):
+    _compile(_function, _formula)

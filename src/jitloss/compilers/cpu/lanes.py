@@ -1,0 +1,121 @@
+"""The loop over rows that lie along an inner axis: neighbouring rows side by side, so that memory is read as it lies."""
+
+from typing import Any
+
+import numpy as np
+from numba import cfunc
+
+from ..variant import Variant
+from . import table as at
+from .canonical import FLAGS
+from .driver import KERNEL
+from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stack, stacks, store, word, write
+from .rowwise import row_loop
+from .tuples import add, cast, maximum_of, parameters, select, weighted
+
+__all__ = ["LANES", "lanes_kernel"]
+
+LANES = 256
+"""Rows that are taken side by side."""
+
+LANES_BYTES = LANES * 8
+
+STRIPE = 256
+"""Columns whose terms are added in the working precision before they are added in float64."""
+
+
+def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
+    """Compile a loop over rows whose elements are ``inner`` apart, up to :data:`LANES` neighbouring rows at a time."""
+    loop = row_loop(variant)
+    peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
+    of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
+    of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
+    top, elements, mark_of, working, double = (peak or loop.rows.terms).function, loop.elements, loop.mark, loop.working, np.float64
+    output, kinds, name = variant.output, variant.statics, variant.working
+    inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
+    lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
+    with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
+    tile_bytes, number_bytes, double_bytes = LANES * itemsize, LANES * ITEMSIZE[name], LANES * 8
+    peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
+    peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
+    row_results, own = (name,) * row_count, (name,)
+
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018  # part of the cache's key
+        given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
+        columns, inner, streamed, total = word(table, at.COLUMNS), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
+        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
+        peaks, sums, results = stacks(peaks_count, number_bytes), stacks(sums_count, number_bytes), stacks(row_count, number_bytes)
+        totals, factors, marks, labels = stacks(sums_count, double_bytes), stack(number_bytes), stack(number_bytes), stack(LANES_BYTES)
+        begin, label, mark = start, 0, working(0.0)
+        while begin < stop:
+            lanes = min(LANES, inner - begin % inner, stop - begin)
+            base = begin // inner * inner * columns + begin % inner
+            for lane in range(lanes):
+                weight = working(1.0)
+                if with_labels:
+                    label = read(pointer(table, at.LABELS), begin + lane)
+                    if label == word(table, at.IGNORED):
+                        weight, label = working(0.0), 0
+                    write(labels, lane, label)
+                    store(marks, lane, mark_of(table, label, given), name)
+                if with_weights:
+                    weight *= load((pointer(table, at.WEIGHTS),), (begin + lane) // word(table, at.WEIGHT_SPAN), own, working)[0]
+                store(factors, lane, weight, name)
+                spread(peaks, lane, lowest, name)
+                spread(totals, lane, zeros64, "float64")
+            if with_peak:
+                for column in range(columns):
+                    there = base + column * inner
+                    for lane in range(lanes):
+                        if with_labels:
+                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                        highest = cast(top(*select(numbers, of_peak)), working)
+                        spread(peaks, lane, maximum_of(load(peaks, lane, peak_dtypes, working), highest), name)
+            for first in range(0, columns, STRIPE):
+                for lane in range(lanes):
+                    spread(sums, lane, zeros, name)
+                for column in range(first, min(columns, first + STRIPE)):
+                    there = base + column * inner
+                    for lane in range(lanes):
+                        if with_labels:
+                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                        more = terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms))
+                        spread(sums, lane, add(load(sums, lane, sum_dtypes, working), cast(more, working)), name)
+                for lane in range(lanes):
+                    more = cast(load(sums, lane, sum_dtypes, working), double)
+                    spread(totals, lane, add(load(totals, lane, total_dtypes, double), more), "float64")
+            for lane in range(lanes):
+                numbers = load(pointers(table, row_inputs_at), begin + lane, row_dtypes, working) + given
+                own_sums = cast(load(totals, lane, total_dtypes, double), working)
+                numbers = numbers + load(peaks, lane, peak_dtypes, working) + (own_sums,)
+                result = cast(value(*select(numbers, of_value)), working)
+                spread(results, lane, result, name)
+                counted = weighted(result, load((factors,), lane, own, working)[0])[0]
+                total += double(counted)
+                if with_items:
+                    store(pointer(table, at.ITEMS), begin + lane, counted, output)
+            if with_outputs:
+                for column in range(columns):
+                    there = base + column * inner
+                    for lane in range(lanes):
+                        if with_labels:
+                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                        numbers = numbers + load(peaks, lane, peak_dtypes, working)
+                        numbers = numbers + select(load(results, lane, row_results, working), rest)
+                        slopes = cast(slope(*select(numbers, of_slope)), working)
+                        slopes = weighted(slopes, working(scale) * load((factors,), lane, own, working)[0])
+                        spread(tiles, lane, select(slopes, wanted), output)
+                    for which in range(outputs):
+                        copy_out(advance(destinations[which], there * itemsize), tiles[which], lanes * itemsize, streamed)
+            begin += lanes
+        if streamed:
+            fence()
+        return total
+
+    return kernel

@@ -1,0 +1,79 @@
+"""The loop over long rows: one row after the other, each in tiles."""
+
+from typing import Any
+
+import numpy as np
+from numba import cfunc
+
+from ..variant import Variant
+from . import table as at
+from .canonical import FLAGS
+from .driver import KERNEL
+from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stacks, store, word
+from .pointwise import TILE
+from .rowwise import row_loop
+from .tuples import add, cast, maximum_of, parameters, select, weighted
+
+__all__ = ["long_rows_kernel"]
+
+
+def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
+    """Compile a loop that takes each row three times: its peak, its sums, its slopes. The second and third read from the cache."""
+    loop = row_loop(variant)
+    peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
+    of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
+    of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
+    top, elements, mark_of, working, double = (peak or loop.rows.terms).function, loop.elements, loop.mark, loop.working, np.float64
+    output, kinds, own = variant.output, variant.statics, (variant.working,)
+    inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
+    lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
+    with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
+    tile_bytes = TILE * itemsize
+
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018  # part of the cache's key
+        given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
+        columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
+        tiles, destinations, label, mark = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0, working(0.0)
+        for row in range(start, stop):
+            base, peaks, totals, weight = row * columns, lowest, zeros64, working(1.0)
+            if with_labels:
+                label = read(pointer(table, at.LABELS), row)
+                if label == word(table, at.IGNORED):
+                    weight, label = working(0.0), 0
+                mark = mark_of(table, label, given)
+            if with_weights:
+                weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
+            if with_peak:
+                for column in range(columns):
+                    numbers = elements(table, inputs, base + column, column, label, mark, given) + given
+                    peaks = maximum_of(peaks, cast(top(*select(numbers, of_peak)), working))
+            for first in range(0, columns, TILE):
+                partial = zeros
+                for column in range(first, min(first + TILE, columns)):
+                    numbers = elements(table, inputs, base + column, column, label, mark, given) + given + peaks
+                    partial = add(partial, cast(terms(*select(numbers, of_terms)), working))
+                totals = add(totals, cast(partial, double))
+            numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + peaks
+            result = cast(value(*select(numbers + (cast(totals, working),), of_value)), working)
+            counted = weighted(result, weight)[0]
+            total += double(counted)
+            if with_items:
+                store(pointer(table, at.ITEMS), row, counted, output)
+            if with_outputs:
+                factor, coefficients = working(scale) * weight, select(result, rest)
+                for first in range(0, columns, TILE):
+                    for column in range(first, min(first + TILE, columns)):
+                        numbers = elements(table, inputs, base + column, column, label, mark, given) + given + peaks + coefficients
+                        slopes = cast(slope(*select(numbers, of_slope)), working)
+                        spread(tiles, column - first, select(weighted(slopes, factor), wanted), output)
+                    for which in range(outputs):
+                        size = min(TILE, columns - first) * itemsize
+                        copy_out(advance(destinations[which], (base + first) * itemsize), tiles[which], size, streamed)
+        if streamed:
+            fence()
+        return total
+
+    return kernel

@@ -1,0 +1,52 @@
+"""Where a kernel finds what: the words of its table. The call fills them in this order, the loops read them."""
+
+from ...definition import Definition
+
+__all__ = [
+    "CLASS_WEIGHTS",
+    "COLUMNS",
+    "IGNORED",
+    "INNER",
+    "ITEMS",
+    "LABELS",
+    "PARAMETERS",
+    "STREAM",
+    "WEIGHTS",
+    "WEIGHT_SPAN",
+    "first_gradient",
+    "first_hessian",
+    "first_input",
+]
+
+PARAMETERS = 0
+"""float64: the parameters, a sum's weights, then the share of the target that smoothing leaves and what it adds to each class."""
+ITEMS = 1
+"""The values of the elements or rows, where they are wanted."""
+WEIGHTS = 2
+"""Sample weights in working precision, one for every :data:`WEIGHT_SPAN` elements or rows."""
+WEIGHT_SPAN = 3
+COLUMNS = 4
+"""Elements of a row."""
+INNER = 5
+"""Elements between two neighbours of a row: 1 unless the class axis is an inner one."""
+STREAM = 6
+"""Whether outputs are stored past the caches."""
+LABELS = 7
+"""int64 labels, a row each."""
+IGNORED = 8
+"""The label whose rows count for nothing."""
+CLASS_WEIGHTS = 9
+"""A weight per class in working precision."""
+_HEADER = 10
+
+
+def first_input(definition: Definition) -> int:
+    return _HEADER
+
+
+def first_gradient(definition: Definition) -> int:
+    return _HEADER + len(definition.inputs)
+
+
+def first_hessian(definition: Definition) -> int:
+    return first_gradient(definition) + len(definition.differentiable)

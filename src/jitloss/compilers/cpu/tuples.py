@@ -1,0 +1,116 @@
+"""Tuples of numbers of one kernel: chosen, added, scaled. Their lengths are known when a kernel is compiled, so all of it unrolls."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["add", "cast", "maximum_of", "parameters", "pick", "scaled", "select", "weighted"]
+
+
+@intrinsic(prefer_literal=True)
+def select(typing: Any, values: Any, indices: Any) -> Any:
+    """The values at constant indices, in that order."""
+    wanted = [one.literal_value % len(values) for one in indices]
+    result = types.Tuple([values[index] for index in wanted])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.make_tuple(builder, result, [builder.extract_value(args[0], index) for index in wanted])
+
+    return result(values, indices), codegen
+
+
+@intrinsic
+def cast(typing: Any, values: Any, working: Any) -> Any:
+    """A number or a tuple of numbers as a tuple in the working precision."""
+    kinds = list(values) if isinstance(values, types.BaseTuple) else [values]
+    result = types.UniTuple(working.dtype, len(kinds))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        single = not isinstance(values, types.BaseTuple)
+        parts = [args[0]] if single else [builder.extract_value(args[0], index) for index in range(len(kinds))]
+        converted = [context.cast(builder, part, kind, working.dtype) for part, kind in zip(parts, kinds, strict=True)]
+        return context.make_tuple(builder, result, converted)
+
+    return result(values, working), codegen
+
+
+def _elementwise(operate: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    def typed(typing: Any, left: Any, right: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pairs = ((builder.extract_value(args[0], index), builder.extract_value(args[1], index)) for index in range(len(left)))
+            return context.make_tuple(builder, left, [operate(builder, one, other) for one, other in pairs])
+
+        return left(left, left), codegen
+
+    return typed
+
+
+def _maximum(builder: Any, one: Any, other: Any) -> Any:
+    kind = one.type  # llvm.maximum vectorises and lets NaN through; the built-in max does neither
+    return builder.call(builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind])), (one, other))
+
+
+add = intrinsic(_elementwise(lambda builder, one, other: builder.fadd(one, other)))
+maximum_of = intrinsic(_elementwise(_maximum))
+
+
+@intrinsic
+def scaled(typing: Any, values: Any, factor: Any) -> Any:
+    """A tuple times a number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [builder.fmul(builder.extract_value(args[0], index), args[1]) for index in range(len(values))]
+        return context.make_tuple(builder, values, parts)
+
+    return values(values, values.dtype), codegen
+
+
+@intrinsic
+def pick(typing: Any, index: Any, wanted: Any, there: Any, elsewhere: Any) -> Any:
+    """``there`` where the index is the wanted one, else ``elsewhere``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.icmp_signed("==", args[0], args[1]), args[2], args[3])
+
+    return there(types.intp, types.intp, there, there), codegen
+
+
+@intrinsic
+def weighted(typing: Any, values: Any, weight: Any) -> Any:
+    """A tuple times a weight; exactly 0 where the weight is 0, whatever the values are."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = args[1].type(0.0)
+        nothing = builder.fcmp_ordered("==", args[1], zero)
+        products = (builder.fmul(builder.extract_value(args[0], index), args[1]) for index in range(len(values)))
+        return context.make_tuple(builder, values, [builder.select(nothing, zero, product) for product in products])
+
+    return values(values, values.dtype), codegen
+
+
+@intrinsic(prefer_literal=True)
+def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
+    """The parameters of a call, a letter each: ``n`` the next number of a float64 array, ``0`` None, ``T`` and ``F`` switches.
+
+    ``None`` and the switches are constants here, so that what they turn off is compiled out.
+    """
+    letters = kinds.literal_value
+    result = types.Tuple([{"n": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        numbers = builder.bitcast(args[0], ir.DoubleType().as_pointer())
+        values = []
+        for position, letter in enumerate(letters):
+            if letter == "n":
+                number = builder.load(builder.gep(numbers, [ir.IntType(64)(position)]))
+                values.append(context.cast(builder, number, types.float64, working.dtype))
+            elif letter == "0":
+                values.append(context.get_dummy_value())
+            else:
+                values.append(context.get_constant(types.boolean, letter == "T"))
+        return context.make_tuple(builder, result, values)
+
+    return result(types.voidptr, kinds, working), codegen

@@ -1,0 +1,32 @@
+"""What a kernel is compiled for: a definition, the types of its arrays, and which outputs and options it serves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..definition import Definition
+
+__all__ = ["Layout", "Targets", "Variant"]
+
+Layout = Literal["flat", "rows", "blocks", "lanes"]
+"""How elements lie: single elements; long rows; short rows, several at a time; rows along an inner axis, several at a time."""
+
+Targets = Literal["direct", "mixed", "labels"]
+"""Where a row's targets come from: read as they are; smoothed or weighted on the way; integer labels."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kernel. Types are names of dtypes; ``statics`` has a letter per parameter: ``n`` number, ``0`` None, ``T`` or ``F``."""
+
+    definition: Definition
+    working: str
+    inputs: tuple[str, ...]
+    output: str
+    statics: str
+    layout: Layout
+    targets: Targets = "direct"
+    gradient: bool = True
+    hessian: bool = False
+    items: bool = False
+    weights: bool = False
+    class_weights: bool = False

@@ -1,0 +1,350 @@
+"""What a loss is: the pointwise and the rowwise definition, their inputs and their parameters. Plain maths, no compiler.
+
+A **pointwise** definition is one function of one element's numbers, ``(prediction, target, *parameters) -> (value, gradient[,
+hessian])``. A **rowwise** definition is what softmax, KL, triplet and contrastive losses share, sums over a row, then a value, then
+one slope per element; it is a class of up to four functions: ``peak``, ``terms``, ``value``, ``slope``.
+
+Arguments are known by their names: ``prediction`` becomes the public argument ``predictions``. Annotations say which space a
+number lives in (:data:`Logit`, :data:`Probability` …) and which values a parameter may take (:data:`Positive` …).
+"""
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+
+from .binding import DefinitionError, bind, check
+
+__all__ = [
+    "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Fraction", "Input",
+    "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Probability", "Range", "Real", "RealTarget", "Same",
+    "Share", "Sign", "Space", "Weight", "pointwise", "rowwise",
+]  # fmt: skip
+
+Function = Callable[..., Any]
+
+
+# The spaces that inputs live in, and the values that parameters may take ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Space:
+    """What kind of number an input holds. ``target`` spaces are data; no gradient is taken with respect to them."""
+
+    name: str
+    description: str
+    target: bool = False
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``."""
+
+    low: float
+    high: float
+    open: bool
+    description: str
+    floor: float = -np.inf
+
+    def __contains__(self, value: float) -> bool:
+        return self.low < value < self.high if self.open else self.low <= value <= self.high
+
+
+Real = Annotated[float, Space("real", "any real number")]
+Logit = Annotated[float, Space("logit", "unnormalised log-probability, any real number")]
+Probability = Annotated[float, Space("probability", "probability in [0, 1]")]
+Embedding = Annotated[float, Space("embedding", "coordinate of an embedding, any real number")]
+LogRate = Annotated[float, Space("log-rate", "logarithm of the expected count")]
+
+RealTarget = Annotated[float, Space("real", "any real number", target=True)]
+Binary = Annotated[float, Space("binary", "1 for the positive class and 0 for the negative; soft values between are allowed", target=True)]
+Sign = Annotated[float, Space("sign", "-1 or 1 (bool: False is -1)", target=True)]
+Count = Annotated[float, Space("count", "count, not negative", target=True)]
+Classes = Annotated[float, Space("classes", "integer class labels, or one weight per class (dense)", target=True)]
+Distribution = Annotated[float, Space("distribution", "probability per class", target=True)]
+Weight = Annotated[float, Space("parameter", "trained parameter of a model; its penalty is summed, never averaged")]
+Same = Annotated[float, Space("same", "1 where the pair is the same, else 0", target=True)]
+
+Positive = Annotated[float, Range(0.0, np.inf, True, "a positive number")]
+NonNegative = Annotated[float, Range(0.0, np.finfo(np.float64).max, False, "a number that is not negative")]
+Fraction = Annotated[float, Range(0.0, 1.0, True, "a number strictly between 0 and 1")]
+Share = Annotated[float, Range(0.0, 1.0, False, "a number from 0 to 1")]
+Epsilon = Annotated[float, Range(0.0, 0.5, True, "a number strictly between 0 and 0.5", floor=2.0**-24)]
+
+_ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
+
+
+# The parts of a definition ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Input:
+    """One array that the loss is given: its element's name, its public name, its space; one number a row where ``per_row``."""
+
+    name: str
+    space: Space
+    differentiable: bool
+    per_row: bool = False
+
+    @property
+    def public(self) -> str:
+        """The argument of the public call: ``logit`` is ``logits``, ``embedding1`` is ``embeddings1``."""
+        stem, digits = re.fullmatch(r"(.*?)(\d*)", self.name).groups()  # type: ignore[union-attr]
+        return f"{stem}s{digits}"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number, a switch (bool) or an option that is off while it is ``None``, with the values that it may take."""
+
+    name: str
+    default: float | bool | None
+    range: Range = _ANY_NUMBER
+    optional: bool = False
+    keyword_only: bool = False
+
+    def check(self, value: Any, owner: str) -> float | bool | None:
+        """The value as a float, bool or None; an error that names the parameter where it is something else."""
+        if isinstance(self.default, bool):
+            if isinstance(value, (bool, np.bool_)):
+                return bool(value)
+            raise TypeError(f"{owner}: {self.name} must be True or False, got {value!r}")
+        wanted = self.range.description + (" or None" if self.optional else "")
+        if value is None and self.optional:
+            return None
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise TypeError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
+        if float(value) not in self.range:
+            raise ValueError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One function of a definition, the names of its arguments in order, and how many numbers it returns."""
+
+    function: Function
+    arguments: tuple[str, ...]
+    results: int
+
+
+@dataclass(frozen=True, eq=False)
+class Definition:
+    """A loss as maths: everything that a compiler, a test, a page of the documentation needs to know of it.
+
+    ``members`` are the definitions that a sum of losses adds up, each times a weight that the call gives; a definition written by
+    hand is its own only member.
+    """
+
+    name: str
+    form: typing.Literal["pointwise", "rowwise"]
+    doc: str
+    inputs: tuple[Input, ...]
+    parameters: tuple[Parameter, ...]
+    hessian: bool
+    parts: Mapping[str, Part] = field(repr=False)
+    module: str = ""
+    qualname: str = ""
+    sum_of: "tuple[Definition, ...]" = ()
+
+    @property
+    def members(self) -> "tuple[Definition, ...]":
+        return self.sum_of or (self,)
+
+    @property
+    def differentiable(self) -> tuple[Input, ...]:
+        return tuple(one for one in self.inputs if one.differentiable)
+
+    @property
+    def target(self) -> Input | None:
+        """The per-element target, where there is one."""
+        return next((one for one in self.inputs if one.space.target and not one.per_row), None)
+
+    @property
+    def is_penalty(self) -> bool:
+        """A penalty on parameters: no targets, and a sum instead of a mean."""
+        return self.inputs[0].space.name == "parameter"
+
+    @property
+    def takes_labels(self) -> bool:
+        """Whether integer class labels may stand for the target."""
+        return self.form == "rowwise" and self.target is not None and self.target.space.name == "classes"
+
+
+# From a function or a class to a definition -----------------------------------------------------------------------------------
+
+
+def pointwise(function: Function) -> Definition:
+    """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
+    name = function.__name__
+    check(function, name)
+    inputs, parameters = [], []
+    hints = typing.get_type_hints(function, include_extras=True)
+    for argument in inspect.signature(function).parameters.values():
+        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
+            raise DefinitionError(f"{name}: no *args or **kwargs: a definition names each number that it is given")
+        if argument.default is argument.empty:
+            space = _space(hints.get(argument.name), argument.name)
+            inputs.append(Input(argument.name, space, differentiable=not inputs))
+        else:
+            keyword_only = argument.kind is argument.KEYWORD_ONLY
+            parameters.append(_parameter(argument.name, argument.default, hints.get(argument.name), keyword_only, name))
+    if not inputs:
+        raise DefinitionError(f"{name}: a pointwise definition takes at least a prediction")
+    part = _part(function, name, {one.name: 0.5 for one in inputs} | {one.name: one.default for one in parameters})
+    if part.results not in (2, 3):
+        raise DefinitionError(
+            f"{name}: a pointwise definition returns 2 or 3 numbers (value, gradient and, where it is known, the second derivative), "
+            f"this one returns {part.results}"
+        )
+    return Definition(
+        name=name,
+        form="pointwise",
+        doc=inspect.getdoc(function) or "",
+        inputs=tuple(inputs),
+        parameters=tuple(parameters),
+        hessian=part.results == 3,
+        parts={"point": part},
+        module=function.__module__,
+        qualname=function.__qualname__,
+    )
+
+
+_PARTS = ("peak", "terms", "value", "slope")
+
+
+def rowwise(cls: type) -> Definition:
+    """Define a loss by sums over a row: a class of functions ``[peak,] terms, value, slope`` and of parameters with defaults."""
+    name = cls.__name__
+    functions = {key: value for key, value in vars(cls).items() if inspect.isfunction(value)}
+    _check_parts(name, functions)
+    parameters = _class_parameters(cls, name)
+    known = {one.name for one in parameters} | {"peak", "sums"}
+    elements = [argument for argument in _arguments(functions["terms"]) if argument not in known]
+    per_row = [argument for argument in _arguments(functions["value"]) if argument not in known]
+    hints = {
+        **typing.get_type_hints(functions["value"], include_extras=True),
+        **typing.get_type_hints(functions["terms"], include_extras=True),
+    }
+    spaces = {argument: _space(hints.get(argument), argument, rowwise=True) for argument in elements + per_row}
+    parts = _row_parts(name, functions, elements, per_row, parameters)
+    candidates = [argument for argument in elements if not spaces[argument].target]
+    slopes = parts["slope"].results
+    if slopes not in (len(candidates), 2 * len(candidates)) and slopes > len(candidates):
+        raise DefinitionError(
+            f"{name}: slope returns one number per differentiable input ({', '.join(candidates)}), or twice as many with the second "
+            f"derivatives; this one returns {slopes}"
+        )
+    hessian = slopes == 2 * len(candidates)
+    differentiable = candidates if hessian else candidates[:slopes]
+    return Definition(
+        name=name,
+        form="rowwise",
+        doc=inspect.getdoc(cls) or "",
+        inputs=(
+            *(Input(argument, spaces[argument], argument in differentiable) for argument in elements),
+            *(Input(argument, spaces[argument], False, per_row=True) for argument in per_row),
+        ),
+        parameters=parameters,
+        hessian=hessian,
+        parts=parts,
+        module=cls.__module__,
+        qualname=cls.__qualname__,
+    )
+
+
+def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
+    missing = [part for part in _PARTS[1:] if part not in functions]
+    extra = [part for part in functions if part not in _PARTS]
+    if missing or extra:
+        problem = f"{', '.join(missing)} missing" if missing else f"{', '.join(extra)} not among them (write helpers beside the class)"
+        raise DefinitionError(f"{name}: a rowwise definition has the functions terms, value, slope and, if it needs one, peak: {problem}")
+    for part, function in functions.items():
+        check(function, f"{name}.{part}")
+
+
+def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [*hints, *(key for key in vars(cls) if key not in hints)]
+    parameters, keyword_only = [], False
+    for key in names:
+        if hints.get(key) is dataclasses.KW_ONLY:
+            keyword_only = True
+        elif key in vars(cls) and not key.startswith("__") and not inspect.isfunction(vars(cls)[key]):
+            parameters.append(_parameter(key, vars(cls)[key], hints.get(key), keyword_only, name))
+    return tuple(parameters)
+
+
+def _row_parts(
+    name: str, functions: Mapping[str, Function], elements: list[str], per_row: list[str], parameters: tuple[Parameter, ...]
+) -> dict[str, Part]:
+    """The parts with their arguments checked and their results counted, by running them once on plain numbers."""
+    numbers: dict[str, Any] = {one: 0.5 for one in elements + per_row} | {one.name: one.default for one in parameters}
+    parts = {}
+    if "peak" in functions:
+        _expect(f"{name}.peak", functions["peak"], elements + [one.name for one in parameters])
+        parts["peak"] = _part(functions["peak"], f"{name}.peak", numbers)
+        if parts["peak"].results != 1:
+            raise DefinitionError(f"{name}: peak returns 1 number, this one returns {parts['peak'].results}")
+        numbers["peak"] = 1.0
+    parts["terms"] = _part(functions["terms"], f"{name}.terms", numbers)
+    sums = np.float64(1.5) if parts["terms"].results == 1 else tuple(np.float64(1.5) for _ in range(parts["terms"].results))
+    parts["value"] = _part(functions["value"], f"{name}.value", {**numbers, "sums": sums})
+    coefficients = [argument for argument in _arguments(functions["slope"]) if argument not in numbers]
+    if len(coefficients) != parts["value"].results - 1:
+        raise DefinitionError(
+            f"{name}: value returns the value and then the coefficients that slope takes by position: it returns "
+            f"{parts['value'].results - 1}, slope takes {len(coefficients)} ({', '.join(coefficients) or 'none'})"
+        )
+    parts["slope"] = _part(functions["slope"], f"{name}.slope", {**numbers, **dict.fromkeys(coefficients, 0.5)})
+    return parts
+
+
+def _expect(owner: str, function: Function, allowed: list[str]) -> None:
+    for argument in _arguments(function):
+        if argument not in allowed:
+            raise DefinitionError(f"{owner}: unknown argument {argument!r}; it may take {', '.join(allowed)}")
+
+
+def _arguments(function: Function) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+def _part(function: Function, owner: str, numbers: Mapping[str, Any]) -> Part:
+    arguments = _arguments(function)
+    unknown = [argument for argument in arguments if argument not in numbers]
+    if unknown:
+        raise DefinitionError(f"{owner}: unknown argument {unknown[0]!r}; it may take {', '.join(numbers)}")
+    values = [numbers[argument] for argument in arguments]
+    try:
+        with np.errstate(all="ignore"):
+            result = bind(function, np.float64)(*(np.float64(v) if type(v) in (float, int) else v for v in values))
+    except Exception as error:
+        raise DefinitionError(f"{owner}: run once on plain numbers it raised {type(error).__name__}: {error}") from error
+    return Part(function, arguments, len(result) if isinstance(result, tuple) else 1)
+
+
+def _space(hint: Any, argument: str, rowwise: bool = False) -> Space:
+    """The annotated space, else the usual one for an argument of that name."""
+    for extra in getattr(hint, "__metadata__", ()):
+        if isinstance(extra, Space):
+            return extra
+    usual = {"target": Classes if rowwise else RealTarget, "logit": Logit, "label": Same}.get(argument, Real)
+    return typing.cast(Space, usual.__metadata__[0])  # type: ignore[attr-defined]
+
+
+def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: str) -> Parameter:
+    choices = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+    ranges = [extra for choice in choices for extra in getattr(choice, "__metadata__", ()) if isinstance(extra, Range)]
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        default = float(default)
+    elif default is not None and not isinstance(default, bool):
+        raise DefinitionError(f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted")
+    return Parameter(
+        name, default, ranges[0] if ranges else _ANY_NUMBER, optional=default is None or len(choices) > 1, keyword_only=keyword_only
+    )
