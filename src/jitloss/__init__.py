@@ -1,1 +1,39 @@
-"""Loss functions for people who hold arrays."""
+"""Loss functions for people who hold arrays: value and gradient in one compiled pass over memory."""
+
+from typing import Any
+
+from . import math
+from .composition import Penalty, WeightedSum, weighted_sum
+from .definition import Definition, DefinitionError
+from .gradcheck import GradientCheck, check_gradient
+from .loss import Form, Loss, pointwise, rowwise
+from .losses import LOSSES as _DEFINITIONS
+from .monitoring import errstate
+from .registry import register_array_type
+
+__version__ = "0.1.0"
+
+LOSSES: dict[str, Loss] = {one.name: (Penalty if one.is_penalty else Loss)(one, module=__name__) for one in _DEFINITIONS}
+"""Every shipped loss by its name. Tests, benchmarks, documentation and the command line are made from this list."""
+
+_losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for name, loss in LOSSES.items()}}
+globals().update(_losses)
+
+__all__ = [
+    "LOSSES",
+    "Definition",
+    "DefinitionError",
+    "Form",
+    "GradientCheck",
+    "Loss",
+    "Penalty",
+    "WeightedSum",
+    "check_gradient",
+    "errstate",
+    "math",
+    "pointwise",
+    "register_array_type",
+    "rowwise",
+    "weighted_sum",
+    *_losses,
+]

@@ -39,13 +39,13 @@ Real = Any
 
 
 def exp(x: Real) -> Real:
-    """e to the power ``x``: 0 at -inf, inf at inf, gradual underflow. Within 1.5 ulp."""
+    """e to the power ``x``: 0 at -inf, inf at inf, gradual underflow. Within 1.1 ulp."""
     with np.errstate(all="ignore"):
         return np.exp(x)
 
 
 def log(x: Real) -> Real:
-    """Natural logarithm: -inf at 0, NaN below 0, inf at inf. Within 1.5 ulp."""
+    """Natural logarithm: -inf at 0, NaN below 0, inf at inf. Within 1 ulp."""
     with np.errstate(all="ignore"):
         return np.log(x)
 
@@ -57,7 +57,7 @@ def log1p(x: Real) -> Real:
 
 
 def expm1(x: Real) -> Real:
-    """exp(``x``) - 1, exact for small ``x``: -1 at -inf, inf at inf. Within 2 ulp."""
+    """exp(``x``) - 1, exact for small ``x``: -1 at -inf, inf at inf. Within 2.5 ulp."""
     with np.errstate(all="ignore"):
         return np.expm1(x)
 
@@ -69,14 +69,14 @@ def tanh(x: Real) -> Real:
 
 
 def sigmoid(x: Real) -> Real:
-    """1 / (1 + exp(-``x``)), exact in both tails: 0 at -inf, 1 at inf. Within 3 ulp."""
+    """1 / (1 + exp(-``x``)), exact in both tails: 0 at -inf, 1 at inf. Within 2.5 ulp."""
     with np.errstate(all="ignore"):
         small = np.exp(-np.abs(x))
-        return where(np.greater_equal(x, 0), 1, small) / (1 + small)
+        return where(np.greater_equal(x, 0), 1.0, small) / (1 + small)
 
 
 def softplus(x: Real) -> Real:
-    """log(1 + exp(``x``)), exact in both tails: 0 at -inf, inf at inf. Within 3 ulp."""
+    """log(1 + exp(``x``)), exact in both tails: 0 at -inf, inf at inf. Within 2 ulp."""
     with np.errstate(all="ignore"):
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -99,8 +99,9 @@ def sign(x: Real) -> Real:
 
 
 def where(condition: Any, a: Real, b: Real) -> Real:
-    """``a`` where the condition holds, else ``b``. Both are computed."""
-    return np.where(condition, a, b)[()]
+    """``a`` where the condition holds, else ``b``; both are computed. Exact."""
+    chosen: Any = np.where(condition, a, b)
+    return chosen[()]
 
 
 def maximum(a: Real, b: Real) -> Real:
@@ -123,16 +124,16 @@ def clip(x: Real, low: Real, high: Real) -> Real:
 def times(a: Real, x: Real) -> Real:
     """``a`` times ``x``, but 0 wherever ``a`` is 0, even if ``x`` is infinite or NaN. Correctly rounded."""
     with np.errstate(all="ignore"):
-        return np.where(np.equal(a, 0), 0, np.multiply(a, x))[()]
+        return where(np.equal(a, 0), 0.0, np.multiply(a, x))
 
 
 def power(x: Real, y: Real) -> Real:
     """``x`` to the power ``y`` for ``x`` from 0 up, NaN for ``x`` below 0.
 
-    1 where ``y`` is 0 or ``x`` is 1, whatever the other is.
+    1 where ``y`` is 0 or ``x`` is 1, whatever the other is. Within 1.5 + abs(``y``) / 8 ulp.
     """
     with np.errstate(all="ignore"):
-        return np.where(np.less(x, 0) & np.not_equal(y, 0), np.nan, np.power(x, y))[()]
+        return where(np.less(x, 0) & np.not_equal(y, 0), np.nan, np.power(np.abs(x), y))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

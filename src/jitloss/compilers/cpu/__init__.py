@@ -6,12 +6,22 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
 from ..variant import Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
+from .driver import run
+from .labels import labels_kernel
+from .lanes import lanes_kernel
+from .long_rows import long_rows_kernel
+from .pointwise import pointwise_kernel
+from .short_rows import LONGEST as LONGEST_SHORT_ROW
+from .short_rows import short_rows_kernel
 
-__all__ = ["kernel"]
+__all__ = ["LONGEST_SHORT_ROW", "count_labels", "kernel", "run"]
 
+_BUILDERS = {"flat": pointwise_kernel, "rows": long_rows_kernel, "blocks": short_rows_kernel, "lanes": lanes_kernel}
+_LABELS_CHUNK = 65536
 _lock = threading.RLock()
 
 
@@ -25,16 +35,17 @@ def fingerprint() -> str:
 
 @functools.cache
 def _compile(variant: Variant) -> Any:
-    from .lanes import lanes_kernel
-    from .long_rows import long_rows_kernel
-    from .pointwise import pointwise_kernel
-    from .short_rows import short_rows_kernel
-
-    build = {"flat": pointwise_kernel, "rows": long_rows_kernel, "blocks": short_rows_kernel, "lanes": lanes_kernel}[variant.layout]
-    return build(variant, fingerprint())
+    return _BUILDERS[variant.layout](variant, fingerprint())
 
 
 def kernel(variant: Variant) -> int:
     """The address of the compiled kernel; the compiled code lives as long as the process."""
-    with _lock:  # numba's compiler is not meant to be entered twice for one function
+    with _lock:  # two threads that want the same kernel compile it once
         return int(_compile(variant).address)
+
+
+def count_labels(labels: np.ndarray, columns: int, ignored: int) -> int | None:
+    """How many rows do not have the ignored label; None where a label is neither a class nor the ignored one."""
+    words = (None, None, None, 1, columns, 1, 0, labels, ignored)
+    counted = run(labels_kernel(), words, labels.size, _LABELS_CHUNK, 1.0, labels.size > 4 * _LABELS_CHUNK)
+    return None if np.isnan(counted) else int(counted)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core.typing import signature
+from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
 
 from ... import math as maths
@@ -21,6 +21,7 @@ from ... import math as maths
 __all__: list[str] = []
 
 CONTRACT = ("contract",)
+ALONE = ("arcp",)  # says nothing about a product, and keeps numba's flags away
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,14 @@ class Format:
     root: int  # the bits of sqrt(1/2)
     ln2: tuple[float, float]  # the high part has room for an exact product with any exponent
     exp_range: tuple[float, float]  # beyond it exp is 0 or inf
-    expm1_tail: tuple[float, ...]
-    log1p_tail: tuple[float, ...]
+    exp_tail: tuple[float, ...]
+    atanh_tail: tuple[float, ...]
 
 
-# The polynomials are minimax in the relative error of the whole function, computed with mpmath (Lawson's weights on Chebyshev nodes)
-# and rounded one coefficient after another, the rest fitted again: expm1(r) = r + r^2 p(r) for |r| <= log(2) / 2, and
-# log1p(f) - f = f^2 p(f) for float32, 2 atanh(s) - 2 s = s^3 p(s^2) for float64, where sqrt(1/2) <= 1 + f <= sqrt(2), s = f / (2 + f).
+# fmt: off
+# exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2; atanh_tail is p in 2 atanh(s) = 2 s + s^3 p(s^2), where
+# s = f / (2 + f) and sqrt(1/2) <= 1 + f <= sqrt(2). Both are minimax in the relative error of exp - 1 and of atanh, computed with
+# mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted again.
 FLOAT32 = Format(
     real=ir.FloatType(),
     integer=ir.IntType(32),
@@ -51,12 +53,9 @@ FLOAT32 = Format(
     root=int(np.float32(math.sqrt(0.5)).view(np.int32)),
     ln2=(0.693145751953125, 1.4286068203094172e-06),
     exp_range=(-105.0, 89.0),
-    expm1_tail=(0.4999999701976776, 0.16666541993618011, 0.04166748747229576, 0.008366616442799568, 0.0013865599175915122),  # fmt: skip
-    log1p_tail=(
-        -0.49999988079071045, 0.33333325386047363, -0.2500159442424774, 0.20002000033855438, -0.16608889400959015,
-        0.14181242883205414, -0.13243792951107025, 0.12908099591732025, -0.0762438103556633,
-    ),  # fmt: skip
-)  # fmt: skip
+    exp_tail=(0.4999999701976776, 0.16666541993618011, 0.04166748747229576, 0.008366616442799568, 0.0013865599175915122),
+    atanh_tail=(0.6666676998138428, 0.3997820019721985, 0.298562616109848),
+)
 FLOAT64 = Format(
     real=ir.DoubleType(),
     integer=ir.IntType(64),
@@ -66,15 +65,16 @@ FLOAT64 = Format(
     root=int(np.float64(math.sqrt(0.5)).view(np.int64)),
     ln2=(0.6931471805598903, 5.497923018708371e-14),
     exp_range=(-746.0, 710.0),
-    expm1_tail=(
+    exp_tail=(
         0.5000000000000006, 0.16666666666666594, 0.04166666666657409, 0.008333333333385701, 0.0013888888932220309,
         0.0001984126972967826, 2.4801504628014754e-05, 2.7557396490199848e-06, 2.7626256211717186e-07, 2.505759767383318e-08,
     ),
-    log1p_tail=(
+    atanh_tail=(
         0.6666666666666735, 0.3999999999941102, 0.28571428742995675, 0.2222219852377655, 0.18183566454773564,
         0.15314003877382623, 0.1479635989800821,
     ),
-)  # fmt: skip
+)
+# fmt: on
 
 
 def _operator(real: str, integer: str = "", swapped: bool = False) -> Callable[["Number", Any], "Number"]:
@@ -139,6 +139,11 @@ class Number:
     def real(self) -> "Number":
         return self.of(self.builder.bitcast(self.value, self.format.real))
 
+    def product(self, other: "Number") -> tuple["Number", "Number"]:
+        """The rounded product, never fused with a sum, and what the rounding took from it."""
+        rounded = self.of(self.builder.fmul(self.value, other.value, flags=ALONE))
+        return rounded, self.call("fma", other, -rounded)
+
     def call(self, name: str, *others: Any, flags: Sequence[str] = CONTRACT) -> "Number":
         """An intrinsic of LLVM."""
         operands = [self.value, *(self.like(other).value for other in others)]
@@ -163,8 +168,15 @@ def _polynomial(x: Number, square: Number, coefficients: Sequence[float]) -> Num
     return _horner(square, coefficients[::2]) + x * _horner(square, coefficients[1::2])
 
 
-def _reduced_exp(x: Number) -> tuple[Number, Number, Number]:
-    """exp(x) as scale * other * (1 + rest): two halves of the exponent, for 2**exponent itself may be too large or too small."""
+def _bounded(x: Number) -> Number:
+    """``x`` held where exp is neither 0 nor inf; comparisons so written let NaN through."""
+    low, high = x.format.exp_range
+    x = (x < low).select(x.like(low), x)
+    return (x > high).select(x.like(high), x)
+
+
+def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
+    """exp(x + small) as scale * other * (1 + rest): two halves of the exponent, since 2**exponent may be too large or too small."""
     form = x.format
     high, low = form.ln2
     # adding 1.5 * 2**mantissa rounds to an integer, which then lies in the lowest bits; here with the two biases of two exponents
@@ -172,37 +184,48 @@ def _reduced_exp(x: Number) -> tuple[Number, Number, Number]:
     shifted = x * (1.0 / math.log(2.0)) + big
     exponent = shifted - big
     r = x - exponent * high - exponent * low
+    if small is not None:
+        r = r + small
     bits = shifted.bits()
     half = bits >> 1
     scale, other = (half << form.mantissa).real(), ((bits - half) << form.mantissa).real()
     square = r * r
-    return scale, other, r + square * _polynomial(r, square, form.expm1_tail)
+    return scale, other, r + square * _polynomial(r, square, form.exp_tail)
 
 
-def _split(x: Number) -> tuple[Number, Number]:
-    """The bits of a positive normal number as biased exponent (in its place) and f, where x = 2**exponent * (1 + f)."""
+def _split(x: Number, offset: Any = 0.0) -> tuple[Number, Number, Number]:
+    """A positive normal ``x`` as 2**(e + offset) * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); and the exponent's bits in their place."""
     form = x.format
-    one, mask = form.bias << form.mantissa, (1 << form.mantissa) - 1
-    moved = x.bits() + (one - form.root)
-    return moved & (((1 << form.integer.width) - 1) ^ mask), ((moved & mask) + form.root).real() - 1.0
-
-
-def _joined_log(exponent: Number, f: Number, offset: Any = 0.0) -> Number:
-    """log(2**(exponent - offset) * (1 + f))."""
-    form = f.format
-    high, low = form.ln2
-    # the exponent as a float: its bits below those of 2**mantissa
+    fraction = (1 << form.mantissa) - 1
+    moved = x.bits() + ((form.bias << form.mantissa) - form.root)
+    exponent, f = moved & ~fraction, ((moved & fraction) + form.root).real() - 1.0
+    # an integer in the lowest bits of 2.0**mantissa makes a float of it
     big = 2.0**form.mantissa
-    place = (form.bias + form.mantissa) << form.mantissa
-    e = ((exponent >> form.mantissa) | place).real() - (f.like(offset) + (big + form.bias))
-    if form is FLOAT32:
-        square = f * f
-        tail = square * _polynomial(f, square, form.log1p_tail)
-    else:
-        s, h = f / (f + 2.0), f * f * 0.5
-        w = s * s
-        tail = s * (h + w * _horner(w, form.log1p_tail)) - h
-    return e * high + (f + (e * low + tail))
+    e = ((exponent >> form.mantissa) | ((form.bias + form.mantissa) << form.mantissa)).real() - (
+        x.like(offset) + (big + form.bias)
+    )
+    return e, f, exponent
+
+
+def _split_any(x: Number) -> tuple[Number, Number]:
+    """The same of any positive ``x``."""
+    lift = float(x.format.mantissa)
+    subnormal = x < x.format.smallest
+    return _split(subnormal.select(x * 2.0**lift, x), subnormal.select(x.like(lift), 0.0))[:2]
+
+
+def _log1p_tail(f: Number, half: Number) -> Number:
+    """log(1 + f) - f + half, where half = f * f / 2."""
+    s = f / (f + 2.0)
+    square = s * s
+    return s * (half + square * _horner(square, f.format.atanh_tail))
+
+
+def _joined_log(e: Number, f: Number) -> Number:
+    """log(2**e * (1 + f))."""
+    high, low = f.format.ln2
+    half = f * f * 0.5
+    return e * high + (f + (e * low + (_log1p_tail(f, half) - half)))
 
 
 def _at_the_ends(x: Number, start: float, result: Number) -> Number:
@@ -212,40 +235,28 @@ def _at_the_ends(x: Number, start: float, result: Number) -> Number:
 
 
 def exp(x: Number) -> Number:
-    low, high = x.format.exp_range
-    x = (x < low).select(x.like(low), x)  # comparisons so written let NaN through
-    x = (x > high).select(x.like(high), x)
-    scale, other, rest = _reduced_exp(x)
+    scale, other, rest = _reduced_exp(_bounded(x))
     return (rest * scale + scale) * other
 
 
 def expm1(x: Number) -> Number:
-    low, high = x.format.exp_range
-    y = (x < low).select(x.like(low), x)
-    y = (y > high).select(x.like(high), y)
-    scale, other, rest = _reduced_exp(y)
-    half = scale * (other * 0.5)  # half of 2**n, which itself may be too large
+    scale, other, rest = _reduced_exp(_bounded(x))
+    half = scale * (other * 0.5)  # 2**exponent itself may be too large
     result = (rest * half + (half - 0.5)) * 2.0
     return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, result)
 
 
 def log(x: Number) -> Number:
-    lift = x.format.mantissa
-    small = x < x.format.smallest
-    exponent, f = _split(small.select(x * 2.0**lift, x))
-    return _at_the_ends(x, 0.0, _joined_log(exponent, f, small.select(x.like(float(lift)), 0.0)))
+    return _at_the_ends(x, 0.0, _joined_log(*_split_any(x)))
 
 
 def _log1p(x: Number) -> Number:
     """log1p for finite x above -1."""
-    form = x.format
     u = x + 1.0
     lost = x - (u - 1.0)
-    exponent, f = _split(u)
-    largest = (2 * form.bias) << form.mantissa
-    inverse = exponent.of(x.builder.select(x.builder.icmp_unsigned("<", exponent.value, exponent.like(largest).value),
-                                           (largest - exponent).value, exponent.like(0).value)).real()
-    return _joined_log(exponent, f + lost * inverse)
+    e, f, exponent = _split(u)
+    inverse = exponent.like((2 * x.format.bias) << x.format.mantissa).call("usub.sat", exponent, flags=()).real()  # 2**-e
+    return _joined_log(e, f + lost * inverse)
 
 
 def log1p(x: Number) -> Number:
@@ -267,7 +278,23 @@ def tanh(x: Number) -> Number:
 
 
 def power(x: Number, y: Number) -> Number:
-    return exp(times(y, log(x)))
+    """exp(y * log(x)), where the logarithm has a second number for what the first cannot hold."""
+    high, low = x.format.ln2
+    e, f = _split_any(x)
+    square, square_low = f.product(f)
+    half = square * 0.5
+    first = e * high + f
+    second = first - half
+    lost = (f - (first - e * high)) + ((first - second) - half)
+    lost = lost + (e * low + (_log1p_tail(f, half) - square_low * 0.5))
+    log_high = second + lost
+    log_low = lost - (log_high - second)
+
+    log_high = _at_the_ends(x, 0.0, log_high)
+    exponent, exponent_low = log_high.product(y)
+    small = (exponent.call("fabs") < x.format.exp_range[1] * 2.0).select(exponent_low + log_low * y, 0.0)
+    scale, other, rest = _reduced_exp(_bounded(exponent), small)
+    return (y.equals(0.0) | x.equals(1.0)).select(x.like(1.0), (rest * scale + scale) * other)
 
 
 def sqrt(x: Number) -> Number:
@@ -308,14 +335,14 @@ def _compile(function: Callable[..., Any], formula: Callable[..., Number]) -> No
     condition = (types.boolean,) if "condition" in parameters.parameters else ()
     count = len(parameters.parameters) - len(condition)
 
-    @type_callable(function)  # type: ignore[untyped-decorator]
+    @type_callable(function)
     def typed(context: Any) -> Callable[..., Any]:
         def typer(*arguments: Any, **named: Any) -> Any:
             bound = parameters.bind(*arguments, **named).args
             if all(isinstance(one, (types.Float, types.Integer, types.Boolean)) for one in bound):
                 narrow = all(one == types.float32 for one in bound[len(condition) :])
                 working = types.float32 if narrow else types.float64
-                return signature(working, *condition, *[working] * count)
+                return signature(working, *condition, *[working] * count)  # type: ignore[no-untyped-call]
             return None
 
         typer.pysig = parameters  # type: ignore[attr-defined]
@@ -323,7 +350,7 @@ def _compile(function: Callable[..., Any], formula: Callable[..., Number]) -> No
 
     for working, form in ((types.float32, FLOAT32), (types.float64, FLOAT64)):
 
-        @lower_builtin(function, *condition, *[working] * count)  # type: ignore[untyped-decorator]
+        @lower_builtin(function, *condition, *[working] * count)  # type: ignore[untyped-decorator, no-untyped-call]
         def code(context: Any, builder: Any, call: Any, values: Sequence[Any], form: Format = form) -> Any:
             return formula(*(Number(builder, form, value) for value in values)).value
 

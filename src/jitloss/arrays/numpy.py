@@ -1,0 +1,30 @@
+"""NumPy arrays, and what becomes one: subclasses, sequences, scalars, pandas objects."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["as_it_is", "from_pandas", "from_sequence", "plain", "refuse_masked"]
+
+
+def as_it_is(result: Any, argument: Any) -> Any:
+    return result
+
+
+def plain(value: Any) -> np.ndarray:
+    """The array without its subclass: the methods of ``np.matrix`` and the like mean other things."""
+    return np.asarray(value)
+
+
+def from_sequence(value: Any) -> np.ndarray:
+    result = np.asarray(value)
+    return result.astype(np.float64) if result.size == 0 else result
+
+
+def from_pandas(value: Any) -> np.ndarray:
+    result: np.ndarray = value.to_numpy()
+    return result
+
+
+def refuse_masked(value: Any) -> np.ndarray:
+    raise TypeError("a masked array: its mask would be lost. Give array.filled(...) and sample_weight=~array.mask instead")

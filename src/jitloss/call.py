@@ -1,0 +1,298 @@
+"""One call of a loss: inputs and options are checked, a kernel is chosen and run, its sum becomes a value.
+
+Nothing is written before everything has been checked, labels included, so a call that fails leaves ``out`` as it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import monitoring
+from .compilers import cpu
+from .compilers.variant import Layout, Targets, Variant
+from .definition import Definition
+from .inputs import Arrays, Geometry, dtype_name, geometry, native, read
+from .options import (
+    DEFAULTS,
+    Weights,
+    binary_counts,
+    class_weights,
+    normalizer_of,
+    pos_weight_of,
+    sample_weights,
+    smoothing,
+)
+from .outputs import Outputs, cache_bytes, take
+
+__all__ = ["Result", "Wants", "evaluate"]
+
+CHUNK = 16384
+"""Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
+
+SERIAL = 2 * CHUNK
+"""Elements up to which one thread is faster than waking the others."""
+
+
+@dataclass(frozen=True)
+class Wants:
+    """Which outputs a call asks for."""
+
+    value: bool
+    gradient: bool
+    hessian: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out: the value (or the values of the items), gradients and second derivatives, as NumPy arrays."""
+
+    value: Any
+    gradient: Outputs | None
+    hessian: Outputs | None
+    arrays: Arrays
+
+
+def evaluate(definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> Result:
+    """Run a loss. ``weights`` are those of a sum's members, or one for a loss times a number; ``arguments`` holds inputs,
+    parameters and options by name."""
+    return _Call(definition, weights, arguments, wants).run()
+
+
+class _Call:
+    """The steps of one call, in order; each leaves what the next ones need."""
+
+    def __init__(self, definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> None:
+        self.definition, self.arguments, self.wants, self.owner = definition, arguments, wants, definition.name
+        self.reduction = self._reduction()
+        self.normalizer = normalizer_of(self._option("normalizer"), self.owner)
+        self.given = read(definition, arguments)
+        self.geometry = geometry(definition, self.given.arrays, self._option("axis"))
+        self.arrays = {name: native(array) for name, array in self.given.arrays.items()}
+        self._choose_precision()
+        self.factor = weights[0] if weights and not definition.sum_of else 1.0
+        self._read_parameters(weights if definition.sum_of else ())
+        self._read_labels()
+        self._read_weights()
+
+    def _option(self, name: str) -> Any:
+        return self.arguments.get(name, DEFAULTS[name])
+
+    def _reduction(self) -> str:
+        if self.definition.is_penalty:
+            return "sum"
+        reduction = self._option("reduction")
+        if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"{self.owner}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+        return reduction
+
+    def _choose_precision(self) -> None:
+        """float64 where any array of elements is, else float32."""
+        self.dtypes = {name: dtype_name(array.dtype) for name, array in self.arrays.items()}
+        if self.geometry.labels and self.definition.target is not None:
+            self.dtypes[self.definition.target.name] = "int64"
+        elements = (self.dtypes[one.name] for one in self.definition.inputs if not one.per_row)
+        self.working = "float64" if "float64" in elements else "float32"
+        self.like = self.arrays[self.definition.inputs[0].name]
+
+    def _read_parameters(self, weights: tuple[float, ...]) -> None:
+        """The parameters as numbers for the kernel's table, and as letters for what is compiled in."""
+        numbers, letters = [], []
+        for parameter in self.definition.parameters:
+            value = self.arguments.get(parameter.name, parameter.default)
+            if parameter.name == "pos_weight" and self.definition.target is not None:
+                value = pos_weight_of(value, self.arrays[self.definition.target.name], self.owner)
+            value = parameter.check(value, self.owner)
+            if isinstance(value, float) and self.working == "float32":
+                value = max(value, parameter.range.floor)
+            letters.append({None: "0", True: "T", False: "F"}[value] if not isinstance(value, float) else "n")
+            numbers.append(value if isinstance(value, float) else 0.0)
+        if self.definition.form == "rowwise":
+            share, background = smoothing(self._option("label_smoothing"), self.geometry.columns, self.owner)
+            weights = (*weights, share, background)
+            self.smoothed = background > 0.0
+        self.parameters = np.array([*numbers, *weights, 0.0])
+        self.statics = "".join(letters) + "n" * len(weights)
+
+    def _read_labels(self) -> None:
+        """Integer labels as int64, looked at once: how many rows count, and is every label a class."""
+        self.labels, self.counted, self.ignored = None, self.geometry.count, -(2**63)
+        if self.definition.takes_labels:
+            ignored = self._option("ignore_index")
+            if ignored is not None and (isinstance(ignored, bool) or not isinstance(ignored, (int, np.integer))):
+                raise TypeError(f"{self.owner}: ignore_index must be an integer or None, got {ignored!r}")
+            self.ignored = self.ignored if ignored is None else int(ignored)
+        if not self.geometry.labels or self.definition.target is None:
+            return
+        labels = self.arrays[self.definition.target.name]
+        self.labels = np.ascontiguousarray(labels, np.int64)
+        counted = cpu.count_labels(self.labels, self.geometry.columns, self.ignored)
+        if counted is None:
+            self._refuse_label(labels)
+        else:
+            self.counted = counted
+
+    def _refuse_label(self, labels: np.ndarray) -> None:
+        assert self.definition.target is not None and self.labels is not None
+        flat = self.labels.reshape(-1)
+        bad = ((flat < 0) | (flat >= self.geometry.columns)) & (flat != self.ignored)
+        first = int(np.argmax(bad))
+        place = [int(one) for one in np.unravel_index(first, labels.shape)] if labels.ndim else []
+        label = labels.reshape(-1)[first]
+        raise ValueError(
+            f"{self.owner}: {self.definition.target.public}{place or ''} (row {first}) is {label}, wanted a class from 0 to "
+            f"{self.geometry.columns - 1}" + (f" or ignore_index, {self.ignored}" if self.ignored != -(2**63) else "")
+        )
+
+    def _read_weights(self) -> None:
+        """Sample and class weights; what "mean" divides by under ``normalizer="weights"``."""
+        owner, target = self.owner, self.definition.target
+        self.sample = sample_weights(self.arguments.get("sample_weight"), self.geometry.items, self.working, owner)
+        self.classes: np.ndarray | None = None
+        given = self.arguments.get("class_weight")
+        if given is None or target is None:
+            return
+        targets = self.arrays[target.name]
+        if self.definition.form == "rowwise":
+            self.classes = class_weights(given, self._class_counts, self.geometry.columns, owner)
+            return
+        pair = class_weights(given, lambda: binary_counts(targets, owner, "class_weight"), 2, owner)
+        assert pair is not None
+        each = (pair[0] + (pair[1] - pair[0]) * targets.astype(np.float64)).reshape(self.geometry.items)
+        if self.sample is not None:
+            each = each * np.repeat(self.sample.array.reshape(-1), self.sample.span).reshape(each.shape)
+        self.sample = Weights(np.ascontiguousarray(each, self.working), 1)
+
+    def _class_counts(self) -> np.ndarray:
+        columns = self.geometry.columns
+        if self.labels is not None:
+            flat = self.labels.reshape(-1)
+            return np.bincount(flat[flat != self.ignored], minlength=columns).astype(np.float64)
+        return self._dense_rows().sum(axis=0, dtype=np.float64)
+
+    def _dense_rows(self) -> np.ndarray:
+        """Dense targets as a matrix with a row per item."""
+        assert self.definition.target is not None
+        targets = self.arrays[self.definition.target.name]
+        axis = int(self._option("axis")) % targets.ndim
+        return np.moveaxis(targets, axis, -1).reshape(-1, self.geometry.columns)
+
+    def _mass(self) -> float:
+        """The sum over counted items of sample weight times class weight of the true label."""
+        sample, classes = self.sample, self.classes
+        if classes is None and self.counted == self.geometry.count:
+            return float(self.counted) if sample is None else sample.total()
+        each = np.ones(self.geometry.count)
+        if sample is not None:
+            each = np.repeat(sample.array.reshape(-1).astype(np.float64), sample.span)
+        if self.labels is not None:
+            flat = self.labels.reshape(-1)
+            counts = flat != self.ignored
+            each = each[counts] * (1.0 if classes is None else classes[flat[counts]])
+        elif classes is not None:
+            each = each * (self._dense_rows().astype(np.float64) @ classes)
+        return float(each.sum())
+
+    def _divisor(self) -> float:
+        """What the sum of values is divided by, 0 where nothing counts."""
+        if self.reduction != "mean":
+            return 1.0
+        if isinstance(self.normalizer, float):
+            return self.normalizer
+        return float(self.counted) if self.normalizer == "count" else self._mass()
+
+    def _layout(self) -> Layout:
+        if self.definition.form == "pointwise":
+            return "flat"
+        if self.geometry.inner > 1:
+            return "lanes"
+        return "blocks" if self.geometry.columns <= cpu.LONGEST_SHORT_ROW else "rows"
+
+    def _targets(self) -> Targets:
+        if self.geometry.labels:
+            return "labels"
+        mixed = self.definition.takes_labels and (self.smoothed or self.classes is not None)
+        return "mixed" if mixed else "direct"
+
+    def _variant(self, items: bool) -> Variant:
+        return Variant(
+            definition=self.definition,
+            working=self.working,
+            inputs=tuple(self.dtypes[one.name] for one in self.definition.inputs),
+            output=dtype_name(self.like.dtype),
+            statics=self.statics,
+            layout=self._layout(),
+            targets=self._targets(),
+            gradient=self.wants.gradient,
+            hessian=self.wants.hessian,
+            items=items,
+            weights=self.sample is not None,
+            class_weights=self.classes is not None,
+        )
+
+    def run(self) -> Result:
+        watching, geometry = monitoring.watching(), self.geometry
+        with_items = watching or (self.reduction == "none" and self.wants.value)
+        divisor = self._divisor()
+        in_place = self.arguments.get("out") is not None
+        moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
+        streamed = moved > cache_bytes() and not in_place
+        gradient, hessian = self._outputs(streamed)
+        items = np.zeros(geometry.items, self.like.dtype) if with_items else None
+        size = geometry.count * geometry.columns
+        value = 0.0
+        if size and divisor:
+            words = self._words(items, gradient, hessian, streamed)
+            rows = max(1, CHUNK // geometry.columns)
+            kernel = cpu.kernel(self._variant(with_items))
+            total = cpu.run(kernel, words, geometry.count, rows, self.factor / divisor, size > SERIAL)
+            value = self.factor * total / divisor
+        elif size:
+            self._write_zeros(gradient, hessian)
+        if items is not None and self.factor != 1.0:
+            items *= self.factor
+        result = Result(items if self.reduction == "none" else value, gradient, hessian, self.given)
+        if watching and items is not None:
+            monitoring.report(self.owner, value, items, tuple(gradient.written) if gradient else ())
+        return result
+
+    def _outputs(self, streamed: bool) -> tuple[Outputs | None, Outputs | None]:
+        if not self.wants.gradient:
+            return None, None
+        out, second = self.arguments.get("out"), None
+        if self.wants.hessian and out is not None:
+            if not isinstance(out, tuple) or len(out) != 2:
+                raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
+            out, second = out
+        others = [array for array in (self.sample and self.sample.array, self.classes) if array is not None]
+        others += [value for value in (self.arguments.get("sample_weight"), self.arguments.get("class_weight")) if isinstance(value, np.ndarray)]
+        gradient = take(self.definition, out, self.arrays, self.given.arrays, others, streamed)
+        if not self.wants.hessian:
+            return gradient, None
+        mine = gradient.returned if out is not None else []
+        return gradient, take(self.definition, second, self.arrays, self.given.arrays, [*others, *mine], streamed)
+
+    def _write_zeros(self, *outputs: Outputs | None) -> None:
+        for output in outputs:
+            for array in output.written if output else ():
+                array[...] = 0
+
+    def _words(self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, streamed: bool) -> tuple[Any, ...]:
+        """The kernel's table, in the order of :mod:`jitloss.compilers.cpu.table`."""
+        classes = None if self.classes is None else self.classes.astype(self.working)
+        return (
+            self.parameters,
+            items,
+            self.sample.array if self.sample else None,
+            self.sample.span if self.sample else 1,
+            self.geometry.columns,
+            self.geometry.inner,
+            int(streamed),
+            self.labels,
+            self.ignored,
+            classes,
+            *(self.arrays[one.name] for one in self.definition.inputs),
+            *(gradient.written if gradient else ()),
+            *(hessian.written if hessian else ()),
+        )

@@ -1,0 +1,154 @@
+"""Several losses as one: named outputs with weights, and penalties on the parameters of a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .definition import Definition
+from .loss import Form, Loss
+
+__all__ = ["Penalty", "WeightedSum", "weighted_sum"]
+
+
+class PenaltyForm(Form):
+    """A form of a penalty: of one array, or of a dict of arrays (of dicts, of lists …), summed over all of them."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        arguments = dict(self._bind(args, options))
+        params = arguments.pop("params")
+        if not isinstance(params, Mapping):
+            return super().__call__(params, **arguments)
+        if not params:
+            return self._join({}, {})
+        out = arguments.pop("out", None)
+        if out is not None and (not isinstance(out, Mapping) or set(out) != set(params)):
+            raise ValueError(f"{self.__name__}: out must be a dict with the arrays {', '.join(map(str, params))}")
+        results = {}
+        for name, array in params.items():
+            mine = {} if out is None else {"out": out[name]}
+            try:
+                results[name] = self(array, **arguments, **mine)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"params[{name!r}]: {error}") from None
+        return self._join(params, results)
+
+    def _join(self, params: Mapping[Any, Any], results: dict[Any, Any]) -> Any:
+        """The sum of the values, and a dict of the arrays."""
+        if not self._wants.gradient:
+            return float(sum(results.values()))
+        if not self._wants.value:
+            return results
+        rows = list(zip(*results.values(), strict=True)) or [(), ()] + [()] * self._wants.hessian
+        return (float(sum(rows[0])), *(dict(zip(params, row, strict=True)) for row in rows[1:]))
+
+
+class Penalty(Loss):
+    """A penalty on parameters: ``l2_regularization(params)`` over an array or a dict of arrays, gradients in the same shape."""
+
+    form = PenaltyForm
+
+
+class WeightedSum:
+    """Named outputs, each with a loss and a weight: one value, a dict of gradients that carry their weight.
+
+    Made by :func:`weighted_sum`.
+    """
+
+    def __init__(self, terms: Mapping[str, tuple[Loss, float, Mapping[str, Any]]]) -> None:
+        self.terms = {name: (loss if weight == 1.0 else loss * weight, weight, fixed) for name, (loss, weight, fixed) in terms.items()}
+
+    def __repr__(self) -> str:
+        return f"weighted_sum({', '.join(f'{name}={loss.__name__}' for name, (loss, _, _) in self.terms.items())})"
+
+    def __call__(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> float:
+        """The weighted sum of the values. Options of one output's loss are a dict under the output's name."""
+        given = self._arguments(outputs, targets, options)
+        return float(sum(loss(*given[name][0], **given[name][1]) for name, (loss, _, _) in self.terms.items()))
+
+    def gradient(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> dict[str, Any]:
+        """The gradients by output, each times its weight."""
+        given = self._arguments(outputs, targets, options)
+        return {name: loss.gradient(*given[name][0], **given[name][1]) for name, (loss, _, _) in self.terms.items()}
+
+    def value_and_gradient(
+        self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]
+    ) -> tuple[float, dict[str, Any]]:
+        """The weighted sum of the values and the gradients by output; each output is passed over once."""
+        given = self._arguments(outputs, targets, options)
+        value, gradients = 0.0, {}
+        for name, (loss, _, _) in self.terms.items():
+            one, gradients[name] = loss.value_and_gradient(*given[name][0], **given[name][1])
+            value += float(one)
+        return value, gradients
+
+    def _arguments(
+        self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+        for argument, given in (("outputs", outputs), ("targets", targets)):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"weighted_sum: {argument} must be a dict by output name, got {type(given).__name__}")
+            needed = [name for name, (loss, _, _) in self.terms.items() if argument == "outputs" or _has_target(loss.definition)]
+            missing, unknown = [name for name in needed if name not in given], [name for name in given if name not in self.terms]
+            if missing or unknown:
+                problem = f"{', '.join(missing)} missing" if missing else f"{', '.join(map(str, unknown))} not among them"
+                raise ValueError(f"weighted_sum: {argument} must hold the outputs {', '.join(needed)}: {problem}")
+        unknown = [name for name in options if name not in self.terms]
+        if unknown:
+            raise TypeError(f"weighted_sum: options are given by output name, {', '.join(self.terms)}; got {unknown[0]!r}")
+        arguments = {}
+        for name, (loss, _, fixed) in self.terms.items():
+            inputs = outputs[name] if isinstance(outputs[name], tuple) else (outputs[name],)
+            if _has_target(loss.definition):
+                inputs = (*inputs, targets[name])
+            arguments[name] = (inputs, {**fixed, **options.get(name, {})})
+        return arguments
+
+
+def _has_target(definition: Definition) -> bool:
+    return any(one.space.target for one in definition.inputs)
+
+
+def weighted_sum(**terms: Any) -> WeightedSum:
+    """Add up the losses of several named outputs.
+
+    Parameters
+    ----------
+    **terms
+        For each output ``name=(loss, weight)`` or ``name=(loss, weight, options)``; a loss alone has weight 1. Weights are finite
+        numbers.
+
+    Returns
+    -------
+    WeightedSum
+        Called with ``(outputs, targets)``, dicts by output name, it gives the weighted sum of the values; its
+        ``value_and_gradient`` gives that and a dict of gradients, each times its weight, one pass over each output. Options of
+        one output's loss are given as a dict under its name: ``total(outputs, targets, class_output={"sample_weight": w})``. The
+        outputs of a loss of several arrays (a triplet) are a tuple.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a term that is not a loss with a weight, and for outputs or targets that are missing or unknown.
+
+    Examples
+    --------
+    >>> import jitloss
+    >>> total = jitloss.weighted_sum(first=(jitloss.mse_loss, 1.0), second=(jitloss.l1_loss, 0.5))
+    >>> total.value_and_gradient({"first": [1.0], "second": [3.0]}, {"first": [0.0], "second": [1.0]})
+    (2.0, {'first': array([2.]), 'second': array([0.5])})
+    """
+    if not terms:
+        raise ValueError("weighted_sum: at least one output is wanted: name=(loss, weight)")
+    checked = {}
+    for name, term in terms.items():
+        parts = term if isinstance(term, tuple) else (term, 1.0)
+        if len(parts) not in (2, 3) or not isinstance(parts[0], Loss) or (len(parts) == 3 and not isinstance(parts[2], Mapping)):
+            raise TypeError(f"weighted_sum: {name} must be a loss, (loss, weight) or (loss, weight, options), got {term!r}")
+        weight = parts[1]
+        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
+            raise TypeError(f"weighted_sum: the weight of {name} must be a number, got {weight!r}")
+        if not np.isfinite(weight):
+            raise ValueError(f"weighted_sum: the weight of {name} must be finite, got {weight!r}")
+        checked[name] = (parts[0], float(weight), dict(parts[2]) if len(parts) == 3 else {})
+    return WeightedSum(checked)

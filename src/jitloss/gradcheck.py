@@ -1,0 +1,137 @@
+"""Does a gradient belong to its value? Central differences, with an eye for kinks and clips."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .loss import Loss
+
+__all__ = ["GradientCheck", "check_gradient"]
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """What :func:`check_gradient` found; true where the gradient is right.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether every element that was compared agrees within the tolerance.
+    error : float
+        The largest difference, relative to the size of the gradient and at least absolute.
+    input : str
+        The input of the worst element.
+    index : tuple of int
+        Its place.
+    analytic, numeric : float
+        The loss's own gradient there, and the difference quotient.
+    compared, skipped : int
+        Elements that were compared, and those on a kink or a clip, where the gradient is one of several right answers.
+    """
+
+    passed: bool
+    error: float
+    input: str
+    index: tuple[int, ...]
+    analytic: float
+    numeric: float
+    compared: int
+    skipped: int
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        state = "right" if self.passed else "WRONG"
+        text = f"gradient {state}: {self.compared} elements compared, {self.skipped} on a kink or a clip skipped"
+        if not self.compared:
+            return text
+        return (
+            f"{text}; worst is {self.input}{list(self.index)}: gradient {self.analytic:.9g}, central difference {self.numeric:.9g}, "
+            f"error {self.error:.2g}"
+        )
+
+
+def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: float = 1e-5, **options: Any) -> GradientCheck:
+    """Compare a loss's gradient with central differences of its value, in float64.
+
+    Parameters
+    ----------
+    loss : Loss
+        A shipped loss, a custom one or a sum.
+    *inputs
+        Its inputs, a few elements at points of your choice: two values are computed for each element of each differentiable
+        input.
+    step : float, default 1e-5
+        Half the distance of the two values, relative for elements larger than 1.
+    tolerance : float, default 1e-5
+        The largest error that passes: the difference over the larger of 1 and the size of the gradient.
+    **options
+        Parameters and options of the loss; not ``out``. With ``reduction="mean"`` gradients are compared as for the sum, so that a
+        large batch hides nothing.
+
+    Returns
+    -------
+    GradientCheck
+        True where the gradient is right; printed, it names the worst element. Elements where the slopes to the left and to the
+        right differ (a kink such as that of the absolute error, the edge of a clip) are skipped and counted, and so are elements
+        where the value is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the loss itself does.
+
+    Examples
+    --------
+    >>> import jitloss
+    >>> bool(jitloss.check_gradient(jitloss.huber_loss, [0.3, -2.0, 5.0], [0.0, 0.5, 4.0], delta=1.5))
+    True
+    """
+    if not isinstance(loss, Loss):
+        raise TypeError(f"check_gradient: loss must be a jitloss loss, got {loss!r}")
+    if not (np.isfinite(step) and step > 0.0):
+        raise ValueError(f"check_gradient: step must be a positive number, got {step!r}")
+    if not loss.definition.is_penalty:
+        options = {**options, "reduction": "sum"}
+    definition = loss.definition
+    arrays = [
+        np.array(value, np.float64) if one.differentiable else value for one, value in zip(definition.inputs, inputs, strict=False)
+    ]
+    arrays += list(inputs[len(arrays) :])
+    gradient = loss.gradient(*arrays, **options)
+    clips = any(one.name.endswith("epsilon") for one in definition.parameters)
+    worst, compared, skipped = (-1.0, "", (), 0.0, 0.0), 0, 0
+    for position, one in enumerate(definition.inputs):
+        if not one.differentiable:
+            continue
+        own = gradient[one.name] if isinstance(gradient, dict) else gradient
+        for index in np.ndindex(own.shape):
+            analytic = float(own[index])
+            slopes = _slopes(loss, arrays, position, index, step, options)
+            numeric = (slopes[0] + slopes[1]) / 2.0
+            size = max(1.0, abs(analytic), abs(numeric))
+            error = abs(analytic - numeric) / size
+            kink = abs(slopes[0] - slopes[1]) > max(1e-2 * size, 1e3 * tolerance * size)
+            clipped = clips and numeric == 0.0
+            if not np.isfinite(error) or (error > tolerance and (kink or clipped)):
+                skipped += 1
+                continue
+            compared += 1
+            if error > worst[0]:
+                worst = (error, one.public, index, analytic, numeric)
+    return GradientCheck(worst[0] <= tolerance, max(worst[0], 0.0), *worst[1:], compared, skipped)
+
+
+def _slopes(loss: Loss, arrays: list[Any], position: int, index: tuple[int, ...], step: float, options: dict[str, Any]) -> tuple[float, float]:
+    """Difference quotients to the left and to the right of one element."""
+    array = arrays[position]
+    here = float(array[index])
+    wide = step * max(1.0, abs(here))
+    values = []
+    for there in (here - wide, here, here + wide):
+        array[index] = there
+        values.append(float(loss(*arrays, **options)))
+    array[index] = here
+    return (values[1] - values[0]) / wide, (values[2] - values[1]) / wide

@@ -1,0 +1,145 @@
+"""The arrays of a call: turned into what kernels read, and checked against each other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .definition import Definition, Input
+from .registry import ArrayType, array_type
+
+__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "native", "read"]
+
+FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The name that kernels know a dtype by; ``float128``, ``object`` and the like keep theirs, and are refused by it."""
+    return "bool" if dtype.kind == "b" else dtype.name
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The array itself where kernels can read it, else a copy: C order, this machine's byte order, aligned."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return np.require(array, requirements=("C", "A")) if array.ndim else array
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The inputs of a call as native arrays, and the type of array that its results are."""
+
+    arrays: dict[str, np.ndarray]
+    kind: ArrayType
+    like: Any
+
+
+def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
+    """The inputs by their element's name, each with a dtype that a kernel can load."""
+    arrays, kinds = {}, []
+    for one in definition.inputs:
+        value = arguments[one.public]
+        kind = array_type(value, definition.name, one.public)
+        try:
+            array = kind.to_numpy(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{definition.name}: {one.public} cannot be read as an array: {error}") from None
+        arrays[one.name] = _readable(array, one, definition)
+        kinds.append((kind, value))
+    return Arrays(arrays, *kinds[0])
+
+
+def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarray:
+    """The array with integer predictions as float64, and an error for a dtype that stands for no real number."""
+    name = dtype_name(array.dtype)
+    if one.space.target or not one.differentiable:
+        if name not in FLOATS and name not in INTEGERS and name != "bool":
+            raise TypeError(f"{definition.name}: {one.public} must hold numbers or bools, got the dtype {array.dtype}")
+        if name == "bool" and one.space.name == "sign":
+            return np.where(array, np.int8(1), np.int8(-1))
+        return array
+    if name in INTEGERS:
+        return array.astype(np.float64)
+    if name not in FLOATS:
+        raise TypeError(
+            f"{definition.name}: {one.public} must be float16, bfloat16, float32, float64 or integers, got the dtype {array.dtype}"
+        )
+    return array
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements, ``inner`` apart."""
+
+    shape: tuple[int, ...]
+    items: tuple[int, ...]
+    columns: int = 1
+    inner: int = 1
+    labels: bool = False
+
+    @property
+    def count(self) -> int:
+        return int(np.prod(self.items, dtype=np.int64))
+
+
+def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any) -> Geometry:
+    """The shapes checked against each other: equal, or an error that names both."""
+    elements = [one for one in definition.inputs if not one.per_row]
+    first = elements[0]
+    shape = arrays[first.name].shape
+    if definition.form == "pointwise":
+        for other in elements[1:]:
+            _same(definition, first, shape, other, arrays[other.name].shape)
+        return Geometry(shape, shape)
+    place = _axis(definition, first, shape, axis)
+    items = shape[:place] + shape[place + 1 :]
+    labels = False
+    for other in elements[1:]:
+        given = arrays[other.name]
+        if definition.takes_labels and other is definition.target and given.ndim == len(items) != len(shape):
+            labels = True
+            _check_labels(definition, first, shape, items, other, given)
+        else:
+            _same(definition, first, shape, other, given.shape, items if definition.takes_labels and other is definition.target else None)
+    for other in definition.inputs:
+        if other.per_row and arrays[other.name].shape != items:
+            raise ValueError(
+                f"{definition.name}: {other.public} must have one number per row, the shape {items} for {first.public} of the shape "
+                f"{shape}; got {arrays[other.name].shape}"
+            )
+    inner = int(np.prod(shape[place + 1 :], dtype=np.int64))
+    return Geometry(shape, items, shape[place], inner, labels)
+
+
+def _same(
+    definition: Definition, first: Input, shape: tuple[int, ...], other: Input, given: tuple[int, ...], labels: tuple[int, ...] | None = None
+) -> None:
+    if given != shape:
+        wanted = f"{first.public} {shape} and {other.public} {given}"
+        also = f", or integer labels of the shape {labels}" if labels is not None else ""
+        raise ValueError(f"{definition.name}: {first.public} and {other.public} must have the same shape{also}; got {wanted}")
+
+
+def _axis(definition: Definition, first: Input, shape: tuple[int, ...], axis: Any) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{definition.name}: axis must be an integer, got {axis!r}")
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"{definition.name}: axis {axis} is out of range for {first.public} of the shape {shape}")
+    return int(axis) % len(shape)
+
+
+def _check_labels(
+    definition: Definition, first: Input, shape: tuple[int, ...], items: tuple[int, ...], other: Input, given: np.ndarray
+) -> None:
+    if given.shape != items:
+        raise ValueError(
+            f"{definition.name}: {other.public} must be integer labels of the shape {items} or have the shape of {first.public}, {shape}; "
+            f"got {given.shape}"
+        )
+    if given.dtype.kind not in "iub":
+        raise TypeError(
+            f"{definition.name}: {other.public} of the shape {items} are class labels and must be integers or bools, got {given.dtype}; "
+            f"a weight per class has the shape of {first.public}, {shape}"
+        )

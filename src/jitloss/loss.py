@@ -1,0 +1,281 @@
+"""The public object: a loss that is called, and the forms in which it gives its gradient."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import definition as definitions
+from .algebra import sum_of
+from .call import Result, Wants, evaluate
+from .definition import Definition
+from .documentation import document, formula
+from .options import DEFAULTS, option_names
+
+__all__ = ["Form", "Loss", "pointwise", "rowwise"]
+
+_FORMS = {
+    "value": Wants(value=True, gradient=False, hessian=False),
+    "gradient": Wants(value=False, gradient=True, hessian=False),
+    "value_and_gradient": Wants(value=True, gradient=True, hessian=False),
+    "value_gradient_hessian": Wants(value=True, gradient=True, hessian=True),
+}
+
+
+class Form:
+    """One way to call a loss, a function to all appearances: it has a name, a signature and a docstring, and pickles by name."""
+
+    def __init__(self, loss: "Loss", kind: str) -> None:
+        self._loss, self._kind, self._wants = loss, kind, _FORMS[kind]
+        self.__name__ = loss.__name__ if kind == "value" else f"{loss.__name__}_{kind}"
+        self.__qualname__, self.__module__ = self.__name__, loss.__module__
+        self._inputs = tuple(one.public for one in loss.definition.inputs)
+        self._signature: inspect.Signature | None = None
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        if self._signature is None:
+            self._signature = _signature(self._loss.definition, self._wants)
+        return self._signature
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return document(self._loss.definition, self._kind)
+
+    def __repr__(self) -> str:
+        return f"<jitloss form {self.__name__}{self.__signature__}>"
+
+    def __reduce__(self) -> Any:
+        return (getattr, (self._loss, self._kind))
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        arguments = self._bind(args, options)
+        if self._wants.hessian and not self._loss.definition.hessian:
+            raise NotImplementedError(
+                f"{self._loss.__name__}: the diagonal of its second derivative is not defined here; "
+                f"value_and_gradient is what this loss gives"
+            )
+        return self._pack(evaluate(self._loss.definition, self._loss.weights, arguments, self._wants))
+
+    def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> Mapping[str, Any]:
+        """Arguments by name, as Python binds them, with an error that says what this loss takes."""
+        if len(args) == len(self._inputs) and not options:
+            return dict(zip(self._inputs, args, strict=True))
+        try:
+            return self.__signature__.bind(*args, **options).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.__name__}{self.__signature__}: {error}") from None
+
+    def _pack(self, result: Result) -> Any:
+        """The results in the caller's own type."""
+        kind, like, parts = result.arrays.kind, result.arrays.like, []
+        if self._wants.value:
+            items = isinstance(result.value, np.ndarray)
+            parts.append((kind.from_numpy if items else kind.from_value)(result.value, like))
+        for output in (result.gradient, result.hessian):
+            if output is not None:
+                done = output.finish()
+                parts.append(
+                    {name: kind.from_numpy(array, like) for name, array in done.items()}
+                    if isinstance(done, dict)
+                    else kind.from_numpy(done, like)
+                )
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _signature(definition: Definition, wants: Wants) -> inspect.Signature:
+    """Inputs, the loss's own parameters, then the options that apply, by keyword."""
+    parameter = inspect.Parameter
+    given = [parameter(one.public, parameter.POSITIONAL_OR_KEYWORD) for one in definition.inputs]
+    own = [
+        parameter(
+            one.name, parameter.KEYWORD_ONLY if one.keyword_only else parameter.POSITIONAL_OR_KEYWORD, default=one.default
+        )
+        for one in definition.parameters
+    ]
+    options = [parameter(name, parameter.KEYWORD_ONLY, default=DEFAULTS[name]) for name in option_names(definition)]
+    if wants.gradient:
+        options.append(parameter("out", parameter.KEYWORD_ONLY, default=None))
+    own.sort(key=lambda one: one.kind)
+    return inspect.Signature([*given, *own, *options])
+
+
+class _Documented:
+    """A docstring that is put together when somebody reads it: the class's own, or a loss's."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __get__(self, loss: "Loss | None", owner: type) -> str:
+        return self.text if loss is None else loss.value.__doc__
+
+
+class Loss:
+    form: type[Form] = Form
+
+    __doc__ = _Documented(  # type: ignore[assignment]
+        """A loss: call it for its value, or ask one of its forms for the gradient too.
+
+    Attributes
+    ----------
+    gradient, value_and_gradient, value_gradient_hessian : callable
+        The forms, with the same arguments as the loss itself. All of them take one pass over the inputs.
+    definition : Definition
+        The maths that all of it is made from.
+    terms : tuple of (float, Loss)
+        What a sum of losses adds up; empty for a loss that is none.
+    """
+    )
+
+    def __init__(self, definition: Definition, *, module: str | None = None, terms: "tuple[tuple[float, Loss], ...]" = ()) -> None:
+        self.definition, self.terms = definition, terms
+        self.weights = tuple(weight for weight, _ in terms)
+        self.__module__ = module or definition.module
+        self.__name__, self.__qualname__ = definition.name, definition.qualname
+        self._name_forms()
+
+    def _name_forms(self) -> None:
+        self.value = self.form(self, "value")
+        self.gradient = self.form(self, "gradient")
+        self.value_and_gradient = self.form(self, "value_and_gradient")
+        self.value_gradient_hessian = self.form(self, "value_gradient_hessian")
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.value(*args, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return self.value.__signature__
+
+    @property
+    def formula(self) -> str:
+        """The value of the loss in LaTeX; for a definition without a formula in its docstring, the definition's own source."""
+        parts = (f"{weight:g} \\left({loss.formula}\\right)" for weight, loss in self.terms)
+        return " + ".join(parts) if self.terms else formula(self.definition)
+
+    def __repr__(self) -> str:
+        return f"<jitloss loss {self.__name__}{self.__signature__}>"
+
+    def __reduce__(self) -> Any:
+        """By name, as functions are pickled; a sum by its terms."""
+        return (_sum, (self.terms,)) if self.terms else self.__qualname__
+
+    # Loss algebra: sums of losses, each times a number, are losses. ------------------------------------------------------------
+
+    def _terms(self) -> "tuple[tuple[float, Loss], ...]":
+        return self.terms or ((1.0, self),)
+
+    def __add__(self, other: Any) -> "Loss":
+        if not isinstance(other, Loss):
+            return self if isinstance(other, int) and other == 0 else NotImplemented  # 0 is where Python's sum starts
+        return _sum((*self._terms(), *other._terms()))
+
+    __radd__ = __add__
+
+    def __mul__(self, factor: Any) -> "Loss":
+        if isinstance(factor, bool) or not isinstance(factor, (int, float, np.integer, np.floating)):
+            return NotImplemented
+        if not np.isfinite(factor):
+            raise ValueError(f"{self.__name__}: a loss is multiplied by a finite number, got {factor!r}")
+        return _sum(tuple((float(factor) * weight, loss) for weight, loss in self._terms()))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Any) -> "Loss":
+        return NotImplemented if isinstance(divisor, Loss) else self * (1.0 / divisor)
+
+    def __neg__(self) -> "Loss":
+        return self * -1.0
+
+    def __sub__(self, other: Any) -> "Loss":
+        return self + -other if isinstance(other, Loss) else NotImplemented
+
+
+def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
+    """The loss that adds the terms up; one that comes twice is taken once."""
+    weights: dict[Loss, float] = {}
+    for weight, one in terms:
+        weights[one] = weights.get(one, 0.0) + weight
+    first = next(iter(weights))
+    definition = sum_of(tuple(one.definition for one in weights)) if len(weights) > 1 else first.definition
+    loss = type(first)(definition, terms=tuple((weight, one) for one, weight in weights.items()))
+    parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
+    loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
+    loss._name_forms()
+    return loss
+
+
+def pointwise(function: Callable[..., Any]) -> Loss:
+    """Make a loss from what happens to one element.
+
+    Parameters
+    ----------
+    function : callable
+        ``(prediction, target, *parameters) -> value, gradient[, hessian]``, plain maths on single numbers: float literals, the
+        functions of :mod:`jitloss.math` by their plain names (no import is needed), conditional expressions, and calls of other
+        such functions; no loops, no arrays. Arguments without a default are the inputs; the first is differentiated. Arguments
+        with a default are parameters: numbers, switches (bool), or options (``None`` while they are off).
+
+    Returns
+    -------
+    Loss
+        With every form, option, device and adapter of the shipped losses. ``prediction`` is called ``predictions`` there.
+
+    Raises
+    ------
+    DefinitionError
+        Where the definition breaks a rule; the message names the rule.
+
+    Examples
+    --------
+    >>> import jitloss
+    >>> @jitloss.pointwise
+    ... def custom_loss(prediction, target, alpha=1.0):
+    ...     error = prediction - target
+    ...     return error * error + alpha * abs(error), 2.0 * error + alpha * sign(error)
+    >>> custom_loss.value_and_gradient([1.0, 2.0], [0.0, 4.0], alpha=0.5)
+    (3.25, array([ 1.25, -2.25]))
+    """
+    return Loss(definitions.pointwise(function))
+
+
+def rowwise(cls: type) -> Loss:
+    """Make a loss from sums over a row.
+
+    Parameters
+    ----------
+    cls : type
+        A class of functions of one element's numbers and of parameters with defaults. ``peak`` (optional) is a maximum over the
+        row; ``terms`` are summed over the row; ``value(sums, …)`` turns the sums into the row's value and the coefficients that
+        ``slope`` needs; ``slope`` is one number per differentiable input, or twice as many with the second derivatives.
+        Functions take what they need by name: elements, ``peak``, ``sums``, parameters; ``slope`` takes the coefficients in
+        order. An element called ``target`` is data, and integer labels may stand for it. Further arguments of ``value`` are
+        inputs with one number per row.
+
+    Returns
+    -------
+    Loss
+        With every form, option, device and adapter of the shipped losses.
+
+    Raises
+    ------
+    DefinitionError
+        Where the definition breaks a rule; the message names the rule.
+
+    Examples
+    --------
+    >>> import jitloss
+    >>> @jitloss.rowwise
+    ... class squared_distance:
+    ...     def terms(prediction, target):
+    ...         return (prediction - target) * (prediction - target)
+    ...     def value(sums):
+    ...         return sums
+    ...     def slope(prediction, target):
+    ...         return 2.0 * (prediction - target)
+    >>> squared_distance([[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
+    2.5
+    """
+    return Loss(definitions.rowwise(cls))

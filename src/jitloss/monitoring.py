@@ -1,0 +1,96 @@
+"""Watching values: which loss became NaN or infinite, and at which first item."""
+
+import warnings
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+__all__ = ["errstate", "report", "watching"]
+
+Action = Literal["raise", "warn", "ignore"]
+
+_action: ContextVar[Action] = ContextVar("jitloss.errstate", default="ignore")
+
+
+class errstate:  # noqa: N801  # NumPy's name for the same idea
+    """Say at once when a loss becomes NaN or infinite, in the style of :func:`numpy.errstate`.
+
+    Parameters
+    ----------
+    invalid : {"ignore", "warn", "raise"}
+        What happens when the value of a loss is not finite, or its gradient is not: nothing (the default, and free), a
+        ``RuntimeWarning``, or a ``FloatingPointError``. The message names the loss and the first item (element or row) whose own
+        value is not finite.
+
+    Notes
+    -----
+    Watching costs a pass over one number per item. The setting is local to the thread or task that enters the context.
+
+    Examples
+    --------
+    >>> import jitloss
+    >>> with jitloss.errstate(invalid="raise"):
+    ...     jitloss.mse_loss([1.0, float("nan")], [0.0, 0.0])
+    Traceback (most recent call last):
+    FloatingPointError: mse_loss is nan: first at item 1, whose value is nan
+    """
+
+    def __init__(self, *, invalid: Action = "ignore") -> None:
+        if invalid not in ("raise", "warn", "ignore"):
+            raise ValueError(f"errstate: invalid must be 'raise', 'warn' or 'ignore', got {invalid!r}")
+        self.invalid: Action = invalid
+        self._tokens: list[Any] = []
+
+    def __enter__(self) -> "errstate":
+        self._tokens.append(_action.set(self.invalid))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _action.reset(self._tokens.pop())
+
+    def __call__(self, function: Any) -> Any:
+        """Use as a decorator, as NumPy's."""
+        import functools
+
+        @functools.wraps(function)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with errstate(invalid=self.invalid):
+                return function(*args, **kwargs)
+
+        return watched
+
+
+def watching() -> bool:
+    return _action.get() != "ignore"
+
+
+def report(name: str, value: float, items: np.ndarray, gradients: tuple[np.ndarray, ...]) -> None:
+    """Warn or raise where the value, an item's value or a gradient is not finite."""
+    bad = ~np.isfinite(items.astype(np.float64, copy=False))
+    if bad.any():
+        first = int(np.argmax(bad.reshape(-1)))
+        where = _index(first, items.shape)
+        shown = float(items.reshape(-1)[first])
+        message = f"{name} is {value if not np.isfinite(value) else shown}: first at item {where}, whose value is {shown}"
+    elif not np.isfinite(value):
+        message = f"{name} is {value}: every item is finite, their sum is not"
+    else:
+        for gradient in gradients:
+            bad = ~np.isfinite(gradient.astype(np.float64, copy=False))
+            if bad.any():
+                where = _index(int(np.argmax(bad.reshape(-1))), gradient.shape)
+                message = f"the gradient of {name} is not finite: first at element {where}"
+                break
+        else:
+            return
+    if _action.get() == "raise":
+        raise FloatingPointError(message)
+    warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+
+def _index(flat: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:
+    """The place of a flat index, as a plain number where there is one axis."""
+    place = tuple(int(one) for one in np.unravel_index(flat, shape)) if shape else (flat,)
+    return place[0] if len(place) == 1 else place

@@ -1,0 +1,150 @@
+"""The options that every loss takes: their names, their defaults, and what they become before a kernel runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from .definition import Definition
+
+__all__ = ["DEFAULTS", "Weights", "class_weights", "normalizer_of", "option_names", "pos_weight_of", "sample_weights", "smoothing"]
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "reduction": "mean",
+    "normalizer": "count",
+    "sample_weight": None,
+    "class_weight": None,
+    "axis": -1,
+    "ignore_index": -100,
+    "label_smoothing": 0.0,
+}
+
+
+def option_names(definition: Definition) -> tuple[str, ...]:
+    """The options that mean something for a loss, in the order of its signature."""
+    if definition.is_penalty:
+        return ()
+    names = ["reduction", "normalizer", "sample_weight"]
+    if definition.takes_labels or _is_binary(definition):
+        names.append("class_weight")
+    if definition.form == "rowwise":
+        names.append("axis")
+    if definition.takes_labels:
+        names += ["ignore_index", "label_smoothing"]
+    return tuple(names)
+
+
+def _is_binary(definition: Definition) -> bool:
+    return definition.form == "pointwise" and definition.target is not None and definition.target.space.name == "binary"
+
+
+def _numbers(value: Any, owner: str, option: str) -> np.ndarray:
+    result = np.asarray(value)
+    if result.dtype.kind not in "fiub" and result.dtype.name != "bfloat16":
+        raise TypeError(f"{owner}: {option} must hold numbers, got {result.dtype}")
+    return result
+
+
+def _refuse_negative(weights: np.ndarray, owner: str, option: str) -> None:
+    if weights.size and not weights.min() >= 0:  # also where the smallest is NaN
+        flat = weights.reshape(-1)
+        first = int(np.argmax(~(flat >= 0)))
+        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {flat[first]} at index {first}")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Sample weights, one for every ``span`` neighbouring items."""
+
+    array: np.ndarray
+    span: int
+
+    def total(self) -> float:
+        return float(self.array.sum(dtype=np.float64)) * self.span
+
+
+def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str) -> Weights | None:
+    """``sample_weight`` against the shape of the items; it has their leading axes and is broadcast over the others."""
+    if value is None:
+        return None
+    array = _numbers(value, owner, "sample_weight")
+    if array.shape != shape[: array.ndim]:
+        raise ValueError(
+            f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {array.shape}"
+        )
+    _refuse_negative(array, owner, "sample_weight")
+    span = int(np.prod(shape[array.ndim :], dtype=np.int64))
+    return Weights(np.ascontiguousarray(array, working), span)
+
+
+def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
+    """``label_smoothing`` as the share of the target that is left and what is added to each class."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: label_smoothing must be a number from 0 to 1, got {value!r}")
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{owner}: label_smoothing must be a number from 0 to 1, got {value!r}")
+    return 1.0 - float(value), float(value) / max(1, columns)
+
+
+def class_weights(value: Any, counts: Any, classes: int, owner: str) -> np.ndarray | None:
+    """``class_weight`` as one float64 per class: an array, a dict, or ``"balanced"``, for which ``counts()`` counts the classes."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if value != "balanced":
+            raise ValueError(f"{owner}: class_weight must be 'balanced', one weight per class, a dict or None, got {value!r}")
+        return _balanced(counts())
+    if isinstance(value, Mapping):
+        weights = np.ones(classes)
+        for label, weight in value.items():
+            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < classes:
+                raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
+            weights[label] = _numbers(weight, owner, "class_weight")
+    else:
+        given = _numbers(value, owner, "class_weight")
+        if given.shape != (classes,):
+            raise ValueError(f"{owner}: class_weight must hold one weight for each of {classes} classes, got the shape {given.shape}")
+        weights = given.astype(np.float64)
+    _refuse_negative(weights, owner, "class_weight")
+    return weights
+
+
+def _balanced(counts: np.ndarray) -> np.ndarray:
+    """scikit-learn's balanced weights: items / (classes that occur * items of the class); 1 for a class that does not occur."""
+    present = counts > 0
+    weights = np.ones(counts.shape)
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return weights
+
+
+def binary_counts(targets: np.ndarray, owner: str, option: str) -> np.ndarray:
+    """How many targets are 0 and 1; balancing needs them to be one or the other."""
+    ones, zeros = int(np.count_nonzero(targets == 1)), int(np.count_nonzero(targets == 0))
+    if ones + zeros != targets.size:
+        raise ValueError(f"{owner}: {option}='balanced' needs targets that are 0 or 1")
+    return np.array([zeros, ones], np.float64)
+
+
+def pos_weight_of(value: Any, targets: np.ndarray, owner: str) -> Any:
+    """``pos_weight="balanced"`` as a number, the ratio of scikit-learn's balanced weights: negatives / positives."""
+    if isinstance(value, str):
+        if value != "balanced":
+            raise ValueError(f"{owner}: pos_weight must be 'balanced', a number that is not negative or None, got {value!r}")
+        zeros, ones = binary_counts(targets, owner, "pos_weight")
+        return float(zeros / ones) if zeros and ones else 1.0
+    return value
+
+
+def normalizer_of(value: Any, owner: str) -> str | float:
+    """``normalizer`` checked: ``"count"``, ``"weights"`` or a positive number."""
+    if isinstance(value, str) and value in ("count", "weights"):
+        return value
+    wanted = "must be 'count', 'weights' or a positive number"
+    if isinstance(value, str):
+        raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: normalizer {wanted}, got {value!r}")
+    if not 0.0 < float(value) < np.inf:
+        raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")
+    return float(value)

@@ -1,0 +1,129 @@
+"""Where gradients go: new arrays, or the caller's ``out`` once it has been checked."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .definition import Definition
+
+__all__ = ["Outputs", "allocate", "cache_bytes", "take"]
+
+LINE = 64
+
+
+@functools.cache
+def cache_bytes() -> int:
+    """The size of the last-level cache; 32 MiB where the machine does not tell."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1) if text else 0)
+    return max(sizes, default=2**25)
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], streamed: bool) -> np.ndarray:
+    """An empty array; one that is stored past the caches starts on a cache line."""
+    if not streamed:
+        return np.empty(shape, dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+class Outputs:
+    """The arrays that a kernel writes, and what the caller gets for each: the same array, or his own to copy into."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.written: list[np.ndarray] = []
+        self.returned: list[np.ndarray] = []
+
+    def add(self, written: np.ndarray, returned: np.ndarray) -> None:
+        self.written.append(written)
+        self.returned.append(returned)
+
+    def finish(self) -> Any:
+        """Copy what must be copied; an array for one input, a dict for several."""
+        for written, returned in zip(self.written, self.returned, strict=True):
+            if returned is not written:
+                returned[...] = written
+        return self.returned[0] if len(self.names) == 1 else dict(zip(self.names, self.returned, strict=True))
+
+
+def take(
+    definition: Definition,
+    out: Any,
+    arrays: Mapping[str, np.ndarray],
+    originals: Mapping[str, np.ndarray],
+    others: list[np.ndarray],
+    streamed: bool,
+) -> Outputs:
+    """The outputs for the differentiable inputs, new or the caller's ``out``.
+
+    They are like ``arrays``, which the kernel reads; no memory may be shared with the ``originals``, but for an output that is its
+    own input, nor with ``others``.
+    """
+    names = [one.name for one in definition.differentiable]
+    outputs = Outputs(names)
+    given = _by_name(definition, out, names)
+    for name in names:
+        like = arrays[name]
+        if given is None:
+            array = allocate(like.shape, like.dtype, streamed)
+            outputs.add(array, array)
+            continue
+        mine = given[name]
+        _check(definition, mine, like, name)
+        for other, array in [*originals.items(), *enumerate(others), *enumerate(outputs.returned)]:
+            if not (other == name and _is_same(mine, array)) and _overlap(mine, array):
+                raise ValueError(
+                    f"{definition.name}: out overlaps another array of the call; it may be {_public(definition, name)} itself, "
+                    f"and nothing else"
+                )
+        direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype.isnative
+        outputs.add(mine if direct else np.empty(like.shape, like.dtype), mine)
+    return outputs
+
+
+def _by_name(definition: Definition, out: Any, names: list[str]) -> Mapping[str, Any] | None:
+    if out is None:
+        return None
+    if len(names) == 1:
+        return {names[0]: out}
+    if not isinstance(out, Mapping):
+        raise TypeError(f"{definition.name}: out must be a dict with the arrays {', '.join(names)}, got {type(out).__name__}")
+    if set(out) != set(names):
+        raise ValueError(f"{definition.name}: out must hold exactly {', '.join(names)}, got {', '.join(map(str, out)) or 'nothing'}")
+    return out
+
+
+def _public(definition: Definition, name: str) -> str:
+    return next(one.public for one in definition.inputs if one.name == name)
+
+
+def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> None:
+    if not isinstance(mine, np.ndarray):
+        raise TypeError(f"{definition.name}: out must be a NumPy array, got {type(mine).__module__}.{type(mine).__qualname__}")
+    public = _public(definition, name)
+    if mine.shape != like.shape:
+        raise ValueError(f"{definition.name}: out must have the shape of {public}, {like.shape}, got {mine.shape}")
+    if mine.dtype.newbyteorder("=") != like.dtype.newbyteorder("="):
+        raise ValueError(f"{definition.name}: out must have the dtype of the gradient of {public}, {like.dtype}, got {mine.dtype}")
+    if not mine.flags.writeable:
+        raise ValueError(f"{definition.name}: out is read-only")
+
+
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays are the same elements at the same places."""
+    return one.ctypes.data == other.ctypes.data and one.strides == other.strides and one.shape == other.shape
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    try:
+        return bool(np.shares_memory(one, other, max_work=10_000))
+    except np.exceptions.TooHardError:
+        return True

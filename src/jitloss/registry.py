@@ -1,0 +1,118 @@
+"""Which arrays the library takes: one cached look-up from an argument's type to how it becomes an array and comes back.
+
+Nothing here imports a framework. A type is registered by itself or, while its framework may not be loaded, by its name.
+"""
+
+import array
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import numpy as host
+
+__all__ = ["ArrayType", "array_type", "register_array_type", "supported"]
+
+
+@dataclass(frozen=True)
+class ArrayType:
+    """How arrays of one library are read, and how gradients and values go back."""
+
+    name: str
+    to_numpy: Callable[[Any], np.ndarray]
+    from_numpy: Callable[[np.ndarray, Any], Any] = host.as_it_is
+    from_value: Callable[[float, Any], Any] = host.as_it_is
+
+
+_by_type: dict[type, ArrayType] = {}
+_by_name: dict[str, ArrayType] = {}
+_found: dict[type, ArrayType] = {}
+
+
+def register_array_type(
+    kind: type | str,
+    *,
+    to_numpy: Callable[[Any], np.ndarray],
+    from_numpy: Callable[[np.ndarray, Any], Any] | None = None,
+    from_value: Callable[[float, Any], Any] | None = None,
+    name: str | None = None,
+) -> None:
+    """Teach every loss a new type of array.
+
+    Parameters
+    ----------
+    kind : type or str
+        The type, subclasses included, or ``"package.Class"`` for a framework that need not be imported: the top-level package
+        and the name of the class.
+    to_numpy : callable
+        ``to_numpy(array)`` gives a NumPy array, without a copy where that is possible.
+    from_numpy : callable, optional
+        ``from_numpy(result, argument)`` turns a gradient (or the values of ``reduction="none"``) into the caller's own type;
+        ``argument`` is the array that was given. By default the NumPy array is returned.
+    from_value : callable, optional
+        ``from_value(value, argument)`` does the same for a value. By default it is a Python float.
+    name : str, optional
+        What error messages call it.
+
+    Raises
+    ------
+    TypeError
+        Where ``kind`` is neither a type nor a dotted name, or a function is not callable.
+
+    Examples
+    --------
+    >>> import numpy as np, jitloss
+    >>> class Column:
+    ...     def __init__(self, data):
+    ...         self.data = np.asarray(data)
+    >>> jitloss.register_array_type(Column, to_numpy=lambda column: column.data, from_numpy=lambda result, like: Column(result))
+    >>> jitloss.mse_loss_gradient(Column([1.0, 2.0]), Column([0.0, 4.0])).data
+    array([ 1., -2.])
+    """
+    for argument, function in (("to_numpy", to_numpy), ("from_numpy", from_numpy), ("from_value", from_value)):
+        if function is not None and not callable(function):
+            raise TypeError(f"register_array_type: {argument} must be callable, got {function!r}")
+    if not isinstance(kind, type) and not (isinstance(kind, str) and "." in kind):
+        raise TypeError(f"register_array_type: kind must be a type or a name such as 'package.Class', got {kind!r}")
+    label = name or (kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
+    entry = ArrayType(label, to_numpy, from_numpy or host.as_it_is, from_value or host.as_it_is)
+    if isinstance(kind, str):
+        _by_name[kind] = entry
+    else:
+        _by_type[kind] = entry
+    _found.clear()
+
+
+def array_type(value: Any, owner: str, argument: str) -> ArrayType:
+    """The entry for an argument; a ``TypeError`` that lists what is supported where there is none."""
+    kind = type(value)
+    entry = _found.get(kind)
+    if entry is None:
+        for base in kind.__mro__:
+            entry = _by_type.get(base) or _by_name.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+            if entry is not None:
+                break
+        else:
+            raise TypeError(
+                f"{owner}: {argument} is a {kind.__module__}.{kind.__qualname__}, which is not supported. Supported are {supported()}; "
+                f"jitloss.register_array_type adds others"
+            )
+        _found[kind] = entry
+    return entry
+
+
+def supported() -> str:
+    """The names of what is registered, for people."""
+    return ", ".join(dict.fromkeys(entry.name for entry in [*_by_type.values(), *_by_name.values()]))
+
+
+register_array_type(np.ndarray, name="NumPy arrays", to_numpy=host.plain)
+register_array_type(np.ma.MaskedArray, name="NumPy arrays", to_numpy=host.refuse_masked)
+for _kind in (list, tuple, range, array.array):
+    register_array_type(_kind, name="sequences of numbers", to_numpy=host.from_sequence)
+for _kind in (numbers.Number, int, float, complex, np.generic):
+    register_array_type(_kind, name="scalars", to_numpy=np.asarray)
+for _name in ("Series", "DataFrame", "Index"):
+    register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.from_pandas)
