@@ -7,7 +7,7 @@ compiler therefore works on a copy of the function whose float constants are num
 
 import builtins
 import dis
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -30,8 +30,10 @@ def check(function: Function, owner: str) -> None:
         one = _plain(waiting.pop())
         if one not in seen:
             seen.add(one)
-            _check_code(one.__code__, owner)
-            waiting += [value for value in _names(one, owner).values() if _is_helper(value)]
+            names = _names(one, owner)
+            if _looks_wrong(one.__code__):
+                _check_code(one.__code__, owner)
+            waiting += [value for value in names.values() if _is_helper(value)]
 
 
 def _as_it_is(function: Function) -> Function:
@@ -73,7 +75,7 @@ def bind(
             for name, value in _names(plain, code.co_name).items()
         }
         cells = tuple(CellType(values[name]) for name in code.co_freevars)
-        scope = {name: values[name] for name in code.co_names if name in values}
+        scope = {"__name__": __name__, **{name: values[name] for name in code.co_names if name in values}}
         done[plain] = wrap(FunctionType(code, scope, code.co_name, None, cells))
     return done[plain]
 
@@ -98,14 +100,10 @@ def _as_float(value: Any) -> Any:
 def _names(function: FunctionType, owner: str) -> dict[str, Any]:
     """What the global names and closed-over names of a function stand for."""
     code = function.__code__
-    found = {name: _resolve(name, function.__globals__, owner) for name in sorted(_global_names(code))}
+    found = {name: _resolve(name, function.__globals__, owner) for name in code.co_names}  # attributes are refused
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         found[name] = _known(name, cell.cell_contents, owner)
     return found
-
-
-def _global_names(code: CodeType) -> Iterator[str]:
-    return (step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
 
 
 def _resolve(name: str, scope: dict[str, Any], owner: str) -> Any:
@@ -150,12 +148,24 @@ _REFUSED = {
     "FOR_ITER": "no loops: it says what happens to one element or one row, the compiler makes the loops",
     "JUMP_BACKWARD": "no loops: it says what happens to one element or one row, the compiler makes the loops",
     "IMPORT_NAME": "no imports inside: import at the top of the file",
+    "LOAD_ATTR": "no attributes: it is given single numbers",
+    "LOAD_METHOD": "no attributes: it is given single numbers",
+    "STORE_ATTR": "no attributes: it is given single numbers",
     "STORE_GLOBAL": "no globals are written: it is a pure function of its arguments",
     "STORE_SUBSCR": "no arrays: it is given single numbers and returns single numbers",
     "MAKE_FUNCTION": "no functions inside: write them beside it and call them",
     "RAISE_VARARGS": "nothing is raised: a compiled kernel reports NaN",
     "YIELD_VALUE": "no generators: it returns its numbers",
 }
+
+
+_SUSPICIOUS = {code for name, code in dis.opmap.items() if name.startswith(tuple(_REFUSED)) or name == "LOAD_SMALL_INT"}
+
+
+def _looks_wrong(code: CodeType) -> bool:
+    """Whether a closer look can find anything: what is refused leaves a mark in the bytes or among the constants."""
+    whole = any(isinstance(one, (int, tuple)) and not isinstance(one, bool) for one in code.co_consts)
+    return whole or not _SUSPICIOUS.isdisjoint(code.co_code[::2])
 
 
 def _check_code(code: CodeType, owner: str) -> None:

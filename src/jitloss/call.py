@@ -3,6 +3,7 @@
 Nothing is written before everything has been checked, labels included, so a call that fails leaves ``out`` as it was.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from . import monitoring
-from .compilers import cpu
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition
 from .inputs import Arrays, Geometry, dtype_name, geometry, native, read
@@ -26,7 +26,7 @@ from .options import (
 )
 from .outputs import Outputs, cache_bytes, take
 
-__all__ = ["Result", "Wants", "evaluate"]
+__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
@@ -54,14 +54,20 @@ class Result:
     arrays: Arrays
 
 
-def evaluate(definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> Result:
-    """Run a loss. ``weights`` are those of a sum's members, or one for a loss times a number; ``arguments`` holds inputs,
-    parameters and options by name."""
-    return _Call(definition, weights, arguments, wants).run()
+@functools.cache
+def compiler() -> Any:
+    """The CPU compiler, loaded when the first array arrives."""
+    from .compilers import cpu
+
+    return cpu
 
 
-class _Call:
-    """The steps of one call, in order; each leaves what the next ones need."""
+class Evaluation:
+    """The steps of one call, in order; each leaves what the next ones need.
+
+    ``weights`` are those of a sum's members, or one for a loss times a number; ``arguments`` holds inputs, parameters and options by
+    name.
+    """
 
     def __init__(self, definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> None:
         self.definition, self.arguments, self.wants, self.owner = definition, arguments, wants, definition.name
@@ -75,6 +81,7 @@ class _Call:
         self._read_parameters(weights if definition.sum_of else ())
         self._read_labels()
         self._read_weights()
+        self.kernel, self.items = 0, None
 
     def _option(self, name: str) -> Any:
         return self.arguments.get(name, DEFAULTS[name])
@@ -114,6 +121,8 @@ class _Call:
             self.smoothed = background > 0.0
         self.parameters = np.array([*numbers, *weights, 0.0])
         self.statics = "".join(letters) + "n" * len(weights)
+        if self.definition.form == "rowwise" and not self.smoothed:
+            self.statics = self.statics[:-1] + "z"
 
     def _read_labels(self) -> None:
         """Integer labels as int64, looked at once: how many rows count, and is every label a class."""
@@ -127,7 +136,7 @@ class _Call:
             return
         labels = self.arrays[self.definition.target.name]
         self.labels = np.ascontiguousarray(labels, np.int64)
-        counted = cpu.count_labels(self.labels, self.geometry.columns, self.ignored)
+        counted = compiler().count_labels(self.labels, self.geometry.columns, self.ignored)
         if counted is None:
             self._refuse_label(labels)
         else:
@@ -207,7 +216,7 @@ class _Call:
             return "flat"
         if self.geometry.inner > 1:
             return "lanes"
-        return "blocks" if self.geometry.columns <= cpu.LONGEST_SHORT_ROW else "rows"
+        return "blocks" if self.geometry.columns <= compiler().LONGEST_SHORT_ROW else "rows"
 
     def _targets(self) -> Targets:
         if self.geometry.labels:
@@ -235,18 +244,19 @@ class _Call:
         watching, geometry = monitoring.watching(), self.geometry
         with_items = watching or (self.reduction == "none" and self.wants.value)
         divisor = self._divisor()
-        in_place = self.arguments.get("out") is not None
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
-        streamed = moved > cache_bytes() and not in_place
+        streamed = moved > cache_bytes()
         gradient, hessian = self._outputs(streamed)
-        items = np.zeros(geometry.items, self.like.dtype) if with_items else None
+        if streamed and gradient and any(gradient.overwrites(array) for array in self.arrays.values()):
+            streamed = False  # the lines that are written have just been read: they are in the cache
+        items = self.items = np.zeros(geometry.items, self.like.dtype) if with_items else None
         size = geometry.count * geometry.columns
         value = 0.0
         if size and divisor:
             words = self._words(items, gradient, hessian, streamed)
             rows = max(1, CHUNK // geometry.columns)
-            kernel = cpu.kernel(self._variant(with_items))
-            total = cpu.run(kernel, words, geometry.count, rows, self.factor / divisor, size > SERIAL)
+            self.kernel = compiler().kernel(self._variant(with_items))
+            total = compiler().run(self.kernel, words, geometry.count, rows, self.factor / divisor, size > SERIAL)
             value = self.factor * total / divisor
         elif size:
             self._write_zeros(gradient, hessian)

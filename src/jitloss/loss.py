@@ -9,10 +9,10 @@ import numpy as np
 
 from . import definition as definitions
 from .algebra import sum_of
-from .call import Result, Wants, evaluate
+from .call import Evaluation, Result, Wants
 from .definition import Definition
-from .documentation import document, formula
 from .options import DEFAULTS, option_names
+from .quick import LONG_WAY, Quick
 
 __all__ = ["Form", "Loss", "pointwise", "rowwise"]
 
@@ -33,6 +33,7 @@ class Form:
         self.__qualname__, self.__module__ = self.__name__, loss.__module__
         self._inputs = tuple(one.public for one in loss.definition.inputs)
         self._signature: inspect.Signature | None = None
+        self._quick = Quick(loss.definition, self._wants) if Quick.serves(loss.definition, self._wants) else None
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -42,6 +43,8 @@ class Form:
 
     @property
     def __doc__(self) -> str:  # type: ignore[override]
+        from .documentation import document
+
         return document(self._loss.definition, self._kind)
 
     def __repr__(self) -> str:
@@ -51,13 +54,22 @@ class Form:
         return (getattr, (self._loss, self._kind))
 
     def __call__(self, *args: Any, **options: Any) -> Any:
+        quick = self._quick
+        if quick is not None and (not options or (len(options) == 1 and "out" in options)):
+            result = quick(args, options.get("out"))
+            if result is not LONG_WAY:
+                return result
         arguments = self._bind(args, options)
         if self._wants.hessian and not self._loss.definition.hessian:
             raise NotImplementedError(
                 f"{self._loss.__name__}: the diagonal of its second derivative is not defined here; "
                 f"value_and_gradient is what this loss gives"
             )
-        return self._pack(evaluate(self._loss.definition, self._loss.weights, arguments, self._wants))
+        evaluation = Evaluation(self._loss.definition, self._loss.weights, arguments, self._wants)
+        result = self._pack(evaluation.run())
+        if quick is not None:
+            quick.learn(args, options, evaluation)
+        return result
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> Mapping[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""
@@ -152,6 +164,8 @@ class Loss:
     @property
     def formula(self) -> str:
         """The value of the loss in LaTeX; for a definition without a formula in its docstring, the definition's own source."""
+        from .documentation import formula
+
         parts = (f"{weight:g} \\left({loss.formula}\\right)" for weight, loss in self.terms)
         return " + ".join(parts) if self.terms else formula(self.definition)
 

@@ -46,6 +46,10 @@ class Outputs:
         self.written.append(written)
         self.returned.append(returned)
 
+    def overwrites(self, array: np.ndarray) -> bool:
+        """Whether an input is written in place."""
+        return any(_is_same(written, array) for written in self.written)
+
     def finish(self) -> Any:
         """Copy what must be copied; an array for one input, a dict for several."""
         for written, returned in zip(self.written, self.returned, strict=True):

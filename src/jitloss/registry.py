@@ -109,7 +109,7 @@ def supported() -> str:
 
 
 register_array_type(np.ndarray, name="NumPy arrays", to_numpy=host.plain)
-register_array_type(np.ma.MaskedArray, name="NumPy arrays", to_numpy=host.refuse_masked)
+register_array_type("numpy.MaskedArray", name="NumPy arrays", to_numpy=host.refuse_masked)
 for _kind in (list, tuple, range, array.array):
     register_array_type(_kind, name="sequences of numbers", to_numpy=host.from_sequence)
 for _kind in (numbers.Number, int, float, complex, np.generic):

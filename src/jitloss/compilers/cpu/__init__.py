@@ -10,7 +10,7 @@ import numpy as np
 
 from ..variant import Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from .driver import run
+from .driver import driver, run
 from .labels import labels_kernel
 from .lanes import lanes_kernel
 from .long_rows import long_rows_kernel
@@ -18,7 +18,7 @@ from .pointwise import pointwise_kernel
 from .short_rows import LONGEST as LONGEST_SHORT_ROW
 from .short_rows import short_rows_kernel
 
-__all__ = ["LONGEST_SHORT_ROW", "count_labels", "kernel", "run"]
+__all__ = ["LONGEST_SHORT_ROW", "count_labels", "kernel", "labels_kernel", "run", "serial_driver"]
 
 _BUILDERS = {"flat": pointwise_kernel, "rows": long_rows_kernel, "blocks": short_rows_kernel, "lanes": lanes_kernel}
 _LABELS_CHUNK = 65536
@@ -42,6 +42,11 @@ def kernel(variant: Variant) -> int:
     """The address of the compiled kernel; the compiled code lives as long as the process."""
     with _lock:  # two threads that want the same kernel compile it once
         return int(_compile(variant).address)
+
+
+def serial_driver() -> Any:
+    """The entry point of the serial driver, for callers that have checked everything themselves."""
+    return driver(False)
 
 
 def count_labels(labels: np.ndarray, columns: int, ignored: int) -> int | None:

@@ -9,10 +9,10 @@ from ..variant import Variant
 from . import table as at
 from .canonical import FLAGS
 from .driver import KERNEL
-from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stacks, store, word
+from .memory import ITEMSIZE, advance, clear, copy_out, fence, load, pointer, pointers, read, spread, stacks, store, word
 from .pointwise import TILE
 from .rowwise import row_loop
-from .tuples import add, cast, maximum_of, parameters, select, weighted
+from .tuples import add, cast, maximum_of, parameters, patch, scaled, select
 
 __all__ = ["long_rows_kernel"]
 
@@ -23,11 +23,12 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, elements, mark_of, working, double = (peak or loop.rows.terms).function, loop.elements, loop.mark, loop.working, np.float64
-    output, kinds, own = variant.output, variant.statics, (variant.working,)
+    top, plain, mark_of, working, double = (peak or loop.rows.terms).function, loop.plain, loop.mark, loop.working, np.float64
+    output, kinds, own, dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    factored = with_labels or with_weights
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes = TILE * itemsize
 
@@ -36,42 +37,55 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations, label, mark = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0, working(0.0)
+        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
         for row in range(start, stop):
             base, peaks, totals, weight = row * columns, lowest, zeros64, working(1.0)
             if with_labels:
                 label = read(pointer(table, at.LABELS), row)
                 if label == word(table, at.IGNORED):
                     weight, label = working(0.0), 0
-                mark = mark_of(table, label, given)
+                mark = (mark_of(table, label, given),)
+                there, elsewhere = load(inputs, base + label, dtypes, working) + mark, plain(table, inputs, base + label, label, given)
             if with_weights:
                 weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
+            if factored and weight == working(0.0):
+                if with_items:
+                    store(pointer(table, at.ITEMS), row, weight, output)
+                if with_outputs:
+                    for which in range(outputs):
+                        clear(advance(destinations[which], base * itemsize), columns * itemsize)
+                continue
             if with_peak:
                 for column in range(columns):
-                    numbers = elements(table, inputs, base + column, column, label, mark, given) + given
+                    numbers = plain(table, inputs, base + column, column, given) + given
                     peaks = maximum_of(peaks, cast(top(*select(numbers, of_peak)), working))
             for first in range(0, columns, TILE):
                 partial = zeros
                 for column in range(first, min(first + TILE, columns)):
-                    numbers = elements(table, inputs, base + column, column, label, mark, given) + given + peaks
+                    numbers = plain(table, inputs, base + column, column, given) + given + peaks
                     partial = add(partial, cast(terms(*select(numbers, of_terms)), working))
                 totals = add(totals, cast(partial, double))
+            if with_labels:
+                old = cast(terms(*select(elsewhere + given + peaks, of_terms)), working)
+                totals = patch(totals, cast(terms(*select(there + given + peaks, of_terms)), working), old)
             numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + peaks
             result = cast(value(*select(numbers + (cast(totals, working),), of_value)), working)
-            counted = weighted(result, weight)[0]
-            total += double(counted)
+            total += double(result[0] * weight)
             if with_items:
-                store(pointer(table, at.ITEMS), row, counted, output)
+                store(pointer(table, at.ITEMS), row, result[0] * weight, output)
             if with_outputs:
                 factor, coefficients = working(scale) * weight, select(result, rest)
                 for first in range(0, columns, TILE):
-                    for column in range(first, min(first + TILE, columns)):
-                        numbers = elements(table, inputs, base + column, column, label, mark, given) + given + peaks + coefficients
-                        slopes = cast(slope(*select(numbers, of_slope)), working)
-                        spread(tiles, column - first, select(weighted(slopes, factor), wanted), output)
+                    count = min(TILE, columns - first)
+                    for column in range(first, first + count):
+                        numbers = plain(table, inputs, base + column, column, given) + given + peaks + coefficients
+                        slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
+                        spread(tiles, column - first, select(slopes, wanted), output)
+                    if with_labels and first <= label and label < first + count:
+                        slopes = scaled(cast(slope(*select(there + given + peaks + coefficients, of_slope)), working), factor)
+                        spread(tiles, label - first, select(slopes, wanted), output)
                     for which in range(outputs):
-                        size = min(TILE, columns - first) * itemsize
-                        copy_out(advance(destinations[which], (base + first) * itemsize), tiles[which], size, streamed)
+                        copy_out(advance(destinations[which], (base + first) * itemsize), tiles[which], count * itemsize, streamed)
         if streamed:
             fence()
         return total

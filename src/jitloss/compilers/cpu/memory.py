@@ -222,18 +222,28 @@ def _copy(typing: Any, to: Any, source: Any, count: Any) -> Any:
     return types.void(types.voidptr, types.voidptr, types.intp), codegen
 
 
-@intrinsic
-def _stream_line(typing: Any, to: Any, source: Any) -> Any:
-    """Copy one cache line past the caches; ``to`` lies on a line."""
-
+def _copy_line(typing: Any, to: Any, source: Any, streamed: bool) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         line = ir.VectorType(_I32, 16).as_pointer()
         value = builder.load(builder.bitcast(args[1], line), align=1)
         store = builder.store(value, builder.bitcast(args[0], line), align=64)
-        store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+        if streamed:
+            store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.voidptr), codegen
+
+
+@intrinsic
+def _store_line(typing: Any, to: Any, source: Any) -> Any:
+    """Copy one cache line; ``to`` lies on a line."""
+    return _copy_line(typing, to, source, streamed=False)
+
+
+@intrinsic
+def _stream_line(typing: Any, to: Any, source: Any) -> Any:
+    """Copy one cache line past the caches; ``to`` lies on a line."""
+    return _copy_line(typing, to, source, streamed=True)
 
 
 @intrinsic
@@ -260,15 +270,16 @@ def fence(typing: Any) -> Any:
 @register_jitable
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
     """Copy a finished tile out. A plain store first reads the line that it overwrites; a streamed one does not."""
-    if not streamed:
-        _copy(to, tile, count)
-        return
     head = min(_to_line(to), count)
-    _copy(to, tile, head)
     lines = (count - head) // 64
-    for line in range(lines):
-        _stream_line(advance(to, head + 64 * line), advance(tile, head + 64 * line))
     done = head + 64 * lines
+    _copy(to, tile, head)
+    if streamed:
+        for place in range(head, done, 64):
+            _stream_line(advance(to, place), advance(tile, place))
+    else:
+        for place in range(head, done, 64):
+            _store_line(advance(to, place), advance(tile, place))
     _copy(advance(to, done), advance(tile, done), count - done)
 
 

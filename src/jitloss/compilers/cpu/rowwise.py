@@ -25,6 +25,8 @@ class RowLoop:
     working: Any
     elements: Function
     """``(table, inputs, index, column, label, mark, given)``: the numbers of the element at ``index`` of the arrays."""
+    plain: Function
+    """``(table, inputs, index, column, given)``: the same where the row's label, if any, is elsewhere."""
     mark: Function
     """``(table, label, given)``: the target of the labelled element."""
     dtypes: tuple[str, ...]
@@ -64,11 +66,12 @@ def row_loop(variant: Variant) -> RowLoop:
     per_row = [one for one in definition.inputs if one.per_row]
     outputs = len(definition.differentiable) * (variant.gradient + variant.hessian)
     dtypes = tuple(dtype[one.name] for one in stored)
-    find, mark = _targets(variant, dtypes, working)
+    find, plain, mark = _targets(variant, dtypes, working)
     return RowLoop(
         rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working),
         working=working,
         elements=find,
+        plain=plain,
         mark=mark,
         dtypes=dtypes,
         others=tuple(index for index, one in enumerate(stored) if one is not target),
@@ -79,26 +82,37 @@ def row_loop(variant: Variant) -> RowLoop:
     )
 
 
-def _targets(variant: Variant, dtypes: tuple[str, ...], working: Any) -> tuple[Function, Function]:
+def _targets(variant: Variant, dtypes: tuple[str, ...], working: Any) -> tuple[Function, Function, Function]:
     """How an element is read: its target as it lies in memory, mixed from it, or made from the row's label."""
     with_class_weights, own = variant.class_weights, (variant.working,)
-    share_at, background_at = (len(parameter_names(variant.definition)) - 2, len(parameter_names(variant.definition)) - 1)
+    names = parameter_names(variant.definition)
+    share_at, background_at, smoothed = names.index("*share"), names.index("*background"), variant.statics[-1] == "n"
 
     if variant.targets == "direct":
         return (
             jitable(lambda table, inputs, index, column, label, mark, given: load(inputs, index, dtypes, working)),
+            jitable(lambda table, inputs, index, column, given: load(inputs, index, dtypes, working)),
             jitable(lambda table, label, given: working(0.0)),
         )
 
     @jitable
-    def labelled(table, inputs, index, column, label, mark, given):  # type: ignore[no-untyped-def]
-        background = given[background_at]
-        if with_class_weights:
+    def background_of(table, column, given):  # type: ignore[no-untyped-def]
+        background = given[background_at]  # the constant 0 unless targets are smoothed
+        if with_class_weights and smoothed:
             background = background * load((pointer(table, at.CLASS_WEIGHTS),), column, own, working)[0]
+        return background
+
+    @jitable
+    def labelled(table, inputs, index, column, label, mark, given):  # type: ignore[no-untyped-def]
+        background = background_of(table, column, given)
         return load(inputs, index, dtypes, working) + (pick(column, label, mark, background),)
 
     @jitable
-    def mixed(table, inputs, index, column, label, mark, given):  # type: ignore[no-untyped-def]
+    def unlabelled(table, inputs, index, column, given):  # type: ignore[no-untyped-def]
+        return load(inputs, index, dtypes, working) + (background_of(table, column, given),)
+
+    @jitable
+    def mix(table, inputs, index, column, given):  # type: ignore[no-untyped-def]
         numbers = load(inputs, index, dtypes, working)
         target = given[share_at] * numbers[-1] + given[background_at]
         if with_class_weights:
@@ -113,5 +127,6 @@ def _targets(variant: Variant, dtypes: tuple[str, ...], working: Any) -> tuple[F
         return target
 
     if variant.targets == "mixed":
-        return mixed, jitable(lambda table, label, given: working(0.0))
-    return labelled, mark
+        mixed = jitable(lambda table, inputs, index, column, label, mark, given: mix(table, inputs, index, column, given))
+        return mixed, mix, jitable(lambda table, label, given: working(0.0))
+    return labelled, unlabelled, mark

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["add", "cast", "maximum_of", "parameters", "pick", "scaled", "select", "weighted"]
+__all__ = ["add", "cast", "maximum_of", "parameters", "patch", "pick", "scaled", "select", "weighted"]
 
 
 @intrinsic(prefer_literal=True)
@@ -91,14 +91,31 @@ def weighted(typing: Any, values: Any, weight: Any) -> Any:
     return values(values, values.dtype), codegen
 
 
+@intrinsic
+def patch(typing: Any, sums: Any, there: Any, elsewhere: Any) -> Any:
+    """Sums that hold ``elsewhere``, with ``there`` in its place; where both are the same infinity the sum has it already."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = []
+        for index in range(len(sums)):
+            total, new, old = (builder.extract_value(one, index) for one in args)
+            same = builder.fcmp_ordered("==", new, old)
+            change = builder.select(same, new.type(0.0), builder.fsub(new, old))
+            parts.append(builder.fadd(total, context.cast(builder, change, there.dtype, sums.dtype)))
+        return context.make_tuple(builder, sums, parts)
+
+    return sums(sums, there, there), codegen
+
+
 @intrinsic(prefer_literal=True)
 def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
-    """The parameters of a call, a letter each: ``n`` the next number of a float64 array, ``0`` None, ``T`` and ``F`` switches.
+    """The parameters of a call, a letter each: ``n`` the next number of a float64 array, ``0`` None, ``T`` and ``F`` switches,
+    ``z`` the number 0.
 
-    ``None`` and the switches are constants here, so that what they turn off is compiled out.
+    All but ``n`` are constants here, so that what they turn off is compiled out.
     """
     letters = kinds.literal_value
-    result = types.Tuple([{"n": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters])
+    result = types.Tuple([{"n": working.dtype, "z": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters])
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         numbers = builder.bitcast(args[0], ir.DoubleType().as_pointer())
@@ -107,6 +124,8 @@ def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
             if letter == "n":
                 number = builder.load(builder.gep(numbers, [ir.IntType(64)(position)]))
                 values.append(context.cast(builder, number, types.float64, working.dtype))
+            elif letter == "z":
+                values.append(context.get_constant(working.dtype, 0.0))
             elif letter == "0":
                 values.append(context.get_dummy_value())
             else:

@@ -1,0 +1,1 @@
+"""The asv suite (``benchmarks.py``) and the comparison with other libraries (``compare.py``)."""

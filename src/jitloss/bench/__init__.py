@@ -1,0 +1,14 @@
+"""What ``jitloss bench`` and ``benchmarks/`` measure: this library beside NumPy, PyTorch, JAX and a plain copy.
+
+Nothing here is imported by ``import jitloss``, and a peer is imported only when it is measured.
+"""
+
+from .measure import NEW, OUT, Row, copy_calls, measure, seconds_per_call
+from .report import Report, add_arguments, command, markdown, reached, run, show
+from .startup import first_calls, import_seconds
+from .work import WORKS, Work, inputs_for
+
+__all__ = [
+    "NEW", "OUT", "WORKS", "Report", "Row", "Work", "add_arguments", "command", "copy_calls", "first_calls", "import_seconds",
+    "inputs_for", "markdown", "measure", "reached", "run", "seconds_per_call", "show",
+]  # fmt: skip

@@ -1,0 +1,234 @@
+"""The table: measured, shown on the terminal, as JSON and as Markdown."""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numba
+from llvmlite import binding
+
+import jitloss
+
+from .measure import NEW, Row, measure
+from .startup import first_calls, import_seconds
+from .work import WORKS, Work
+
+__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "reached", "run", "show"]
+
+Targets = Mapping[tuple[str, str], Mapping[str, float]]
+"""Figures to reach: by the work's title and the kind of call, then by column."""
+
+_AT_LEAST = ("NumPy", "PyTorch", "JAX")
+_AT_MOST = ("copy", "np.copyto")
+HEADINGS = ("value and gradient, float32", "gradient in", "jitloss", *_AT_LEAST, *_AT_MOST)
+CAPTION = (
+    "NumPy, PyTorch, JAX: their time in units of ours. copy, np.copyto: our time in units of theirs; copy is a parallel kernel that "
+    "reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Libraries allocate a new array in every "
+    "call, copies write into an array that is there."
+)
+_LIBRARIES = ("numpy", "numba", "llvmlite", "torch", "jax")
+STARTUP = ("start", "")
+"""The key of the targets for first calls and the import."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Rows of the table; seconds of first calls (by kind and loss) and of the import; on which machine."""
+
+    rows: list[Row]
+    first: dict[str, dict[str, float]]
+    importing: float
+    machine: dict[str, str]
+
+    def to_json(self) -> str:
+        rows = [{"title": row.work.title, **asdict(row)} for row in self.rows]
+        return json.dumps({**asdict(self), "rows": rows}, indent=2) + "\n"
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    features = binding.get_host_cpu_features()
+    simd = next((bits for name, bits in (("avx512f", 512), ("avx2", 256)) if features.get(name)), 128)
+    versions = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "processor": _processor(),
+        "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
+        "SIMD": f"{simd} bits",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+# Running ----------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr; what it yields is told of each step as it begins."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        done = iter(range(1, total + 2))
+        yield lambda text: print(f"\r[{next(done)}/{total}] {text:<50}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        return
+    columns = (TextColumn("{task.description:<45}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task, started = bar.add_task("", total=total), iter((0,))
+        yield lambda text: bar.update(task, description=text, advance=next(started, 1))
+
+
+def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> Report:
+    """Measure it all."""
+    rounds = rounds or (3 if quick else 15)
+    works = [work.quickly() for work in works] if quick else works
+    losses = list(dict.fromkeys(work.loss for work in works)) if quick else list(jitloss.LOSSES)
+    with progress(len(works) * (rounds + 1) + 3) as step:
+        rows = [measure(work, rounds, step) for work in works]
+        first = first_calls(losses, step)
+        importing = import_seconds(3 if quick else 7, step)
+    return Report(rows, first, importing, machine())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "works", nargs="*", metavar="LOSS[:SHAPE]", help="what to measure, e.g. l1_loss:1000000 kl_divergence:4096x100; default: the README's table"
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller arrays and few rounds")
+    parser.add_argument("--rounds", type=int, default=0, help="rounds per row (default: 15, quick: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured to FILE too")
+
+
+def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Report:
+    """Measure and show what the arguments of :func:`add_arguments` ask for; ``ValueError`` where they make no sense."""
+    works = tuple(Work.parse(text) for text in arguments.works) or WORKS
+    if arguments.rounds < 0:
+        raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
+    report = run(works, arguments.quick, arguments.rounds)
+    show(report, targets)
+    if arguments.json:
+        arguments.json.write_text(report.to_json())
+    return report
+
+
+# Showing ----------------------------------------------------------------------------------------------------------------------
+
+
+def reached(column: str, figure: float, limit: float) -> bool:
+    return figure >= limit if column in _AT_LEAST else figure <= limit
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+        if seconds * scale >= 1.0:
+            break
+    return f"{seconds * scale:.3g} {unit}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}×"
+
+
+def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -> str:
+    """``5.2×``, and beside it the figure that was to be reached, where there is one."""
+    limit = targets.get(column)
+    if limit is None:
+        return text
+    sign, number = "≥" if column in _AT_LEAST else "≤", _time(limit) if column in ("jitloss", *_STARTUP) else f"{limit:g}"
+    return f"{text} {'✓' if reached(column, figure, limit) else '✗'} {sign} {number}"
+
+
+def lines(row: Row, targets: Targets | None = None) -> Iterator[list[str]]:
+    """Of one row, a line for each kind of call: what, where to, our time, then a figure a column."""
+    for kind, ratios in row.ratios.items():
+        wanted = (targets or {}).get((row.work.title, kind), {})
+        time = _mark(_time(row.seconds[kind]), "jitloss", row.seconds[kind], wanted)
+        figures = (_mark(times(ratios[name]), name, ratios[name], wanted) if name in ratios else "–" for name in HEADINGS[3:])
+        yield [row.work.title if kind == NEW else "", kind, time, *figures]
+
+
+_STARTUP = {
+    "cold": "first call of a loss, compiled",
+    "cached": "first call of a loss, from the disk cache",
+    "import": "import jitloss, over import numba",
+}
+
+
+def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
+    """First calls, the slowest loss of all, and the import."""
+    wanted, notes = (targets or {}).get(STARTUP, {}), []
+    for kind, seconds in report.first.items():
+        slowest = max(seconds, key=seconds.__getitem__)
+        worst = _mark(_time(seconds[slowest]), kind, seconds[slowest], wanted)
+        notes.append(f"{_STARTUP[kind]}: median {_time(statistics.median(seconds.values()))}, slowest {worst} ({slowest})")
+    notes.append(f"{_STARTUP['import']}: {_mark(_time(report.importing), 'import', report.importing, wanted)}")
+    return notes
+
+
+def machine_line(report: Report) -> str:
+    about = report.machine
+    return f"{about['processor']}, {about['threads']} threads, SIMD {about['SIMD']}; {about['versions']}; {about['date']}"
+
+
+def show(report: Report, targets: Targets | None = None) -> None:
+    """On the terminal: a rich table where rich is installed, else plain columns."""
+    body = [line for row in report.rows for line in lines(row, targets)]
+    notes = [*startup_lines(report, targets), machine_line(report)]
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        _show_plain(body, notes)
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=130)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
+    for position, heading in enumerate(HEADINGS):
+        table.add_column(heading, justify="right" if position > 1 else "left")
+    for title, *line in body:
+        table.add_row(title, *(_coloured(cell) for cell in line))
+    console.print(table)
+    for note in notes:
+        console.print(_coloured(note), highlight=False)
+
+
+def _coloured(text: str) -> str:
+    return text.replace("✓", "[green]✓[/green]").replace("✗", "[red]✗[/red]")
+
+
+def _show_plain(body: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
+    widths = [max(map(len, column)) for column in zip(HEADINGS, *body, strict=True)]
+    for line in (HEADINGS, *body):
+        print("  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(zip(line, widths, strict=True))))
+    print("", CAPTION, *notes, sep="\n")
+
+
+def markdown(report: Report, targets: Targets | None = None) -> str:
+    """The same for a page, with what was measured and where."""
+    body = [line for row in report.rows for line in lines(row, targets)]
+    rule = ["---", "---", *["---:"] * (len(HEADINGS) - 2)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, rule, *body))
+    notes = "\n".join(f"* {line}" for line in startup_lines(report, targets))
+    return f"{table}\n\n{CAPTION}\n\n{notes}\n\nMeasured on {machine_line(report)}.\n"

@@ -1,0 +1,63 @@
+"""What a new process waits for: the first call of a loss, cold and from the disk cache, and the import. Measured in subprocesses."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["first_calls", "import_seconds"]
+
+_SHAPE = (32, 10)
+
+
+def _python(code: str, **environment: str) -> Any:
+    """What a fresh interpreter prints, read as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"a measuring subprocess failed:\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
+def first_calls(names: Iterable[str], step: Callable[[str], None] = lambda text: None) -> dict[str, dict[str, float]]:
+    """Seconds that the first ``value_and_gradient`` of each loss takes: ``cold`` with an empty disk cache, then ``cached``.
+
+    The driver and numba are warm before: a loss of another dtype has run. Both processes run the losses in the same order.
+    """
+    code = f"import jitloss.bench.startup as s; s.print_first_calls({list(names)!r})"
+    with tempfile.TemporaryDirectory() as folder:
+        results = {}
+        for kind in ("cold", "cached"):
+            step(f"first call, {kind}")
+            results[kind] = _python(code, NUMBA_CACHE_DIR=folder)
+    return results
+
+
+def print_first_calls(names: Iterable[str]) -> None:
+    """The subprocess's part."""
+    import jitloss
+
+    from .work import inputs_for
+
+    for size in (10, 1_000_000):  # the serial and the parallel driver
+        jitloss.mse_loss.value_and_gradient(np.ones(size), np.zeros(size))
+    seconds = {}
+    for name in names:
+        inputs = inputs_for(jitloss.LOSSES[name].definition, _SHAPE)
+        begin = time.perf_counter()
+        jitloss.LOSSES[name].value_and_gradient(*inputs)
+        seconds[name] = time.perf_counter() - begin
+    print(json.dumps(seconds))
+
+
+def import_seconds(rounds: int = 7, step: Callable[[str], None] = lambda text: None) -> float:
+    """Seconds that ``import jitloss`` takes where numba is imported already; the median of fresh processes."""
+    code = "import time, numba; begin = time.perf_counter(); import jitloss; print(time.perf_counter() - begin)"
+    step("import")
+    return statistics.median(float(_python(code)) for _ in range(rounds))
