@@ -1,6 +1,6 @@
 """The yardstick: a parallel kernel that reads what a loss reads, writes as much as its gradient, and computes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -26,7 +26,7 @@ def aligned_like(array: np.ndarray) -> np.ndarray:
 def _line_copier(streamed: bool) -> Any:
     @intrinsic
     def copy_line(typing: Any, to: Any, sources: Any, index: Any) -> Any:
-        """One cache line of every source, combined by XOR, to a line of ``to``: past the caches where ``streamed``."""
+        """One cache line of every source, combined by XOR, to a line of every ``to``: past the caches where ``streamed``."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             def line(address: Any) -> Any:
@@ -35,12 +35,13 @@ def _line_copier(streamed: bool) -> Any:
             value = builder.load(line(builder.extract_value(args[1], 0)), align=4)
             for position in range(1, len(sources)):
                 value = builder.xor(value, builder.load(line(builder.extract_value(args[1], position)), align=4))
-            store = builder.store(value, line(args[0]), align=_BYTES)
-            if streamed:
-                store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+            for position in range(len(to)):
+                store = builder.store(value, line(builder.extract_value(args[0], position)), align=_BYTES)
+                if streamed:
+                    store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
             return context.get_dummy_value()
 
-        return types.void(types.intp, sources, types.intp), codegen
+        return types.void(to, sources, types.intp), codegen
 
     return copy_line
 
@@ -70,18 +71,20 @@ def _kernel() -> Any:
     return kernel
 
 
-def copy(to: np.ndarray, inputs: Sequence[np.ndarray], streamed: bool) -> Any:
-    """A call that reads the inputs and writes ``to``, which is as large as a gradient and :func:`aligned_like` one.
+def copy(to: Sequence[np.ndarray], inputs: Sequence[np.ndarray], streamed: bool) -> Callable[[], None]:
+    """A call that reads the inputs and writes every ``to``, arrays as large as the gradients and :func:`aligned_like` them.
 
-    Inputs as large as ``to`` are read line by line, smaller ones (labels) beside them; a last part of a line is left out.
+    Inputs as large as these are read line by line, smaller ones (labels) beside them; a last part of a line is left out.
     """
-    addresses = tuple(one.ctypes.data for one in inputs if one.nbytes == to.nbytes)
-    small = [one.reshape(-1).view(np.uint8) for one in inputs if one.nbytes != to.nbytes]
+    size = to[0].nbytes
+    targets = tuple(one.ctypes.data for one in to)
+    sources = tuple(one.ctypes.data for one in inputs if one.nbytes == size)
+    small = [one.reshape(-1).view(np.uint8) for one in inputs if one.nbytes != size]
     rest = np.concatenate([np.zeros(0, np.uint8), *small])
     words = rest[: rest.size // 8 * 8].view(np.int64)
-    kernel, lines = _kernel(), to.nbytes // _BYTES
+    kernel = _kernel()
 
     def call(keep: Any = (to, inputs)) -> None:
-        kernel(to.ctypes.data, addresses, lines, words, streamed)
+        kernel(targets, sources, size // _BYTES, words, streamed)
 
     return call

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..variant import Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from .driver import driver, run
+from .driver import entry_point, run
 from .labels import labels_kernel
 from .lanes import lanes_kernel
 from .long_rows import long_rows_kernel
@@ -46,7 +46,7 @@ def kernel(variant: Variant) -> int:
 
 def serial_driver() -> Any:
     """The entry point of the serial driver, for callers that have checked everything themselves."""
-    return driver(False)
+    return entry_point(False)
 
 
 def count_labels(labels: np.ndarray, columns: int, ignored: int) -> int | None:

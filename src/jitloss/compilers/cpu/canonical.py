@@ -23,7 +23,7 @@ Function = Callable[..., Any]
 FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 """The fast-math flags that are safe: sums may be reordered, NaN and inf come through."""
 
-jitable = register_jitable(fastmath=FLAGS, forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+jitable = register_jitable(fastmath=FLAGS, forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, _nrt=False)
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ def parameter_names(definition: Definition) -> list[str]:
     return [one.name for one in definition.parameters] + weights + smoothing
 
 
-def _call(part: Part, names: Sequence[str], working: Any) -> Call:
-    return Call(bind(part.function, working, jitable), tuple(names.index(argument) for argument in part.arguments), part.results)
+def _call(part: Part, names: Sequence[str], working: Any, bound: dict[Function, Function]) -> Call:
+    """A part bound to the working precision; ``bound`` remembers the helpers that parts share."""
+    wanted = tuple(names.index(argument) for argument in part.arguments)
+    return Call(bind(part.function, working, jitable, bound), wanted, part.results)
 
 
 def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any) -> Call:
@@ -85,7 +87,7 @@ def _side_by_side(calls: Sequence[Call], count: int, working: Any) -> Call:
 def point(definition: Definition, working: Any) -> Call:
     """A pointwise definition as a call that returns value, gradient and, where it is known, the second derivative."""
     names = [*(one.name for one in definition.inputs), *parameter_names(definition)]
-    calls = [_call(member.parts["point"], names, working) for member in definition.members]
+    calls = [_call(member.parts["point"], names, working, {}) for member in definition.members]
     if not definition.sum_of:
         return calls[0]
     return _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working)
@@ -111,20 +113,20 @@ class Rows:
 
 def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str], working: Any) -> Rows:
     """A rowwise definition in the form that the loops call."""
-    given, members = parameter_names(definition), definition.members
+    given, members, bound = parameter_names(definition), definition.members, {}
     peaks = [f"peak of {index}" for index, member in enumerate(members) if "peak" in member.parts]
     starts = [*elements, *given]
-    tops = [_call(member.parts["peak"], starts, working) for member in members if "peak" in member.parts]
+    tops = [_call(member.parts["peak"], starts, working, bound) for member in members if "peak" in member.parts]
     terms, values, slopes, offset = [], [], [], 0
     coefficients = [member.parts["value"].results - 1 for member in members]
     for index, member in enumerate(members):
         seen = ["peak" if name == f"peak of {index}" else name for name in peaks]
-        terms.append(_call(member.parts["terms"], [*starts, *seen], working))
-        values.append(_value(member, [*per_row, *given, *seen], offset, not definition.sum_of, working))
+        terms.append(_call(member.parts["terms"], [*starts, *seen], working, bound))
+        values.append(_value(member, [*per_row, *given, *seen], offset, not definition.sum_of, working, bound))
         offset += member.parts["terms"].results
         others = ["another's coefficient"] * sum(coefficients[:index])
         own = [name for name in member.parts["slope"].arguments if name not in [*starts, *seen]]
-        slopes.append(_call(member.parts["slope"], [*starts, *seen, *others, *own], working))
+        slopes.append(_call(member.parts["slope"], [*starts, *seen, *others, *own], working, bound))
     widest = len(starts) + len(peaks)
     top = _side_by_side(tops, len(starts), working) if tops else None
     if not definition.sum_of:
@@ -135,10 +137,10 @@ def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str]
     return Rows(top, _side_by_side(terms, widest, working), value, slope)
 
 
-def _value(member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any) -> Call:
+def _value(member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any, bound: dict[Function, Function]) -> Call:
     """``value`` of one member; its sums are some of the row's sums, as a tuple, or a number where there is one."""
     part = member.parts["value"]
-    call = _call(part, [*names, "sums"], working)
+    call = _call(part, [*names, "sums"], working, bound)
     count = member.parts["terms"].results
     if alone and count > 1:
         return call

@@ -109,7 +109,7 @@ def _parallel(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any) -> An
 
 
 @functools.cache
-def driver(parallel: bool) -> Callable[..., float]:
+def entry_point(parallel: bool) -> Callable[..., float]:
     """The compiled driver's entry point, which unboxes by the declared types alone; loaded when first needed."""
     compiled = njit(_DRIVER, parallel=parallel, nogil=True, cache=True)(_parallel if parallel else _serial)
     entry: Callable[..., float] = compiled.overloads[_DRIVER.args].entry_point
@@ -144,8 +144,8 @@ def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: floa
     """Run a kernel over ``count`` elements or rows, in chunks of ``chunk``; the sum of what the chunks return."""
     global _used_threads
     if not parallel or _forked:
-        return driver(False)(kernel, words, count, chunk, scale)
-    compiled = driver(True)
+        return entry_point(False)(kernel, words, count, chunk, scale)
+    compiled = entry_point(True)
     if not _used_threads:
         with _busy:  # the first call starts numba's threads
             _used_threads = True
@@ -153,7 +153,7 @@ def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: floa
     if not _threads_take_turns():
         return compiled(kernel, words, count, chunk, scale)
     if not _busy.acquire(blocking=False):
-        return driver(False)(kernel, words, count, chunk, scale)
+        return entry_point(False)(kernel, words, count, chunk, scale)
     try:
         return compiled(kernel, words, count, chunk, scale)
     finally:

@@ -41,7 +41,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
     row_results, own = (name,) * row_count, (name,)
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)

@@ -32,7 +32,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes = TILE * itemsize
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)

@@ -10,7 +10,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
+
+from .intrinsics import intrinsic
 
 __all__ = ["ITEMSIZE", "advance", "clear", "copy_out", "fence", "fill_weights", "load", "pointer", "pointers", "read", "spread", "stack", "stacks", "store", "word", "write"]
 

@@ -38,7 +38,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     gradient_at, hessian_at = at.first_gradient(definition), at.first_hessian(definition)
     shrink, zero = working(SHRINK), working(0.0)
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)

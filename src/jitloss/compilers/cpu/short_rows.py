@@ -43,7 +43,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak_dtypes, sum_dtypes, row_results = (name,) * peaks_count, (name,) * sums_count, (name,) * row_count
     rest_dtypes, own = (name,) * len(rest), (name,)
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True)
+    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)

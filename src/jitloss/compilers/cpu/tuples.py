@@ -5,7 +5,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from .intrinsics import intrinsic
 
 __all__ = ["add", "cast", "maximum_of", "parameters", "patch", "pick", "scaled", "select", "weighted"]
 
@@ -37,15 +38,12 @@ def cast(typing: Any, values: Any, working: Any) -> Any:
     return result(values, working), codegen
 
 
-def _elementwise(operate: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    def typed(typing: Any, left: Any, right: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            pairs = ((builder.extract_value(args[0], index), builder.extract_value(args[1], index)) for index in range(len(left)))
-            return context.make_tuple(builder, left, [operate(builder, one, other) for one, other in pairs])
+def _elementwise(left: Any, operate: Callable[[Any, Any, Any], Any]) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pairs = ((builder.extract_value(args[0], index), builder.extract_value(args[1], index)) for index in range(len(left)))
+        return context.make_tuple(builder, left, [operate(builder, one, other) for one, other in pairs])
 
-        return left(left, left), codegen
-
-    return typed
+    return left(left, left), codegen
 
 
 def _maximum(builder: Any, one: Any, other: Any) -> Any:
@@ -53,8 +51,16 @@ def _maximum(builder: Any, one: Any, other: Any) -> Any:
     return builder.call(builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind])), (one, other))
 
 
-add = intrinsic(_elementwise(lambda builder, one, other: builder.fadd(one, other)))
-maximum_of = intrinsic(_elementwise(_maximum))
+@intrinsic
+def add(typing: Any, left: Any, right: Any) -> Any:
+    """Two tuples added number by number."""
+    return _elementwise(left, lambda builder, one, other: builder.fadd(one, other))
+
+
+@intrinsic
+def maximum_of(typing: Any, left: Any, right: Any) -> Any:
+    """The larger of two tuples number by number; NaN where either is."""
+    return _elementwise(left, _maximum)
 
 
 @intrinsic

@@ -1,0 +1,101 @@
+"""The asv suite, made from the list of losses. ``compare.py`` sets the losses beside other libraries; this watches them over time."""
+
+import statistics
+from functools import partial
+
+import jitloss
+from jitloss import bench
+
+LOSSES = list(jitloss.LOSSES)
+SIZES = {  # of pointwise losses, of rowwise ones; the gradient takes 1.3 kB, 260 kB, 40 MB
+    "small": ((320,), (32, 10)),
+    "cache": ((65_536,), (512, 128)),
+    "memory": ((10_000_000,), (10_000, 1000)),
+}
+
+
+def prepare(name, size):
+    """The whole public call on arrays of a size, as it is written, and its inputs."""
+    loss = jitloss.LOSSES[name]
+    inputs = bench.inputs_for(loss.definition, SIZES[size][loss.definition.form == "rowwise"])
+    call = partial(loss.value_and_gradient, *inputs)
+    gradient = call()[1]
+    large = size == "memory"
+    return (partial(call, out=gradient) if large else call), inputs, gradient
+
+
+class Time:
+    """Value and gradient; at the size of memory into an array that is there."""
+
+    params = (LOSSES, list(SIZES))
+    param_names = ("loss", "size")
+
+    def setup(self, name, size):
+        self.call = prepare(name, size)[0]
+
+    def time_value_and_gradient(self, name, size):
+        self.call()
+
+
+class Throughput:
+    """Bytes of inputs and gradients a second, and the time in units of a kernel that only moves as many."""
+
+    params = (LOSSES,)
+    param_names = ("loss",)
+
+    def setup(self, name):
+        self.call, self.inputs, gradient = prepare(name, "memory")
+        gradients = list(gradient.values()) if isinstance(gradient, dict) else [gradient]
+        self.gradients = len(gradients)
+        self.bytes = sum(array.nbytes for array in (*self.inputs, *gradients))
+
+    def track_gigabytes_per_second(self, name):
+        return self.bytes / bench.seconds_per_call(self.call, 5) / 1e9
+
+    track_gigabytes_per_second.unit = "GB/s"
+
+    def track_ratio_to_copy(self, name):
+        copies = bench.copy_calls(self.inputs, self.gradients).values()
+        rounds = [(bench.seconds_per_call(self.call, 1), min(bench.seconds_per_call(copy, 1) for copy in copies)) for _ in range(5)]
+        return statistics.median(ours / copy for ours, copy in rounds)
+
+    track_ratio_to_copy.unit = "times a copy"
+
+
+class Overhead:
+    params = (LOSSES,)
+    param_names = ("loss",)
+
+    def track_call_at_32x10(self, name):
+        """The whole public call on 32×10 numbers."""
+        loss = jitloss.LOSSES[name]
+        call = partial(loss.value_and_gradient, *bench.inputs_for(loss.definition, (32, 10)))
+        return 1e6 * statistics.median(bench.seconds_per_call(call, 1000) for _ in range(5))
+
+    track_call_at_32x10.unit = "µs"
+
+
+class FirstCall:
+    """The first call of a loss in a new process, the driver being warm."""
+
+    params = (LOSSES,)
+    param_names = ("loss",)
+    timeout = 300
+
+    def setup_cache(self):
+        return bench.first_calls(LOSSES)
+
+    def track_cold(self, seconds, name):
+        return seconds["cold"][name]
+
+    def track_cached(self, seconds, name):
+        return seconds["cached"][name]
+
+    track_cold.unit = track_cached.unit = "s"
+
+
+def track_import_over_numba():
+    return bench.import_seconds()
+
+
+track_import_over_numba.unit = "s"
