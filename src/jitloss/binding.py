@@ -80,8 +80,9 @@ def bind(
     return done[plain]
 
 
-def _plain(function: Function) -> FunctionType:
-    return getattr(function, "py_func", function)  # type: ignore[return-value]  # a function that numba has wrapped
+def _plain(function: Any) -> FunctionType:
+    plain: FunctionType = getattr(function, "py_func", function)  # a function that numba has wrapped keeps its own here
+    return plain
 
 
 def _without_docstring(code: CodeType) -> tuple[Any, ...]:

@@ -81,7 +81,8 @@ class Evaluation:
         self._read_parameters(weights if definition.sum_of else ())
         self._read_labels()
         self._read_weights()
-        self.kernel, self.items = 0, None
+        self.kernel = 0
+        self.items: np.ndarray | None = None
 
     def _option(self, name: str) -> Any:
         return self.arguments.get(name, DEFAULTS[name])
@@ -178,7 +179,8 @@ class Evaluation:
         if self.labels is not None:
             flat = self.labels.reshape(-1)
             return np.bincount(flat[flat != self.ignored], minlength=columns).astype(np.float64)
-        return self._dense_rows().sum(axis=0, dtype=np.float64)
+        counts: np.ndarray = self._dense_rows().sum(axis=0, dtype=np.float64)
+        return counts
 
     def _dense_rows(self) -> np.ndarray:
         """Dense targets as a matrix with a row per item."""
@@ -275,15 +277,16 @@ class Evaluation:
             if not isinstance(out, tuple) or len(out) != 2:
                 raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
             out, second = out
-        others = [array for array in (self.sample and self.sample.array, self.classes) if array is not None]
-        others += [value for value in (self.arguments.get("sample_weight"), self.arguments.get("class_weight")) if isinstance(value, np.ndarray)]
+        given = (self.arguments.get(name) for name in ("sample_weight", "class_weight"))
+        others = [array for array in given if isinstance(array, np.ndarray)]
         gradient = take(self.definition, out, self.arrays, self.given.arrays, others, streamed)
         if not self.wants.hessian:
             return gradient, None
         mine = gradient.returned if out is not None else []
         return gradient, take(self.definition, second, self.arrays, self.given.arrays, [*others, *mine], streamed)
 
-    def _write_zeros(self, *outputs: Outputs | None) -> None:
+    @staticmethod
+    def _write_zeros(*outputs: Outputs | None) -> None:
         for output in outputs:
             for array in output.written if output else ():
                 array[...] = 0

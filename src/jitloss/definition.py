@@ -183,7 +183,8 @@ def pointwise(function: Function) -> Definition:
     """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
     name = function.__name__
     check(function, name)
-    inputs, parameters = [], []
+    inputs: list[Input] = []
+    parameters: list[Parameter] = []
     hints = typing.get_type_hints(function, include_extras=True)
     for argument in inspect.signature(function).parameters.values():
         if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):

@@ -127,7 +127,7 @@ class _Documented:
 class Loss:
     form: type[Form] = Form
 
-    __doc__ = _Documented(  # type: ignore[assignment]
+    __doc__ = _Documented(
         """A loss: call it for its value, or ask one of its forms for the gradient too.
 
     Attributes
@@ -146,6 +146,7 @@ class Loss:
         self.weights = tuple(weight for weight, _ in terms)
         self.__module__ = module or definition.module
         self.__name__, self.__qualname__ = definition.name, definition.qualname
+        self._origin: tuple[Loss, dict[str, Any]] | None = None
         self._name_forms()
 
     def _name_forms(self) -> None:
@@ -173,8 +174,32 @@ class Loss:
         return f"<jitloss loss {self.__name__}{self.__signature__}>"
 
     def __reduce__(self) -> Any:
-        """By name, as functions are pickled; a sum by its terms."""
+        """By name, as functions are pickled; a sum by its terms, a loss with other defaults by the loss that it was made from."""
+        if self._origin is not None:
+            return (_with_parameters, self._origin)
         return (_sum, (self.terms,)) if self.terms else self.__qualname__
+
+    def with_parameters(self, **parameters: Any) -> "Loss":
+        """Give the same loss other defaults: ``huber_loss.with_parameters(delta=2.0)``, in sums above all.
+
+        Parameters
+        ----------
+        **parameters
+            New defaults, by the names of the loss's own parameters.
+
+        Returns
+        -------
+        Loss
+            Another loss; this one stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a name that is no parameter, or a value that it may not take.
+        """
+        if self.terms:
+            raise TypeError(f"{self.__name__}: give its terms their parameters before they are added")
+        return _with_parameters(self, parameters)
 
     # Loss algebra: sums of losses, each times a number, are losses. ------------------------------------------------------------
 
@@ -205,6 +230,20 @@ class Loss:
 
     def __sub__(self, other: Any) -> "Loss":
         return self + -other if isinstance(other, Loss) else NotImplemented
+
+
+def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
+    known = [one.name for one in loss.definition.parameters]
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise TypeError(f"{loss.__name__} has no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    changed = tuple(
+        dataclasses.replace(one, default=one.check(parameters.get(one.name, one.default), loss.__name__))
+        for one in loss.definition.parameters
+    )
+    made = type(loss)(dataclasses.replace(loss.definition, parameters=changed), module=loss.__module__)
+    made._origin = (loss, parameters)
+    return made
 
 
 def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:

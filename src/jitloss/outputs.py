@@ -128,6 +128,6 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
     try:
-        return bool(np.shares_memory(one, other, max_work=10_000))
+        return bool(np.shares_memory(one, other, max_work=10_000))  # type: ignore[arg-type]  # NumPy's stubs know two special values only
     except np.exceptions.TooHardError:
         return True

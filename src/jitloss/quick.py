@@ -1,8 +1,8 @@
 """The short way for the common call: two plain arrays, default options, too little work for threads.
 
-The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and what its table holds.
-The next ones find the plan by their dtypes, and do nothing but look at shapes and flags, allocate the gradient and run the kernel.
-Whatever is not quite as the plan expects goes the long way, which also makes the error messages.
+The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and what its table
+holds. The next ones find the plan by their dtypes, and do nothing but look at shapes and flags, allocate the gradient and run the
+kernel. Whatever is not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ class Quick:
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
-        as_given = all(type(value) is np.ndarray and done.arrays[name] is value for name, value in zip(self.names, args, strict=False))
+        pairs = zip(self.names, args, strict=False)
+        as_given = all(type(value) is np.ndarray and done.arrays[name] is value for name, value in pairs)
         if len(args) != 2 or not as_given or not options.keys() <= {"out"} or not done.kernel or done.items is not None:
             return
         if self.run is None:
@@ -92,6 +93,7 @@ def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> np.ndarray | Non
     """``out`` where it is the first input itself, or an array like it that is apart from both."""
     if out is first:
         return first
-    plain = type(out) is np.ndarray and out.dtype is first.dtype and out.shape == first.shape and out.flags.carray
-    apart = plain and not np.may_share_memory(out, first) and not np.may_share_memory(out, second)
-    return out if apart else None
+    if type(out) is not np.ndarray or out.dtype is not first.dtype or out.shape != first.shape or not out.flags.carray:
+        return None
+    usable: np.ndarray = out
+    return None if np.may_share_memory(out, first) or np.may_share_memory(out, second) else usable

@@ -96,8 +96,8 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
                 break
         else:
             raise TypeError(
-                f"{owner}: {argument} is a {kind.__module__}.{kind.__qualname__}, which is not supported. Supported are {supported()}; "
-                f"jitloss.register_array_type adds others"
+                f"{owner}: {argument} is a {kind.__module__}.{kind.__qualname__}, which is not supported. "
+                f"Supported are {supported()}; jitloss.register_array_type adds others"
             )
         _found[kind] = entry
     return entry
@@ -110,9 +110,11 @@ def supported() -> str:
 
 register_array_type(np.ndarray, name="NumPy arrays", to_numpy=host.plain)
 register_array_type("numpy.MaskedArray", name="NumPy arrays", to_numpy=host.refuse_masked)
-for _kind in (list, tuple, range, array.array):
+_SEQUENCES: tuple[type, ...] = (list, tuple, range, array.array)
+_SCALARS: tuple[type, ...] = (numbers.Number, int, float, complex, np.generic)
+for _kind in _SEQUENCES:
     register_array_type(_kind, name="sequences of numbers", to_numpy=host.from_sequence)
-for _kind in (numbers.Number, int, float, complex, np.generic):
+for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
 for _name in ("Series", "DataFrame", "Index"):
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.from_pandas)

@@ -4,6 +4,8 @@ Tests, benchmarks, documentation, stubs and the command line read :data:`LOSSES`
 name in this list.
 """
 
+from typing import Any
+
 from .binary import binary_cross_entropy, binary_cross_entropy_with_logits, focal_loss, focal_loss_with_logits, hinge_loss
 from .classification import cross_entropy_loss, cross_entropy_with_logits, kl_divergence
 from .embedding import contrastive_loss, triplet_loss
@@ -12,7 +14,7 @@ from .regularization import elastic_net, l1_regularization, l2_regularization
 
 __all__ = ["LOSSES"]
 
-LOSSES = (
+LOSSES: tuple[Any, ...] = (
     mse_loss,
     l1_loss,
     huber_loss,

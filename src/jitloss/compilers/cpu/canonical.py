@@ -113,7 +113,8 @@ class Rows:
 
 def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str], working: Any) -> Rows:
     """A rowwise definition in the form that the loops call."""
-    given, members, bound = parameter_names(definition), definition.members, {}
+    given, members = parameter_names(definition), definition.members
+    bound: dict[Function, Function] = {}
     peaks = [f"peak of {index}" for index, member in enumerate(members) if "peak" in member.parts]
     starts = [*elements, *given]
     tops = [_call(member.parts["peak"], starts, working, bound) for member in members if "peak" in member.parts]
