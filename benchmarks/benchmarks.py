@@ -1,4 +1,4 @@
-"""The asv suite, made from the list of losses. ``compare.py`` sets the losses beside other libraries; this watches them over time."""
+"""The asv suite, made from the list of losses: it watches over time what ``compare.py`` sets beside other libraries."""
 
 import statistics
 from functools import partial
@@ -55,9 +55,9 @@ class Throughput:
     track_gigabytes_per_second.unit = "GB/s"
 
     def track_ratio_to_copy(self, name):
-        copies = bench.copy_calls(self.inputs, self.gradients).values()
-        rounds = [(bench.seconds_per_call(self.call, 1), min(bench.seconds_per_call(copy, 1) for copy in copies)) for _ in range(5)]
-        return statistics.median(ours / copy for ours, copy in rounds)
+        calls = (self.call, *bench.copy_calls(self.inputs, self.gradients).values())
+        ours, plain, streamed = zip(*([bench.seconds_per_call(call, 1) for call in calls] for _ in range(7)), strict=True)
+        return statistics.median(a / min(b, c) for a, b, c in zip(ours, plain, streamed, strict=True))
 
     track_ratio_to_copy.unit = "times a copy"
 

@@ -33,8 +33,8 @@ _LARGE = 1 << 20  # bytes of gradient below which neither a copy nor a second ar
 class Row:
     """Seconds a call, ours under :data:`NEW` and :data:`OUT`, and for each of these two the ratios with everybody else.
 
-    :data:`NEW` allocates its gradient in every call, as NumPy, PyTorch and JAX do; :data:`OUT` writes into an array that is there, as
-    ``copy`` and ``np.copyto`` do. A ratio with a library is its time in units of ours, a ratio with a copy our time in units of it.
+    :data:`NEW` allocates its gradient in every call, as NumPy, PyTorch and JAX do; :data:`OUT` writes into an array that is there,
+    as ``copy`` and ``np.copyto`` do. Ratios with a library are its time in units of ours, with a copy our time in units of its.
     """
 
     work: Work

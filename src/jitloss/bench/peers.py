@@ -117,8 +117,8 @@ def _jax_table(jax: Any) -> dict[str, Callable[..., Any]]:
         "l1_loss": lambda p, t: np.mean(np.abs(p - t)),
         "huber_loss": huber,
         "poisson_nll_loss": lambda p, t: np.mean(np.exp(p) - t * p),
-        "binary_cross_entropy": lambda p, t: -np.mean(
-            t * np.log(np.maximum(p, EPSILON)) + (1 - t) * np.log(np.maximum(1 - p, EPSILON))
+        "binary_cross_entropy": lambda p, t: (
+            -np.mean(t * np.log(np.maximum(p, EPSILON)) + (1 - t) * np.log(np.maximum(1 - p, EPSILON)))
         ),
         "binary_cross_entropy_with_logits": lambda z, t: np.mean(nn.softplus(z) - z * t),
         "cross_entropy_loss": lambda p, labels: -np.mean(np.log(np.maximum(picked(p, labels), EPSILON))),
@@ -158,7 +158,7 @@ def _jax_call(name: str, inputs: Inputs) -> Call | None:
         return None
     cpu, compiled = jax.devices("cpu")[0], jax.jit(jax.value_and_grad(function))
     arrays = [jax.device_put(one.astype(np.int32) if one.dtype == np.int64 else one, cpu) for one in inputs]
-    return lambda: jax.block_until_ready(compiled(*arrays))  # type: ignore[no-any-return]
+    return lambda: jax.block_until_ready(compiled(*arrays))
 
 
 PEERS: Mapping[str, Callable[[str, Inputs], Call | None]] = {"NumPy": _numpy_call, "PyTorch": _torch_call, "JAX": _jax_call}

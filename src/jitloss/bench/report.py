@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numba
 from llvmlite import binding
@@ -32,9 +31,9 @@ _AT_LEAST = ("NumPy", "PyTorch", "JAX")
 _AT_MOST = ("copy", "np.copyto")
 HEADINGS = ("value and gradient, float32", "gradient in", "jitloss", *_AT_LEAST, *_AT_MOST)
 CAPTION = (
-    "NumPy, PyTorch, JAX: their time in units of ours. copy, np.copyto: our time in units of theirs; copy is a parallel kernel that "
-    "reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Libraries allocate a new array in every "
-    "call, copies write into an array that is there."
+    "NumPy, PyTorch, JAX: their time in units of ours. copy, np.copyto: our time in units of theirs; copy is a parallel kernel "
+    "that reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Libraries allocate a new array "
+    "in every call, copies write into an array that is there."
 )
 _LIBRARIES = ("numpy", "numba", "llvmlite", "torch", "jax")
 STARTUP = ("start", "")
@@ -113,9 +112,8 @@ def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "works", nargs="*", metavar="LOSS[:SHAPE]", help="what to measure, e.g. l1_loss:1000000 kl_divergence:4096x100; default: the README's table"
-    )
+    wanted = "what to measure, e.g. l1_loss:1000000 kl_divergence:4096x100; default: the README's table"
+    parser.add_argument("works", nargs="*", metavar="LOSS[:SHAPE]", help=wanted)
     parser.add_argument("--quick", action="store_true", help="smaller arrays and few rounds")
     parser.add_argument("--rounds", type=int, default=0, help="rounds per row (default: 15, quick: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured to FILE too")
@@ -141,9 +139,7 @@ def reached(column: str, figure: float, limit: float) -> bool:
 
 
 def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
-        if seconds * scale >= 1.0:
-            break
+    unit, scale = ("s", 1.0) if seconds >= 1.0 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
     return f"{seconds * scale:.3g} {unit}"
 
 
@@ -220,8 +216,8 @@ def _coloured(text: str) -> str:
 
 def _show_plain(body: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
     widths = [max(map(len, column)) for column in zip(HEADINGS, *body, strict=True)]
-    for line in (HEADINGS, *body):
-        print("  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in enumerate(zip(line, widths, strict=True))))
+    for title, *line in (HEADINGS, *body):
+        print(title.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line, widths[1:], strict=True)), sep="  ")
     print("", CAPTION, *notes, sep="\n")
 
 

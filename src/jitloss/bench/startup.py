@@ -1,4 +1,4 @@
-"""What a new process waits for: the first call of a loss, cold and from the disk cache, and the import. Measured in subprocesses."""
+"""What a new process waits for: the import, and the first call of a loss, cold and from the disk cache."""
 
 import json
 import os

@@ -72,12 +72,17 @@ WORKS = (
 
 
 def _normal(scale: float) -> Draw:
-    return lambda rng, shape, dtype: rng.standard_normal(shape, np.float32).astype(dtype, copy=False) * dtype(scale)
+    def draw(rng: np.random.Generator, shape: Shape, dtype: Any) -> np.ndarray:
+        numbers: np.ndarray = scale * rng.standard_normal(shape, np.float32)
+        return numbers.astype(dtype, copy=False)
+
+    return draw
 
 
 def _distribution(rng: np.random.Generator, shape: Shape, dtype: Any) -> np.ndarray:
-    weights = rng.random(shape, np.float32) + np.float32(0.01)
-    return (weights / weights.sum(-1, keepdims=True)).astype(dtype, copy=False)
+    weights: np.ndarray = rng.random(shape, np.float32) + np.float32(0.01)
+    weights /= weights.sum(-1, keepdims=True)
+    return weights.astype(dtype, copy=False)
 
 
 def _coin(rng: np.random.Generator, shape: Shape, dtype: Any) -> np.ndarray:
@@ -107,7 +112,7 @@ def inputs_for(
     rng: np.random.Generator | None = None,
     labels: bool = True,
 ) -> tuple[np.ndarray, ...]:
-    """Arrays for a loss, in the order of its arguments; int64 ``labels`` where the loss takes them, one number a row where it wants that."""
+    """Arrays for a loss, in the order of its arguments; int64 ``labels`` where the loss takes them."""
     rng, rowwise, arrays = rng or np.random.default_rng(0), definition.form == "rowwise", []
     for one in definition.inputs:
         if labels and definition.takes_labels and one is definition.target:

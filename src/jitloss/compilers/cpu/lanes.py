@@ -11,6 +11,7 @@ from .canonical import FLAGS
 from .driver import KERNEL
 from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stack, stacks, store, word, write
 from .rowwise import row_loop
+from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, select, weighted
 
 __all__ = ["LANES", "lanes_kernel"]
@@ -30,8 +31,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, elements, mark_of, working, double = (peak or loop.rows.terms).function, loop.elements, loop.mark, loop.working, np.float64
-    output, kinds, name = variant.output, variant.statics, variant.working
+    top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
+    output, kinds, name, dtypes = variant.output, variant.statics, variant.working, loop.dtypes
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
@@ -49,7 +50,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
         peaks, sums, results = stacks(peaks_count, number_bytes), stacks(sums_count, number_bytes), stacks(row_count, number_bytes)
         totals, factors, marks, labels = stacks(sums_count, double_bytes), stack(number_bytes), stack(number_bytes), stack(LANES_BYTES)
-        begin, label, mark = start, 0, working(0.0)
+        begin, label, target = start, 0, working(0.0)
         while begin < stop:
             lanes = min(LANES, inner - begin % inner, stop - begin)
             base = begin // inner * inner * columns + begin % inner
@@ -60,7 +61,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     if label == word(table, at.IGNORED):
                         weight, label = working(0.0), 0
                     write(labels, lane, label)
-                    store(marks, lane, mark_of(table, label, given), name)
+                    store(marks, lane, mark(table, label, given, working, kind), name)
                 if with_weights:
                     weight *= load((pointer(table, at.WEIGHTS),), (begin + lane) // word(table, at.WEIGHT_SPAN), own, working)[0]
                 store(factors, lane, weight, name)
@@ -71,8 +72,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
                         highest = cast(top(*select(numbers, of_peak)), working)
                         spread(peaks, lane, maximum_of(load(peaks, lane, peak_dtypes, working), highest), name)
             for first in range(0, columns, STRIPE):
@@ -82,8 +83,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
                         more = terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms))
                         spread(sums, lane, add(load(sums, lane, sum_dtypes, working), cast(more, working)), name)
                 for lane in range(lanes):
@@ -104,8 +105,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, mark = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = elements(table, inputs, there + lane, column, label, mark, given) + given
+                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
                         numbers = numbers + load(peaks, lane, peak_dtypes, working)
                         numbers = numbers + select(load(results, lane, row_results, working), rest)
                         slopes = cast(slope(*select(numbers, of_slope)), working)

@@ -12,6 +12,7 @@ from .driver import KERNEL
 from .memory import ITEMSIZE, advance, clear, copy_out, fence, load, pointer, pointers, read, spread, stacks, store, word
 from .pointwise import TILE
 from .rowwise import row_loop
+from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, patch, scaled, select
 
 __all__ = ["long_rows_kernel"]
@@ -23,7 +24,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, plain, mark_of, working, double = (peak or loop.rows.terms).function, loop.plain, loop.mark, loop.working, np.float64
+    top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, own, dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
@@ -44,8 +45,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 label = read(pointer(table, at.LABELS), row)
                 if label == word(table, at.IGNORED):
                     weight, label = working(0.0), 0
-                mark = (mark_of(table, label, given),)
-                there, elsewhere = load(inputs, base + label, dtypes, working) + mark, plain(table, inputs, base + label, label, given)
+                target = mark(table, label, given, working, kind)
+                there = element(table, inputs, base + label, label, label, target, given, dtypes, working, kind)
+                elsewhere = element(table, inputs, base + label, label, None, target, given, dtypes, working, kind)
             if with_weights:
                 weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
             if factored and weight == working(0.0):
@@ -57,17 +59,17 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 continue
             if with_peak:
                 for column in range(columns):
-                    numbers = plain(table, inputs, base + column, column, given) + given
+                    numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind)
                     peaks = maximum_of(peaks, cast(top(*select(numbers, of_peak)), working))
             for first in range(0, columns, TILE):
                 partial = zeros
                 for column in range(first, min(first + TILE, columns)):
-                    numbers = plain(table, inputs, base + column, column, given) + given + peaks
+                    numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
                     partial = add(partial, cast(terms(*select(numbers, of_terms)), working))
                 totals = add(totals, cast(partial, double))
             if with_labels:
-                old = cast(terms(*select(elsewhere + given + peaks, of_terms)), working)
-                totals = patch(totals, cast(terms(*select(there + given + peaks, of_terms)), working), old)
+                old = cast(terms(*select(elsewhere + peaks, of_terms)), working)
+                totals = patch(totals, cast(terms(*select(there + peaks, of_terms)), working), old)
             numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + peaks
             result = cast(value(*select(numbers + (cast(totals, working),), of_value)), working)
             total += double(result[0] * weight)
@@ -78,11 +80,11 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 for first in range(0, columns, TILE):
                     count = min(TILE, columns - first)
                     for column in range(first, first + count):
-                        numbers = plain(table, inputs, base + column, column, given) + given + peaks + coefficients
+                        numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks + coefficients
                         slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
                         spread(tiles, column - first, select(slopes, wanted), output)
                     if with_labels and first <= label and label < first + count:
-                        slopes = scaled(cast(slope(*select(there + given + peaks + coefficients, of_slope)), working), factor)
+                        slopes = scaled(cast(slope(*select(there + peaks + coefficients, of_slope)), working), factor)
                         spread(tiles, label - first, select(slopes, wanted), output)
                     for which in range(outputs):
                         copy_out(advance(destinations[which], (base + first) * itemsize), tiles[which], count * itemsize, streamed)

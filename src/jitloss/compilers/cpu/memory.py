@@ -14,7 +14,7 @@ from numba.extending import register_jitable
 
 from .intrinsics import intrinsic
 
-__all__ = ["ITEMSIZE", "advance", "clear", "copy_out", "fence", "fill_weights", "load", "pointer", "pointers", "read", "spread", "stack", "stacks", "store", "word", "write"]
+__all__ = ["ITEMSIZE", "advance", "clear", "copy_out", "fence", "fill_weights", "load", "load_all", "load_one", "pointer", "pointers", "read", "spread", "stack", "stacks", "store", "word", "word_at", "write"]
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -67,6 +67,25 @@ def _element(builder: Any, pointer: Any, index: Any, kind: Any) -> Any:
     return builder.gep(builder.bitcast(pointer, kind.as_pointer()), [index])
 
 
+def load_one(context: Any, builder: Any, pointer: Any, index: Any, name: str, working: Any) -> Any:
+    """Write the instructions that read an element and convert it."""
+    kind, convert = _LOADS[name]
+    stored = builder.load(_element(builder, pointer, index, kind))
+    stored.align = ITEMSIZE[name]
+    return convert(builder, stored, context.get_value_type(working))
+
+
+def load_all(context: Any, builder: Any, pointers: Any, index: Any, names: list[str], working: Any) -> list[Any]:
+    """The same for a tuple of pointers."""
+    each = enumerate(names)
+    return [load_one(context, builder, builder.extract_value(pointers, at), index, name, working) for at, name in each]
+
+
+def word_at(builder: Any, table: Any, position: int) -> Any:
+    """Write the instructions that read a word of the table as a pointer."""
+    return builder.inttoptr(builder.load(builder.gep(builder.inttoptr(table, _I64.as_pointer()), [_I64(position)])), _BYTES)
+
+
 @intrinsic(prefer_literal=True)
 def load(typing: Any, pointers: Any, index: Any, dtypes: Any, working: Any) -> Any:
     """Element ``index`` of each array as a tuple in the working precision."""
@@ -74,14 +93,7 @@ def load(typing: Any, pointers: Any, index: Any, dtypes: Any, working: Any) -> A
     result = types.UniTuple(working.dtype, len(names))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to = context.get_value_type(working.dtype)
-        values = []
-        for position, name in enumerate(names):
-            kind, convert = _LOADS[name]
-            stored = builder.load(_element(builder, builder.extract_value(args[0], position), args[1], kind))
-            stored.align = ITEMSIZE[name]
-            values.append(convert(builder, stored, to))
-        return context.make_tuple(builder, result, values)
+        return context.make_tuple(builder, result, load_all(context, builder, args[0], args[1], names, working.dtype))
 
     return result(pointers, types.intp, dtypes, working), codegen
 

@@ -12,6 +12,7 @@ from .driver import KERNEL
 from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stack, stacks, store, word
 from .pointwise import TILE
 from .rowwise import row_loop
+from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, scaled, select, weighted
 
 __all__ = ["LONGEST", "short_rows_kernel"]
@@ -30,12 +31,13 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, elements, mark_of, working, double = (peak or loop.rows.terms).function, loop.elements, loop.mark, loop.working, np.float64
+    top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, name, dtypes, others = variant.output, variant.statics, variant.working, loop.dtypes, loop.others
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, rest, wanted = loop.lowest, loop.zeros, loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
     tiled, by_row = variant.targets != "direct", peak is not None or variant.targets != "direct"
+    target_at = len(dtypes) - (variant.targets == "mixed")
     factored = with_labels or with_weights
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes, number_bytes, rest_count = TILE * itemsize, TILE * ITEMSIZE[name], len(rest)
@@ -48,7 +50,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         fingerprint  # noqa: B018  # part of the cache's key
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations, label, mark = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0, working(0.0)
+        tiles, destinations, label, target = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0, working(0.0)
         targets, factors, most = stack(number_bytes), stack(number_bytes), TILE // columns
         flat_peaks, row_peaks = stacks(peaks_count, number_bytes), stacks(peaks_count, number_bytes)
         flat_terms, row_sums = stacks(sums_count, number_bytes), stacks(sums_count, number_bytes)
@@ -62,13 +64,13 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     if with_labels:
                         label = read(pointer(table, at.LABELS), begin + row)
                         label = 0 if label == word(table, at.IGNORED) else label
-                        mark = mark_of(table, label, given)
+                        target = mark(table, label, given, working, kind)
                     for column in range(columns):
-                        numbers = elements(table, inputs, base + first + column, column, label, mark, given)
+                        numbers = element(table, inputs, base + first + column, column, label, target, given, dtypes, working, kind)
                         if tiled:
-                            store(targets, first + column, numbers[-1], name)
+                            store(targets, first + column, numbers[target_at], name)
                         if with_peak:
-                            highest = maximum_of(highest, cast(top(*select(numbers + given, of_peak)), working))
+                            highest = maximum_of(highest, cast(top(*select(numbers, of_peak)), working))
                     spread(row_peaks, row, highest, name)
                     for column in range(columns):
                         spread(flat_peaks, first + column, highest, name)

@@ -8,7 +8,7 @@ from numba import types
 
 from .intrinsics import intrinsic
 
-__all__ = ["add", "cast", "maximum_of", "parameters", "patch", "pick", "scaled", "select", "weighted"]
+__all__ = ["add", "cast", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
 
 
 @intrinsic(prefer_literal=True)
@@ -72,16 +72,6 @@ def scaled(typing: Any, values: Any, factor: Any) -> Any:
         return context.make_tuple(builder, values, parts)
 
     return values(values, values.dtype), codegen
-
-
-@intrinsic
-def pick(typing: Any, index: Any, wanted: Any, there: Any, elsewhere: Any) -> Any:
-    """``there`` where the index is the wanted one, else ``elsewhere``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.icmp_signed("==", args[0], args[1]), args[2], args[3])
-
-    return there(types.intp, types.intp, there, there), codegen
 
 
 @intrinsic
