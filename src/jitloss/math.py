@@ -3,7 +3,7 @@
 Here they are NumPy: elementwise, for floats, NumPy numbers and arrays, quiet about overflow and division by zero. float32 gives
 float32, float64 and Python floats give float64, NaN gives NaN. Each compiler has its own form of every function, of the same
 meaning; the error bounds below are those of the CPU's compiled form against the true value, in units in the last place (ulp), as
-the tests measure them.
+the tests measure them. In float32 the compiled exp, and what is made of it, gives 0 for results smaller than 2**-125, about 2.4e-38.
 """
 
 import builtins
@@ -39,7 +39,7 @@ Real = Any
 
 
 def exp(x: Real) -> Real:
-    """e to the power ``x``: 0 at -inf, inf at inf, gradual underflow. Within 1.1 ulp."""
+    """e to the power ``x``: 0 at -inf, inf at inf. Within 1.25 ulp."""
     with np.errstate(all="ignore"):
         return np.exp(x)
 

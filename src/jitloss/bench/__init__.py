@@ -4,11 +4,11 @@ Nothing here is imported by ``import jitloss``, and a peer is imported only when
 """
 
 from .measure import NEW, OUT, Row, copy_calls, measure, seconds_per_call
-from .report import Report, add_arguments, command, markdown, reached, run, show
+from .report import Report, add_arguments, command, markdown, run, show
 from .startup import first_calls, import_seconds
 from .work import WORKS, Work, inputs_for
 
 __all__ = [
     "NEW", "OUT", "WORKS", "Report", "Row", "Work", "add_arguments", "command", "copy_calls", "first_calls", "import_seconds",
-    "inputs_for", "markdown", "measure", "reached", "run", "seconds_per_call", "show",
+    "inputs_for", "markdown", "measure", "run", "seconds_per_call", "show",
 ]  # fmt: skip

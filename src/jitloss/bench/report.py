@@ -22,7 +22,7 @@ from .measure import NEW, Row, measure
 from .startup import first_calls, import_seconds
 from .work import WORKS, Work
 
-__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "reached", "run", "show"]
+__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "run", "show"]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
 """Figures to reach: by the work's title and the kind of call, then by column."""
@@ -67,6 +67,7 @@ def machine() -> dict[str, str]:
         "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
         "SIMD": f"{simd} bits",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "date": datetime.date.today().isoformat(),
     }
 
@@ -104,11 +105,12 @@ def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> 
     rounds = rounds or (3 if quick else 15)
     works = [work.quickly() for work in works] if quick else works
     losses = list(dict.fromkeys(work.loss for work in works)) if quick else list(jitloss.LOSSES)
+    about = machine()
     with progress(len(works) * (rounds + 1) + 3) as step:
         rows = [measure(work, rounds, step) for work in works]
         first = first_calls(losses, step)
         importing = import_seconds(3 if quick else 7, step)
-    return Report(rows, first, importing, machine())
+    return Report(rows, first, importing, about)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -184,8 +186,7 @@ def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
 
 
 def machine_line(report: Report) -> str:
-    about = report.machine
-    return f"{about['processor']}, {about['threads']} threads, SIMD {about['SIMD']}; {about['versions']}; {about['date']}"
+    return "; ".join(f"{name}: {value}" for name, value in report.machine.items())
 
 
 def show(report: Report, targets: Targets | None = None) -> None:
@@ -227,4 +228,4 @@ def markdown(report: Report, targets: Targets | None = None) -> str:
     rule = ["---", "---", *["---:"] * (len(HEADINGS) - 2)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, rule, *body))
     notes = "\n".join(f"* {line}" for line in startup_lines(report, targets))
-    return f"{table}\n\n{CAPTION}\n\n{notes}\n\nMeasured on {machine_line(report)}.\n"
+    return f"{table}\n\n{CAPTION}\n\n{notes}\n\nMeasured here: {machine_line(report)}.\n"

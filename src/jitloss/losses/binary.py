@@ -1,12 +1,15 @@
 """Losses of a yes-or-no target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
 
 from ..definition import Binary, Epsilon, Logit, NonNegative, Probability, Real, Share, Sign, pointwise
-from ..math import exp, log, log1p, maximum, power, sign, times, where
+from ..math import abs, exp, log, maximum, power, sign, softplus, times, where
 
 
-def decay(logit):
-    """exp(-|logit|), and NaN where the logit is +inf, as in the softmax of (logit, 0)."""
-    return exp(logit - 2.0 * maximum(logit, 0.0))
+def split(logit):
+    """log(1 + exp(-|logit|)) and the sigmoids of |logit| and -|logit|; NaN where the logit is +inf, as in the softmax of (logit, 0)."""
+    low = logit - 2.0 * maximum(logit, 0.0)  # -|logit|, but for +inf
+    small = exp(-abs(low))  # as softplus has it: computed once
+    likely = 1.0 / (1.0 + small)
+    return softplus(low), likely, small * likely
 
 
 @pointwise
@@ -23,10 +26,7 @@ def binary_cross_entropy(prediction: Probability, target: Binary, epsilon: Epsil
 @pointwise
 def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight: NonNegative | None = None):
     """Cross-entropy of the sigmoid of a logit and a yes-or-no target."""
-    small = decay(logit)
-    tail = log1p(small)
-    likely = 1.0 / (1.0 + small)
-    unlikely = small * likely
+    tail, likely, unlikely = split(logit)
     yes = where(logit >= 0.0, likely, unlikely)
     no = where(logit >= 0.0, unlikely, likely)
     positive = target if pos_weight is None else target * pos_weight
@@ -61,10 +61,7 @@ def focal_loss_with_logits(logit: Logit, target: Binary, gamma: NonNegative = 2.
     """Focal loss of the sigmoid of a logit."""
     side = where(target == 1.0, 1.0, -1.0)
     score = side * logit
-    small = decay(logit)
-    tail = log1p(small)
-    likely = 1.0 / (1.0 + small)
-    unlikely = small * likely
+    tail, likely, unlikely = split(logit)
     right = where(score >= 0.0, likely, unlikely)
     wrong = where(score >= 0.0, unlikely, likely)
     loss = maximum(-score, 0.0) + tail

@@ -37,13 +37,16 @@ class Format:
     ln2: tuple[float, float]  # the high part has room for an exact product with any exponent
     exp_range: tuple[float, float]  # beyond it exp is 0 or inf
     exp_tail: tuple[float, ...]
-    atanh_tail: tuple[float, ...]
+    log_tail: tuple[float, ...]
+    halves: bool  # exp takes its exponent in two halves, for results that are not normal numbers; and log divides once
 
 
 # fmt: off
-# exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2; atanh_tail is p in 2 atanh(s) = 2 s + s^3 p(s^2), where
-# s = f / (2 + f) and sqrt(1/2) <= 1 + f <= sqrt(2). Both are minimax in the relative error of exp - 1 and of atanh, computed with
-# mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted again.
+# exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2. log_tail, for sqrt(1/2) <= 1 + f <= sqrt(2), is p in
+# log(1 + f) = f - f^2 / 2 + f^3 p(f) in float32, where a division costs more than five more powers, and p in
+# 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. All are minimax in the relative error of exp - 1, of log and of atanh,
+# computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest
+# fitted again.
 FLOAT32 = Format(
     real=ir.FloatType(),
     integer=ir.IntType(32),
@@ -52,9 +55,13 @@ FLOAT32 = Format(
     smallest=2.0**-126,
     root=int(np.float32(math.sqrt(0.5)).view(np.int32)),
     ln2=(0.693145751953125, 1.4286068203094172e-06),
-    exp_range=(-105.0, 89.0),
+    exp_range=(-87.5, 89.0),
     exp_tail=(0.4999999701976776, 0.16666541993618011, 0.04166748747229576, 0.008366616442799568, 0.0013865599175915122),
-    atanh_tail=(0.6666676998138428, 0.3997820019721985, 0.298562616109848),
+    log_tail=(
+        0.3333333134651184, -0.2500081956386566, 0.2000124305486679, -0.1662341058254242,
+        0.14201539754867554, -0.13159550726413727, 0.12762485444545746, -0.07636940479278564,
+    ),
+    halves=False,
 )
 FLOAT64 = Format(
     real=ir.DoubleType(),
@@ -69,10 +76,11 @@ FLOAT64 = Format(
         0.5000000000000006, 0.16666666666666594, 0.04166666666657409, 0.008333333333385701, 0.0013888888932220309,
         0.0001984126972967826, 2.4801504628014754e-05, 2.7557396490199848e-06, 2.7626256211717186e-07, 2.505759767383318e-08,
     ),
-    atanh_tail=(
+    log_tail=(
         0.6666666666666735, 0.3999999999941102, 0.28571428742995675, 0.2222219852377655, 0.18183566454773564,
         0.15314003877382623, 0.1479635989800821,
     ),
+    halves=True,
 )
 # fmt: on
 
@@ -176,19 +184,24 @@ def _bounded(x: Number) -> Number:
 
 
 def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
-    """exp(x + small) as scale * other * (1 + rest): two halves of the exponent, since 2**exponent may be too large or too small."""
+    """exp(x + small) as scale * other * (1 + rest): two powers of two, since 2**exponent may be too large or too small.
+
+    In float64 each has half of the exponent. In float32, where every instruction is felt, the other is 2.0: results too small to be
+    normal numbers are 0.
+    """
     form = x.format
     high, low = form.ln2
-    # adding 1.5 * 2**mantissa rounds to an integer, which then lies in the lowest bits; here with the two biases of two exponents
-    big = 1.5 * 2.0**form.mantissa + 2 * form.bias
+    # adding 1.5 * 2**mantissa rounds to an integer, which then lies in the lowest bits; here with the biases of the exponents
+    big = 1.5 * 2.0**form.mantissa + (2 * form.bias if form.halves else form.bias - 1)
     shifted = x * (1.0 / math.log(2.0)) + big
     exponent = shifted - big
     r = x - exponent * high - exponent * low
     if small is not None:
         r = r + small
     bits = shifted.bits()
-    half = bits >> 1
-    scale, other = (half << form.mantissa).real(), ((bits - half) << form.mantissa).real()
+    half = bits >> 1 if form.halves else bits
+    scale = (half << form.mantissa).real()
+    other = ((bits - half) << form.mantissa).real() if form.halves else x.like(2.0)
     square = r * r
     return scale, other, r + square * _polynomial(r, square, form.exp_tail)
 
@@ -216,9 +229,12 @@ def _split_any(x: Number) -> tuple[Number, Number]:
 
 def _log1p_tail(f: Number, half: Number) -> Number:
     """log(1 + f) - f + half, where half = f * f / 2."""
-    s = f / (f + 2.0)
-    square = s * s
-    return s * (half + square * _horner(square, f.format.atanh_tail))
+    if f.format.halves:
+        s = f / (f + 2.0)
+        square = s * s
+        return s * (half + square * _horner(square, f.format.log_tail))
+    square = f * f
+    return f * square * _polynomial(f, square, f.format.log_tail)
 
 
 def _joined_log(e: Number, f: Number) -> Number:
@@ -263,8 +279,18 @@ def log1p(x: Number) -> Number:
     return _at_the_ends(x, -1.0, _log1p(x)).call("copysign", x)
 
 
+def _log1p_unit(x: Number) -> Number:
+    """log1p for 0 <= x <= 1, where the exponent of 1 + x is 0 or 1 and nothing is lost."""
+    high, low = x.format.ln2
+    large = x > math.sqrt(2.0) - 1.0
+    f = large.select(x * 0.5 - 0.5, x)
+    half = f * f * 0.5
+    rest = large.select(x.like(low), 0.0) + (_log1p_tail(f, half) - half)
+    return large.select(x.like(high), 0.0) + (f + rest)
+
+
 def softplus(x: Number) -> Number:
-    return (x < 0.0).select(x.like(0.0), x) + _log1p(exp(-x.call("fabs")))
+    return (x < 0.0).select(x.like(0.0), x) + _log1p_unit(exp(-x.call("fabs")))
 
 
 def sigmoid(x: Number) -> Number:
