@@ -8,7 +8,21 @@ import numpy as np
 
 import jitloss
 
-__all__ = ["ALL", "CASES", "DTYPES", "EDGES", "PARAMETERS", "PARAMETRISED", "ROWS", "Case", "Edge", "agree", "draw", "is_binary", "weights"]
+__all__ = [
+    "ALL",
+    "CASES",
+    "DTYPES",
+    "EDGES",
+    "PARAMETERS",
+    "PARAMETRISED",
+    "ROWS",
+    "Case",
+    "Edge",
+    "agree",
+    "draw",
+    "is_binary",
+    "weights",
+]
 
 ALL = list(jitloss.LOSSES.values())
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
@@ -53,7 +67,9 @@ def is_binary(case: Case) -> bool:
 # Numbers that a loss may meet -------------------------------------------------------------------------------------------------
 
 
-def draw(case: Case, shape: tuple[int, ...], dtype: Any = "float64", *, axis: int = -1, seed: int = 0, ignored: bool = False) -> list[Any]:
+def draw(
+    case: Case, shape: tuple[int, ...], dtype: Any = "float64", *, axis: int = -1, seed: int = 0, ignored: bool = False
+) -> list[Any]:
     """The inputs of a call, in public order; every third row has the ignored label where ``ignored``."""
     random = np.random.default_rng([zlib.crc32(case.name.encode()), *shape, seed])
     columns = shape[axis] if case.rowwise else 0
@@ -188,7 +204,12 @@ class Edge(NamedTuple):
 
 
 EDGES = [
-    Edge("mse_loss", ([1e4, -INF, INF, NAN, 1, 0], [-1e4, 0, 0, 0, 1, NAN]), [4e8, INF, INF, NAN, 0, NAN], [4e4, -INF, INF, NAN, 0, NAN]),
+    Edge(
+        "mse_loss",
+        ([1e4, -INF, INF, NAN, 1, 0], [-1e4, 0, 0, 0, 1, NAN]),
+        [4e8, INF, INF, NAN, 0, NAN],
+        [4e4, -INF, INF, NAN, 0, NAN],
+    ),
     Edge("l1_loss", ([1, 1e4, INF, -INF, NAN], [1, -1e4, 0, 0, 0]), [0, 2e4, INF, INF, NAN], [0, 1, 1, -1, NAN]),
     Edge(
         "huber_loss",
@@ -196,7 +217,12 @@ EDGES = [
         [1e4 - 0.5, 1e4 - 0.5, INF, INF, NAN, 0, 0.5, 0.5],
         [1, -1, 1, -1, NAN, 0, 1, -1],
     ),
-    Edge("log_cosh_loss", ([1e4, -1e4, INF, -INF, NAN, 2], [0, 0, 0, 0, 0, 2]), [1e4 - LN2, 1e4 - LN2, INF, INF, NAN, 0], [1, -1, 1, -1, NAN, 0]),
+    Edge(
+        "log_cosh_loss",
+        ([1e4, -1e4, INF, -INF, NAN, 2], [0, 0, 0, 0, 0, 2]),
+        [1e4 - LN2, 1e4 - LN2, INF, INF, NAN, 0],
+        [1, -1, 1, -1, NAN, 0],
+    ),
     Edge(
         "quantile_loss",
         ([2, 1e4, -1e4, INF, -INF, NAN], [2, 0, 0, 0, 0, 0]),
@@ -204,23 +230,60 @@ EDGES = [
         [0, 0.75, -0.25, 0.75, -0.25, NAN],
         {"quantile": 0.25},
     ),
-    Edge("poisson_nll_loss", ([0, 0, -INF, -INF, -1e4, 1e4, INF, NAN], [0, 3, 0, 2, 2, 1, 0, 0]), [1, 1, 0, INF, 2e4, INF, INF, NAN], [1, -2, 0, -2, -2, INF, INF, NAN]),
+    Edge(
+        "poisson_nll_loss",
+        ([0, 0, -INF, -INF, -1e4, 1e4, INF, NAN], [0, 3, 0, 2, 2, 1, 0, 0]),
+        [1, 1, 0, INF, 2e4, INF, INF, NAN],
+        [1, -2, 0, -2, -2, INF, INF, NAN],
+    ),
     Edge("poisson_nll_loss", ([0, 0, 0], [0, 1, 2]), [1, 1, 2 * LN2 - 1 + 0.5 * np.log(4 * np.pi)], [1, 0, -1], {"full": True}),
-    Edge("cross_entropy_loss", ([[1, 0, 0], [1, 0, 0], [0.5, 0.5, 0]], [0, 1, 1]), [0, FAR, LN2], [[-1, 0, 0], [0, -1 / EPS, 0], [0, -2, 0]]),
-    Edge("cross_entropy_loss", ([[1, 0], [0, 1], [NAN, 1]], [[1, 0], [0.5, 0], [1, 0]]), [0, FAR / 2, NAN], [[-1, 0], [-0.5 / EPS, 0], [NAN, 0]]),
+    Edge(
+        "cross_entropy_loss",
+        ([[1, 0, 0], [1, 0, 0], [0.5, 0.5, 0]], [0, 1, 1]),
+        [0, FAR, LN2],
+        [[-1, 0, 0], [0, -1 / EPS, 0], [0, -2, 0]],
+    ),
+    Edge(
+        "cross_entropy_loss",
+        ([[1, 0], [0, 1], [NAN, 1]], [[1, 0], [0.5, 0], [1, 0]]),
+        [0, FAR / 2, NAN],
+        [[-1, 0], [-0.5 / EPS, 0], [NAN, 0]],
+    ),
     Edge("cross_entropy_loss", ([[NAN, INF], [0.5, 0.5]], [-100, 0]), [0, LN2], [[0, 0], [-2, 0]]),
     Edge("cross_entropy_with_logits", ([[1e4, -1e4, 0], [1e4, -1e4, 0]], [0, 1]), [0, 2e4], [[0, 0, 0], [1, -1, 0]]),
     Edge("cross_entropy_with_logits", ([[-INF, 0, 0], [-INF, 0, 0]], [1, 0]), [LN2, INF], [[0, -0.5, 0.5], [-1, 0.5, 0.5]]),
-    Edge("cross_entropy_with_logits", ([[INF, 0], [0, NAN], [INF, -INF], [0, 0]], [0, 0, 1, 0]), [NAN, NAN, NAN, LN2], [[NAN, NAN], [NAN, NAN], [NAN, NAN], [-0.5, 0.5]]),
-    Edge("cross_entropy_with_logits", ([[-INF, 0, 0], [1e4, 0, -INF], [1e4, 0, -INF]], [[0, 0.5, 0.5], [1, 0, 0], [0, 1, 0]]), [LN2, 0, 1e4], [[0, 0, 0], [0, 0, 0], [1, -1, 0]]),
-    Edge("cross_entropy_with_logits", ([[INF, NAN], [0, 0], [-INF, -INF]], [-100, 1, -100]), [0, LN2, 0], [[0, 0], [0.5, -0.5], [0, 0]]),
+    Edge(
+        "cross_entropy_with_logits",
+        ([[INF, 0], [0, NAN], [INF, -INF], [0, 0]], [0, 0, 1, 0]),
+        [NAN, NAN, NAN, LN2],
+        [[NAN, NAN], [NAN, NAN], [NAN, NAN], [-0.5, 0.5]],
+    ),
+    Edge(
+        "cross_entropy_with_logits",
+        ([[-INF, 0, 0], [1e4, 0, -INF], [1e4, 0, -INF]], [[0, 0.5, 0.5], [1, 0, 0], [0, 1, 0]]),
+        [LN2, 0, 1e4],
+        [[0, 0, 0], [0, 0, 0], [1, -1, 0]],
+    ),
+    Edge(
+        "cross_entropy_with_logits",
+        ([[INF, NAN], [0, 0], [-INF, -INF]], [-100, 1, -100]),
+        [0, LN2, 0],
+        [[0, 0], [0.5, -0.5], [0, 0]],
+    ),
     Edge("cross_entropy_with_logits", ([[NAN, INF], [0, 0]], [7, 1]), [0, LN2], [[0, 0], [0.5, -0.5]], {"ignore_index": 7}),
     Edge("cross_entropy_with_logits", ([[5.0], [-1e4]], [0, 0]), [0, 0], [[0], [0]]),
     Edge("cross_entropy_with_logits", ([0, 0], 1), LN2, [0.5, -0.5]),
     Edge("cross_entropy_with_logits", ([0, 0], [0.5, 0.5]), LN2, [0, 0]),
     Edge("cross_entropy_with_logits", ([[1e4, -1e4], [0, 0]], [0, 0]), [0, LN2], [[0, 0], [-0.5, 0.5]], {"softcap": 50.0}),
-    Edge("cross_entropy_with_logits", ([[0, NAN], [0, NAN]], [0, 0]), [0, NAN], [[0, 0], [NAN, NAN]], {"sample_weight": [0.0, 1.0]}),
-    Edge("kl_divergence", ([[0.5, 0.5], [0.25, 0.75], [0, 1], [NAN, 1]], [[1, 0], [0.25, 0.75], [1, 0], [1, 0]]), [LN2, 0, FAR, NAN], [[-2, 0], [-1, -1], [-1 / EPS, 0], [NAN, 0]]),
+    Edge(
+        "cross_entropy_with_logits", ([[0, NAN], [0, NAN]], [0, 0]), [0, NAN], [[0, 0], [NAN, NAN]], {"sample_weight": [0.0, 1.0]}
+    ),
+    Edge(
+        "kl_divergence",
+        ([[0.5, 0.5], [0.25, 0.75], [0, 1], [NAN, 1]], [[1, 0], [0.25, 0.75], [1, 0], [1, 0]]),
+        [LN2, 0, FAR, NAN],
+        [[-2, 0], [-1, -1], [-1 / EPS, 0], [NAN, 0]],
+    ),
     Edge(
         "binary_cross_entropy",
         ([0, 1, 0, 1, 0, 0.5, NAN], [0, 0, 1, 1, 0.5, 1, 1]),
@@ -255,7 +318,12 @@ EDGES = [
         [-0.125, 0, -0.25, 0, -0.25],
         {"gamma": 0.0},
     ),
-    Edge("hinge_loss", ([1, 0, 2, -1, 1e4, -INF, INF, NAN], [1, 1, 1, -1, -1, 1, 1, 1]), [0, 1, 0, 0, 10001, INF, 0, NAN], [0, -1, 0, 0, 1, -1, 0, NAN]),
+    Edge(
+        "hinge_loss",
+        ([1, 0, 2, -1, 1e4, -INF, INF, NAN], [1, 1, 1, -1, -1, 1, 1, 1]),
+        [0, 1, 0, 0, 10001, INF, 0, NAN],
+        [0, -1, 0, 0, 1, -1, 0, NAN],
+    ),
     Edge("hinge_loss", ([0, 0, 3], [True, False, False]), [1, 1, 4], [-1, 1, 1]),
     Edge(
         "triplet_loss",  # all in one place; at the kink; anchor on its positive; far apart; NaN
@@ -271,7 +339,13 @@ EDGES = [
             "negative": [[0, 0], [0, 0], [0, -1], [0, -1], [NAN, NAN]],
         },
     ),
-    Edge("triplet_loss", ([[0, 0]], [[1, 0]], [[0, 2]]), [1], {"anchor": [[-2, 4]], "positive": [[2, 0]], "negative": [[0, -4]]}, {"squared": True, "margin": 4.0}),
+    Edge(
+        "triplet_loss",
+        ([[0, 0]], [[1, 0]], [[0, 2]]),
+        [1],
+        {"anchor": [[-2, 4]], "positive": [[2, 0]], "negative": [[0, -4]]},
+        {"squared": True, "margin": 4.0},
+    ),
     Edge("triplet_loss", ([0, 0], [3, 4], [0, 1]), 5, {"anchor": [-0.6, 0.2], "positive": [0.6, 0.8], "negative": [0, -1]}),
     Edge(
         "contrastive_loss",  # both in one place; beyond the margin; at the margin; within it; same and far; NaN

@@ -5,10 +5,10 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import ALL, CASES, DTYPES, EDGES, PARAMETERS, PARAMETRISED, ROWS, Case, agree, draw, is_binary, weights
-from references import REFERENCES, reference
 
 import jitloss
+from cases import ALL, CASES, DTYPES, EDGES, PARAMETERS, PARAMETRISED, ROWS, Case, agree, draw, is_binary, weights
+from references import REFERENCES, reference
 
 SIZES = (1, 7, 33, 1000, 5000, 100_003)
 COLUMNS = (1, 2, 3, 10, 100, 193, 1000, 2500)
@@ -18,6 +18,8 @@ each_averaged = pytest.mark.parametrize("case", [case for case in CASES if not c
 each_row_case = pytest.mark.parametrize("case", ROWS, ids=repr)
 each_class_case = pytest.mark.parametrize("case", [case for case in CASES if case.loss.definition.takes_labels], ids=repr)
 each_binary_case = pytest.mark.parametrize("case", [case for case in CASES if is_binary(case)], ids=repr)
+
+
 def identify(one) -> str:
     return repr(one) if isinstance(one, Case) else ",".join(f"{key}={value}" for key, value in one.items()) or "defaults"
 
@@ -117,7 +119,9 @@ def test_nothing_at_all(case, shape):
         assert array.shape == shape
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((9, 7), 0), ((4, 3, 5), 1), ((4, 3, 5), -3), ((2, 300, 9), 1), ((2, 3, 40, 3), -2)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((9, 7), 0), ((4, 3, 5), 1), ((4, 3, 5), -3), ((2, 300, 9), 1), ((2, 3, 40, 3), -2)], ids=str
+)
 @each_row_case
 def test_axis(case, shape, axis):
     inputs = draw(case, shape, "float32", axis=axis, ignored=True)
@@ -285,7 +289,9 @@ def test_binary_class_weight(case):
     check(case, [hard[0], hard[1].astype(bool)], class_weight="balanced", reduction="none")
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "pos_weight" in {one.name for one in case.loss.definition.parameters}], ids=repr)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if "pos_weight" in {one.name for one in case.loss.definition.parameters}], ids=repr
+)
 def test_balanced_pos_weight(case):
     inputs = draw(case, case.shape, "float32")
     inputs[1] = np.round(inputs[1])
@@ -337,7 +343,9 @@ def _edge_inputs(edge, dtype):
     return inputs
 
 
-@pytest.mark.parametrize("edge", [edge for edge in EDGES if edge.name == "cross_entropy_with_logits" and np.ndim(edge.inputs[0]) == 2])
+@pytest.mark.parametrize(
+    "edge", [edge for edge in EDGES if edge.name == "cross_entropy_with_logits" and np.ndim(edge.inputs[0]) == 2]
+)
 @pytest.mark.parametrize("layout", ["long", "inner"])
 def test_edges_of_rows_in_other_layouts(edge, layout):
     """The same rows with classes that cannot happen added up to a long row, or along an inner axis."""
@@ -384,7 +392,9 @@ def test_tails_of_softmax_keep_their_digits(dtype):
         want = reference("cross_entropy_with_logits", (logits, labels), reduction="none")
         gradient = jitloss.cross_entropy_with_logits_gradient(logits, labels, reduction="none")
         other = np.arange(401), 1 - labels
-        np.testing.assert_allclose(gradient[other], want.gradient[other].astype(np.float64), rtol=2e-5 if dtype == "float32" else 4e-14)
+        np.testing.assert_allclose(
+            gradient[other], want.gradient[other].astype(np.float64), rtol=2e-5 if dtype == "float32" else 4e-14
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -459,7 +469,9 @@ def differences(case: Case, inputs, place: int, given):
             value, gradient, _ = call([*inputs[:place], moved, *inputs[place + 1 :]])
             results.append((value, (gradient[key] if isinstance(gradient, dict) else gradient)[where]))
         (value, gradient), (before, gradient_before) = results
-        slopes[where], bends[where] = ((one - other) / (2 * step[where]) for one, other in ((value, before), (gradient, gradient_before)))
+        slopes[where], bends[where] = (
+            (one - other) / (2 * step[where]) for one, other in ((value, before), (gradient, gradient_before))
+        )
     return slopes, bends
 
 
