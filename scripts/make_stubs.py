@@ -117,7 +117,7 @@ def argument(form: Form, one: inspect.Parameter, reduction: str) -> str:
         return f"{one.name}: ArrayLike | Mapping[str, Any]" if definition.is_penalty else f"{one.name}: ArrayLike"
     if one.name == "reduction":
         default = "" if reduction == 'Literal["none"]' else ' = "mean"'
-        return f'{one.name}: {reduction or "Literal[" + chr(34) + "mean" + chr(34) + ", " + chr(34) + "sum" + chr(34) + ", " + chr(34) + "none" + chr(34) + "]"}{default}'
+        return f"{one.name}: {reduction or 'Literal[' + chr(34) + 'mean' + chr(34) + ', ' + chr(34) + 'sum' + chr(34) + ', ' + chr(34) + 'none' + chr(34) + ']'}{default}"
     if one.name == "out":
         return "out: Any = None"
     own = next((each for each in definition.parameters if each.name == one.name), None)

@@ -4,7 +4,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--no-skips", action="store_true", help="fail where a test would be skipped: everything it needs must be here")
+    parser.addoption(
+        "--no-skips", action="store_true", help="fail where a test would be skipped: everything it needs must be here"
+    )
 
 
 @pytest.hookimpl(wrapper=True)

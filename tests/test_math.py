@@ -139,7 +139,9 @@ def test_reference_agrees_with_mpmath(precision):
         "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
         "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     }
-    x = np.concatenate([np.linspace(-40.0, 40.0, 40), np.geomspace(1e-12, 0.9, 20), -np.geomspace(1e-12, 0.9, 20)]).astype(precision)
+    x = np.concatenate([np.linspace(-40.0, 40.0, 40), np.geomspace(1e-12, 0.9, 20), -np.geomspace(1e-12, 0.9, 20)]).astype(
+        precision
+    )
     with mpmath.workprec(200):
         for name, exact in of_mpmath.items():
             domain = x[x > {"log": 0.0, "log1p": -1.0}.get(name, -INF)]

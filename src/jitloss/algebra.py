@@ -57,7 +57,9 @@ def _merge(one: Input, other: Input) -> Input:
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
         looser = min((one, other), key=lambda each: _LOOSE.get(each.space.name, 2))
         return dataclasses.replace(one, space=(other if looser is one else one).space)
-    raise TypeError(f"cannot add a loss of a {one.space.name} and a loss of a {other.space.name}: they take different {one.public}")
+    raise TypeError(
+        f"cannot add a loss of a {one.space.name} and a loss of a {other.space.name}: they take different {one.public}"
+    )
 
 
 def _parameters(members: Sequence[Definition]) -> tuple[list[Parameter], list[dict[str, str]]]:

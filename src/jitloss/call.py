@@ -291,7 +291,9 @@ class Evaluation:
             for array in output.written if output else ():
                 array[...] = 0
 
-    def _words(self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, streamed: bool) -> tuple[Any, ...]:
+    def _words(
+        self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, streamed: bool
+    ) -> tuple[Any, ...]:
         """The kernel's table, in the order of :mod:`jitloss.compilers.cpu.table`."""
         classes = None if self.classes is None else self.classes.astype(self.working)
         return (

@@ -56,7 +56,9 @@ class WeightedSum:
     """
 
     def __init__(self, terms: Mapping[str, tuple[Loss, float, Mapping[str, Any]]]) -> None:
-        self.terms = {name: (loss if weight == 1.0 else loss * weight, weight, fixed) for name, (loss, weight, fixed) in terms.items()}
+        self.terms = {
+            name: (loss if weight == 1.0 else loss * weight, weight, fixed) for name, (loss, weight, fixed) in terms.items()
+        }
 
     def __repr__(self) -> str:
         return f"weighted_sum({', '.join(f'{name}={loss.__name__}' for name, (loss, _, _) in self.terms.items())})"

@@ -62,7 +62,9 @@ Embedding = Annotated[float, Space("embedding", "coordinate of an embedding, any
 LogRate = Annotated[float, Space("log-rate", "logarithm of the expected count")]
 
 RealTarget = Annotated[float, Space("real", "any real number", target=True)]
-Binary = Annotated[float, Space("binary", "1 for the positive class and 0 for the negative; soft values between are allowed", target=True)]
+Binary = Annotated[
+    float, Space("binary", "1 for the positive class and 0 for the negative; soft values between are allowed", target=True)
+]
 Sign = Annotated[float, Space("sign", "-1 or 1 (bool: False is -1)", target=True)]
 Count = Annotated[float, Space("count", "count, not negative", target=True)]
 Classes = Annotated[float, Space("classes", "integer class labels, or one weight per class (dense)", target=True)]
@@ -263,8 +265,12 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
     missing = [part for part in _PARTS[1:] if part not in functions]
     extra = [part for part in functions if part not in _PARTS]
     if missing or extra:
-        problem = f"{', '.join(missing)} missing" if missing else f"{', '.join(extra)} not among them (write helpers beside the class)"
-        raise DefinitionError(f"{name}: a rowwise definition has the functions terms, value, slope and, if it needs one, peak: {problem}")
+        problem = (
+            f"{', '.join(missing)} missing" if missing else f"{', '.join(extra)} not among them (write helpers beside the class)"
+        )
+        raise DefinitionError(
+            f"{name}: a rowwise definition has the functions terms, value, slope and, if it needs one, peak: {problem}"
+        )
     for part, function in functions.items():
         check(function, f"{name}.{part}")
 
@@ -345,7 +351,13 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
     if isinstance(default, (int, float)) and not isinstance(default, bool):
         default = float(default)
     elif default is not None and not isinstance(default, bool):
-        raise DefinitionError(f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted")
+        raise DefinitionError(
+            f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted"
+        )
     return Parameter(
-        name, default, ranges[0] if ranges else _ANY_NUMBER, optional=default is None or len(choices) > 1, keyword_only=keyword_only
+        name,
+        default,
+        ranges[0] if ranges else _ANY_NUMBER,
+        optional=default is None or len(choices) > 1,
+        keyword_only=keyword_only,
     )

@@ -82,8 +82,16 @@ def document(definition: Definition, kind: str) -> str:
     sections["Parameters"] = "\n".join(part for part in (sections.get("Parameters", ""), options) if part)
     sections["Returns"] = _fill(_RETURNS[kind], words)
     sections["Raises"] = _RAISES
-    order = ["", "Parameters", "Returns", "Raises", *(name for name in sections if name not in ("", "Parameters", "Returns", "Raises"))]
-    return "\n\n".join(f"{name}\n{'-' * len(name)}\n{sections[name]}" if name else sections[name] for name in order if sections.get(name))
+    order = [
+        "",
+        "Parameters",
+        "Returns",
+        "Raises",
+        *(name for name in sections if name not in ("", "Parameters", "Returns", "Raises")),
+    ]
+    return "\n\n".join(
+        f"{name}\n{'-' * len(name)}\n{sections[name]}" if name else sections[name] for name in order if sections.get(name)
+    )
 
 
 def _fill(text: str, words: dict[str, str]) -> str:

@@ -97,7 +97,8 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         options = {**options, "reduction": "sum"}
     definition = loss.definition
     arrays = [
-        np.array(value, np.float64) if one.differentiable else value for one, value in zip(definition.inputs, inputs, strict=False)
+        np.array(value, np.float64) if one.differentiable else value
+        for one, value in zip(definition.inputs, inputs, strict=False)
     ]
     arrays += list(inputs[len(arrays) :])
     gradient = loss.gradient(*arrays, **options)
@@ -124,7 +125,9 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
     return GradientCheck(worst[0] <= tolerance, max(worst[0], 0.0), *worst[1:], compared, skipped)
 
 
-def _slopes(loss: Loss, arrays: list[Any], position: int, index: tuple[int, ...], step: float, options: dict[str, Any]) -> tuple[float, float]:
+def _slopes(
+    loss: Loss, arrays: list[Any], position: int, index: tuple[int, ...], step: float, options: dict[str, Any]
+) -> tuple[float, float]:
     """Difference quotients to the left and to the right of one element."""
     array = arrays[position]
     here = float(array[index])

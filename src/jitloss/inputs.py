@@ -102,7 +102,14 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
             labels = True
             _check_labels(definition, first, shape, items, other, given)
         else:
-            _same(definition, first, shape, other, given.shape, items if definition.takes_labels and other is definition.target else None)
+            _same(
+                definition,
+                first,
+                shape,
+                other,
+                given.shape,
+                items if definition.takes_labels and other is definition.target else None,
+            )
     for other in definition.inputs:
         if other.per_row and arrays[other.name].shape != items:
             raise ValueError(
@@ -114,7 +121,12 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
 
 
 def _same(
-    definition: Definition, first: Input, shape: tuple[int, ...], other: Input, given: tuple[int, ...], labels: tuple[int, ...] | None = None
+    definition: Definition,
+    first: Input,
+    shape: tuple[int, ...],
+    other: Input,
+    given: tuple[int, ...],
+    labels: tuple[int, ...] | None = None,
 ) -> None:
     if given != shape:
         wanted = f"{first.public} {shape} and {other.public} {given}"

@@ -102,9 +102,7 @@ def _signature(definition: Definition, wants: Wants) -> inspect.Signature:
     parameter = inspect.Parameter
     given = [parameter(one.public, parameter.POSITIONAL_OR_KEYWORD) for one in definition.inputs]
     own = [
-        parameter(
-            one.name, parameter.KEYWORD_ONLY if one.keyword_only else parameter.POSITIONAL_OR_KEYWORD, default=one.default
-        )
+        parameter(one.name, parameter.KEYWORD_ONLY if one.keyword_only else parameter.POSITIONAL_OR_KEYWORD, default=one.default)
         for one in definition.parameters
     ]
     options = [parameter(name, parameter.KEYWORD_ONLY, default=DEFAULTS[name]) for name in option_names(definition)]
@@ -141,7 +139,9 @@ class Loss:
     """
     )
 
-    def __init__(self, definition: Definition, *, module: str | None = None, terms: "tuple[tuple[float, Loss], ...]" = ()) -> None:
+    def __init__(
+        self, definition: Definition, *, module: str | None = None, terms: "tuple[tuple[float, Loss], ...]" = ()
+    ) -> None:
         self.definition, self.terms = definition, terms
         self.weights = tuple(weight for weight, _ in terms)
         self.__module__ = module or definition.module

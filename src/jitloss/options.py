@@ -8,7 +8,16 @@ import numpy as np
 
 from .definition import Definition
 
-__all__ = ["DEFAULTS", "Weights", "class_weights", "normalizer_of", "option_names", "pos_weight_of", "sample_weights", "smoothing"]
+__all__ = [
+    "DEFAULTS",
+    "Weights",
+    "class_weights",
+    "normalizer_of",
+    "option_names",
+    "pos_weight_of",
+    "sample_weights",
+    "smoothing",
+]
 
 DEFAULTS: Final[dict[str, Any]] = {
     "reduction": "mean",
@@ -104,7 +113,9 @@ def class_weights(value: Any, counts: Any, classes: int, owner: str) -> np.ndarr
     else:
         given = _numbers(value, owner, "class_weight")
         if given.shape != (classes,):
-            raise ValueError(f"{owner}: class_weight must hold one weight for each of {classes} classes, got the shape {given.shape}")
+            raise ValueError(
+                f"{owner}: class_weight must hold one weight for each of {classes} classes, got the shape {given.shape}"
+            )
         weights = given.astype(np.float64)
     _refuse_negative(weights, owner, "class_weight")
     return weights

@@ -101,7 +101,9 @@ def _by_name(definition: Definition, out: Any, names: list[str]) -> Mapping[str,
     if not isinstance(out, Mapping):
         raise TypeError(f"{definition.name}: out must be a dict with the arrays {', '.join(names)}, got {type(out).__name__}")
     if set(out) != set(names):
-        raise ValueError(f"{definition.name}: out must hold exactly {', '.join(names)}, got {', '.join(map(str, out)) or 'nothing'}")
+        raise ValueError(
+            f"{definition.name}: out must hold exactly {', '.join(names)}, got {', '.join(map(str, out)) or 'nothing'}"
+        )
     return out
 
 
@@ -116,7 +118,9 @@ def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> No
     if mine.shape != like.shape:
         raise ValueError(f"{definition.name}: out must have the shape of {public}, {like.shape}, got {mine.shape}")
     if mine.dtype.newbyteorder("=") != like.dtype.newbyteorder("="):
-        raise ValueError(f"{definition.name}: out must have the dtype of the gradient of {public}, {like.dtype}, got {mine.dtype}")
+        raise ValueError(
+            f"{definition.name}: out must have the dtype of the gradient of {public}, {like.dtype}, got {mine.dtype}"
+        )
     if not mine.flags.writeable:
         raise ValueError(f"{definition.name}: out is read-only")
 

@@ -13,7 +13,9 @@ def split(logit):
 
 
 @pointwise
-def binary_cross_entropy(prediction: Probability, target: Binary, epsilon: Epsilon = 1e-7, *, pos_weight: NonNegative | None = None):
+def binary_cross_entropy(
+    prediction: Probability, target: Binary, epsilon: Epsilon = 1e-7, *, pos_weight: NonNegative | None = None
+):
     """Cross-entropy of a probability and a yes-or-no target."""
     yes = maximum(prediction, epsilon)
     no = maximum(1.0 - prediction, epsilon)

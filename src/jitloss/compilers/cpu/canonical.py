@@ -59,7 +59,9 @@ def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any
 
     def weigh(call: Call, weight: int) -> Function:
         function, wanted = call.function, call.wanted
-        return jitable(lambda *numbers: scaled(select(cast(function(*select(numbers, wanted)), working), common), numbers[weight]))
+        return jitable(
+            lambda *numbers: scaled(select(cast(function(*select(numbers, wanted)), working), common), numbers[weight])
+        )
 
     def plus(first: Function, second: Function) -> Function:
         return jitable(lambda *numbers: add(first(*numbers), second(*numbers)))
@@ -138,7 +140,9 @@ def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str]
     return Rows(top, _side_by_side(terms, widest, working), value, slope)
 
 
-def _value(member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any, bound: dict[Function, Function]) -> Call:
+def _value(
+    member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any, bound: dict[Function, Function]
+) -> Call:
     """``value`` of one member; its sums are some of the row's sums, as a tuple, or a number where there is one."""
     part = member.parts["value"]
     call = _call(part, [*names, "sums"], working, bound)

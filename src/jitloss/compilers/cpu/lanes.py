@@ -35,7 +35,12 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     output, kinds, name, dtypes = variant.output, variant.statics, variant.working, loop.dtypes
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
-    with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    with_peak, with_labels, with_items, with_weights = (
+        peak is not None,
+        variant.targets == "labels",
+        variant.items,
+        variant.weights,
+    )
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes, number_bytes, double_bytes = LANES * itemsize, LANES * ITEMSIZE[name], LANES * 8
     peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
@@ -48,8 +53,17 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, inner, streamed, total = word(table, at.COLUMNS), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
-        peaks, sums, results = stacks(peaks_count, number_bytes), stacks(sums_count, number_bytes), stacks(row_count, number_bytes)
-        totals, factors, marks, labels = stacks(sums_count, double_bytes), stack(number_bytes), stack(number_bytes), stack(LANES_BYTES)
+        peaks, sums, results = (
+            stacks(peaks_count, number_bytes),
+            stacks(sums_count, number_bytes),
+            stacks(row_count, number_bytes),
+        )
+        totals, factors, marks, labels = (
+            stacks(sums_count, double_bytes),
+            stack(number_bytes),
+            stack(number_bytes),
+            stack(LANES_BYTES),
+        )
         begin, label, target = start, 0, working(0.0)
         while begin < stop:
             lanes = min(LANES, inner - begin % inner, stop - begin)

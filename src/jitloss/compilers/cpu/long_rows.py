@@ -28,7 +28,12 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     output, kinds, own, dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
-    with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    with_peak, with_labels, with_items, with_weights = (
+        peak is not None,
+        variant.targets == "labels",
+        variant.items,
+        variant.weights,
+    )
     factored = with_labels or with_weights
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes = TILE * itemsize
@@ -80,14 +85,20 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 for first in range(0, columns, TILE):
                     count = min(TILE, columns - first)
                     for column in range(first, first + count):
-                        numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks + coefficients
+                        numbers = (
+                            element(table, inputs, base + column, column, None, None, given, dtypes, working, kind)
+                            + peaks
+                            + coefficients
+                        )
                         slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
                         spread(tiles, column - first, select(slopes, wanted), output)
                     if with_labels and first <= label and label < first + count:
                         slopes = scaled(cast(slope(*select(there + peaks + coefficients, of_slope)), working), factor)
                         spread(tiles, label - first, select(slopes, wanted), output)
                     for which in range(outputs):
-                        copy_out(advance(destinations[which], (base + first) * itemsize), tiles[which], count * itemsize, streamed)
+                        copy_out(
+                            advance(destinations[which], (base + first) * itemsize), tiles[which], count * itemsize, streamed
+                        )
         if streamed:
             fence()
         return total

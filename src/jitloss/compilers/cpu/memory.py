@@ -14,7 +14,27 @@ from numba.extending import register_jitable
 
 from .intrinsics import intrinsic
 
-__all__ = ["ITEMSIZE", "advance", "clear", "copy_out", "fence", "fill_weights", "load", "load_all", "load_one", "pointer", "pointers", "read", "spread", "stack", "stacks", "store", "word", "word_at", "write"]
+__all__ = [
+    "ITEMSIZE",
+    "advance",
+    "clear",
+    "copy_out",
+    "fence",
+    "fill_weights",
+    "load",
+    "load_all",
+    "load_one",
+    "pointer",
+    "pointers",
+    "read",
+    "spread",
+    "stack",
+    "stacks",
+    "store",
+    "word",
+    "word_at",
+    "write",
+]
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -60,7 +80,10 @@ _LOADS: dict[str, tuple[Any, Callable[..., Any]]] = {
     **{f"uint{bits}": (ir.IntType(bits), _unsigned) for bits in (8, 16, 32, 64)},
 }
 
-ITEMSIZE = {name: 2 if kind == _HALF else 4 if kind == _FLOAT else 8 if kind == _DOUBLE else kind.width // 8 for name, (kind, _) in _LOADS.items()}
+ITEMSIZE = {
+    name: 2 if kind == _HALF else 4 if kind == _FLOAT else 8 if kind == _DOUBLE else kind.width // 8
+    for name, (kind, _) in _LOADS.items()
+}
 
 
 def _element(builder: Any, pointer: Any, index: Any, kind: Any) -> Any:

@@ -12,6 +12,7 @@ from .targets import source
 
 __all__ = ["RowLoop", "row_loop"]
 
+
 @dataclass(frozen=True)
 class RowLoop:
     """The constants and small functions that a loop over rows holds in its closure."""

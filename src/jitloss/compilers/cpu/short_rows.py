@@ -35,7 +35,12 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     output, kinds, name, dtypes, others = variant.output, variant.statics, variant.working, loop.dtypes, loop.others
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
     lowest, zeros, rest, wanted = loop.lowest, loop.zeros, loop.rest, loop.wanted
-    with_peak, with_labels, with_items, with_weights = peak is not None, variant.targets == "labels", variant.items, variant.weights
+    with_peak, with_labels, with_items, with_weights = (
+        peak is not None,
+        variant.targets == "labels",
+        variant.items,
+        variant.weights,
+    )
     tiled, by_row = variant.targets != "direct", peak is not None or variant.targets != "direct"
     target_at = len(dtypes) - (variant.targets == "mixed")
     factored = with_labels or with_weights
@@ -66,7 +71,9 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                         label = 0 if label == word(table, at.IGNORED) else label
                         target = mark(table, label, given, working, kind)
                     for column in range(columns):
-                        numbers = element(table, inputs, base + first + column, column, label, target, given, dtypes, working, kind)
+                        numbers = element(
+                            table, inputs, base + first + column, column, label, target, given, dtypes, working, kind
+                        )
                         if tiled:
                             store(targets, first + column, numbers[target_at], name)
                         if with_peak:

@@ -25,7 +25,17 @@ def _class_weight(context: Any, builder: Any, table: Any, column: Any, working: 
 
 @intrinsic(prefer_literal=True)
 def element(
-    typing: Any, table: Any, inputs: Any, index: Any, column: Any, label: Any, mark: Any, given: Any, dtypes: Any, working: Any, kind: Any
+    typing: Any,
+    table: Any,
+    inputs: Any,
+    index: Any,
+    column: Any,
+    label: Any,
+    mark: Any,
+    given: Any,
+    dtypes: Any,
+    working: Any,
+    kind: Any,
 ) -> Any:
     """The numbers of the element at ``index`` of the inputs, its target last, and then the parameters.
 

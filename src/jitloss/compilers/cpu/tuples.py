@@ -48,7 +48,9 @@ def _elementwise(left: Any, operate: Callable[[Any, Any, Any], Any]) -> Any:
 
 def _maximum(builder: Any, one: Any, other: Any) -> Any:
     kind = one.type  # llvm.maximum vectorises and lets NaN through; the built-in max does neither
-    return builder.call(builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind])), (one, other))
+    return builder.call(
+        builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind])), (one, other)
+    )
 
 
 @intrinsic
@@ -111,7 +113,9 @@ def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
     All but ``n`` are constants here, so that what they turn off is compiled out.
     """
     letters = kinds.literal_value
-    result = types.Tuple([{"n": working.dtype, "z": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters])
+    result = types.Tuple(
+        [{"n": working.dtype, "z": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters]
+    )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         numbers = builder.bitcast(args[0], ir.DoubleType().as_pointer())
