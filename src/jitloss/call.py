@@ -13,7 +13,7 @@ import numpy as np
 from . import monitoring
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition
-from .inputs import Arrays, Geometry, dtype_name, geometry, native, read
+from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
     DEFAULTS,
     Weights,
@@ -144,7 +144,8 @@ class Evaluation:
             self.counted = counted
 
     def _refuse_label(self, labels: np.ndarray) -> None:
-        assert self.definition.target is not None and self.labels is not None
+        assert self.definition.target is not None
+        assert self.labels is not None
         flat = self.labels.reshape(-1)
         bad = ((flat < 0) | (flat >= self.geometry.columns)) & (flat != self.ignored)
         first = int(np.argmax(bad))

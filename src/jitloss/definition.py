@@ -291,7 +291,7 @@ def _row_parts(
     name: str, functions: Mapping[str, Function], elements: list[str], per_row: list[str], parameters: tuple[Parameter, ...]
 ) -> dict[str, Part]:
     """The parts with their arguments checked and their results counted, by running them once on plain numbers."""
-    numbers: dict[str, Any] = {one: 0.5 for one in elements + per_row} | {one.name: one.default for one in parameters}
+    numbers: dict[str, Any] = dict.fromkeys(elements + per_row, 0.5) | {one.name: one.default for one in parameters}
     parts = {}
     if "peak" in functions:
         _expect(f"{name}.peak", functions["peak"], elements + [one.name for one in parameters])

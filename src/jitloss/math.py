@@ -39,7 +39,7 @@ Real = Any
 
 
 def exp(x: Real) -> Real:
-    """e to the power ``x``: 0 at -inf, inf at inf. Within 1.25 ulp."""
+    """Exponential, e to the power ``x``: 0 at -inf, inf at inf. Within 1.25 ulp."""
     with np.errstate(all="ignore"):
         return np.exp(x)
 

@@ -89,11 +89,10 @@ class Quick:
         return (value, gradient) if self.wants.value else gradient
 
 
-def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> np.ndarray | None:
+def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> Any:
     """``out`` where it is the first input itself, or an array like it that is apart from both."""
     if out is first:
         return first
     if type(out) is not np.ndarray or out.dtype is not first.dtype or out.shape != first.shape or not out.flags.carray:
         return None
-    usable: np.ndarray = out
-    return None if np.may_share_memory(out, first) or np.may_share_memory(out, second) else usable
+    return None if np.may_share_memory(out, first) or np.may_share_memory(out, second) else out

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import lower_builtin, type_callable
@@ -368,7 +368,7 @@ def _compile(function: Callable[..., Any], formula: Callable[..., Number]) -> No
             if all(isinstance(one, (types.Float, types.Integer, types.Boolean)) for one in bound):
                 narrow = all(one == types.float32 for one in bound[len(condition) :])
                 working = types.float32 if narrow else types.float64
-                return signature(working, *condition, *[working] * count)  # type: ignore[no-untyped-call]
+                return signature(working, *condition, *[working] * count)
             return None
 
         typer.pysig = parameters  # type: ignore[attr-defined]
@@ -376,7 +376,7 @@ def _compile(function: Callable[..., Any], formula: Callable[..., Number]) -> No
 
     for working, form in ((types.float32, FLOAT32), (types.float64, FLOAT64)):
 
-        @lower_builtin(function, *condition, *[working] * count)  # type: ignore[untyped-decorator, no-untyped-call]
+        @lower_builtin(function, *condition, *[working] * count)
         def code(context: Any, builder: Any, call: Any, values: Sequence[Any], form: Format = form) -> Any:
             return formula(*(Number(builder, form, value) for value in values)).value
 
