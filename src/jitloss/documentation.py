@@ -1,108 +1,323 @@
-"""Docstrings and formulas of losses: a definition's own text, with what all losses share put in."""
+"""Docstrings and formulas of losses: a definition's own text, with what all losses share put in.
+
+The page of a loss says what is its own: summary, formulas, inputs, parameters, what its value is, notes, examples. The options, the
+results of each form and the errors are the same for all of them and stand here; defaults come from the definition, so that a loss
+``with_parameters`` documents its own.
+"""
 
 import inspect
 import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from .definition import Definition
-from .options import option_names
+from .definition import Definition, Input, Parameter
+from .options import DEFAULTS, option_names
 
-__all__ = ["document", "formula"]
+__all__ = ["document", "formula", "formula_of_sum"]
+
+WIDTH = 100
+"""Columns of the text that is put together here."""
+
+_LAYOUT = re.compile(r"^([-*]|\d+\.|\.\.|>>>)\s|^\s|::$", re.MULTILINE)
+"""A list, a block or an example: text whose lines mean something."""
+
+_QUOTED = re.compile(r"``[^`]+``|`[^`]+`")
+"""A formula or a name in the text, which is not broken over two lines."""
+
+ORDER = ("", "Parameters", "Returns", "Yields", "Raises", "Warns", "Warnings", "See Also", "Notes", "References", "Examples")
+"""The sections in numpydoc's order; what stands before the first has the name ''."""
+
+
+# Formulas ---------------------------------------------------------------------------------------------------------------------
 
 
 def formula(definition: Definition) -> str:
     """The value in LaTeX: the first formula of the docstring, else the source of the definition."""
-    found = re.search(r"^\.\. math::[ \t]*\n?((?:[ \t]+\S.*\n?|[ \t]*\n)+|.*)", definition.doc, re.MULTILINE)
-    if found:
-        return " ".join(line.strip() for line in found.group(1).strip().split("\n\n")[0].splitlines())
+    latex = _latex(definition)
+    if latex:
+        return latex
     try:
         return "\n".join(inspect.getsource(part.function) for part in definition.parts.values())
     except OSError:  # written at a prompt: there is no source to show
         return definition.doc or definition.name
 
 
-_OPTIONS = {
-    "reduction": """reduction : {"mean", "sum", "none"}, default "mean"
-    ``"mean"`` divides the sum by the normalizer, ``"sum"`` does not; ``"none"`` gives the value of each {item} and the gradient of each
-    {item}'s own value.""",
-    "normalizer": """normalizer : {"count", "weights"} or float, default "count"
-    What ``"mean"`` divides by: the number of {item}s{ignored}; the sum of their weights; or a number of yours, the global count of a
-    batch that is computed in pieces. Where nothing counts the value is 0.0 and the gradient 0.""",
-    "sample_weight": """sample_weight : array, optional
-    A weight, not negative, for each {item}, or for all {item}s that share leading axes. Weight 0 gives exactly 0.""",
-    "class_weight": """class_weight : array, dict or "balanced", optional
-    A weight for each class. ``"balanced"`` computes scikit-learn's balanced weights from the targets.""",
-    "axis": """axis : int, default -1
-    The axis of a row's elements. An inner axis is read as it lies, without a transposed copy.""",
-    "ignore_index": """ignore_index : int or None, default -100
-    Rows with this label have value 0 and gradient 0 and are not counted. Any other label that is no class is an error.""",
-    "label_smoothing": """label_smoothing : float, default 0.0
-    From 0 to 1: the share of each target that is spread over all classes.""",
-    "out": """out : array{dict}, optional
-    Where the gradient is written: of the shape and dtype of {first}, which it may be; no other overlap is allowed.""",
+def formula_of_sum(terms: Iterable[tuple[float, Definition]]) -> str:
+    """The weighted sum of formulas in LaTeX; a loss without one stands in it by its name."""
+    text = ""
+    for weight, definition in terms:
+        name = definition.name.replace("_", r"\_")
+        latex = _latex(definition) or rf"\operatorname{{{name}}}"
+        if weight != 1.0 or (text and latex.startswith("-")):
+            latex = f"\\left( {latex} \\right)"
+        factor = "" if abs(weight) == 1.0 else f"{abs(weight):g} "
+        sign = ("-" if weight < 0.0 else "") if not text else (" - " if weight < 0.0 else " + ")
+        text += f"{sign}{factor}{latex}"
+    return text
+
+
+def _latex(definition: Definition) -> str:
+    """The first ``.. math::`` of the docstring on one line, or nothing."""
+    found = re.search(r"^\.\. math::[ \t]*\n?((?:[ \t]+\S.*\n?|[ \t]*\n)+|.*)", definition.doc, re.MULTILINE)
+    return " ".join(line.strip() for line in found.group(1).strip().split("\n\n")[0].splitlines()) if found else ""
+
+
+# What all losses share ----------------------------------------------------------------------------------------------------------
+
+_SUMMARIES = {
+    "gradient": "Gradient of {name}.",
+    "value_and_gradient": "Value and gradient of {name}, in one pass.",
+    "value_gradient_hessian": "Value, gradient and diagonal second derivative of {name}, in one pass.",
 }
 
-_RETURNS = {
-    "value": """float
-    The {reduced}; with ``reduction="none"`` an array of the values of the {item}s.""",
-    "gradient": """{gradient}
-    The gradient of the value with respect to {names}, of the same shape and dtype.""",
-    "value_and_gradient": """value : float
-    The {reduced}; with ``reduction="none"`` an array of the values of the {item}s.
-gradient : {gradient}
-    Its gradient with respect to {names}, of the same shape and dtype.""",
-    "value_gradient_hessian": """value : float
-    The {reduced}; with ``reduction="none"`` an array of the values of the {item}s.
-gradient : {gradient}
-    Its gradient with respect to {names}, of the same shape and dtype.
-hessian : {gradient}
-    The diagonal of its second derivative, scaled like the gradient.""",
+_DTYPES = {
+    "prediction": "float16, bfloat16, float32 or float64; integers are taken as float64.",
+    "data": "Any integer, bool or floating dtype.",
+    "labels": "Labels have any integer or bool dtype, dense targets any floating one too.",
 }
+
+_OPTIONS = {
+    "reduction": (
+        '{"mean", "sum", "none"}',
+        '``"mean"`` divides the sum over the {item}s by the normalizer, ``"sum"`` does not. ``"none"`` gives the value of each '
+        "{item}, and the gradient of each {item}'s own value.",
+    ),
+    "normalizer": (
+        '{"count", "weights"} or float',
+        'What ``"mean"`` divides by. ``"count"``: the number of {item}s{counted}. ``"weights"``: {mass}. A positive number: a '
+        "count of your own, that of the whole batch where it is computed in pieces. Where nothing counts, the value is 0.0 and "
+        "the gradient 0.",
+    ),
+    "sample_weight": (
+        "array_like",
+        "A weight, not negative, for each {item}, or for all {item}s that share leading axes: its shape is {items}, or the "
+        "beginning of that. Weight 0 gives exactly 0, whatever the {item} holds.",
+    ),
+    "class_weight": (
+        'array_like, dict or "balanced"',
+        "A weight, not negative, for each class: {classes}. In a dict, classes that are not named have weight 1. "
+        '``"balanced"`` computes scikit-learn\'s weights from the targets of the call: {item}s / (classes that occur × {item}s '
+        "of the class){balanced}.",
+    ),
+    "axis": ("int", "The axis along which a row lies. An inner axis is read as it lies, without a transposed copy."),
+    "ignore_index": (
+        "int or None",
+        "Rows with this label have value 0 and gradient 0, whatever their {first} hold, and are not counted. Any other label "
+        "that is no class is an error. None: every label must be a class.",
+    ),
+    "label_smoothing": (
+        "float",
+        "A number :math:`s` from 0 to 1: targets become :math:`(1 - s) t + s / C` over :math:`C` classes, labels and dense "
+        "targets alike.",
+    ),
+}
+
+_OUT = {
+    "one": "Where the gradient is written: an array of the shape and dtype of {first}, which it may be. No other overlap with an "
+    "array of the call is allowed.",
+    "several": "Where the gradients are written: arrays by the keys of the result, each of the shape and dtype of its input, which "
+    "it may be. No other overlap with an array of the call is allowed.",
+    "penalty": "Where the gradient is written: an array of the shape and dtype of ``params``, which it may be; for a dict, a dict "
+    "with the same keys.",
+    "hessian": "Where gradient and second derivative are written, in this order; None for a new array. Each has the shape and "
+    "dtype of {first}, and one of them may be {first}. No other overlap with an array of the call is allowed.",
+    "several hessian": "Where gradients and second derivatives are written, in this order: dicts with the keys of the results; None "
+    "for new arrays. Each array has the shape and dtype of its input. No overlap with an array of the call is allowed, but for one "
+    "with its own input.",
+    "penalty hessian": "Where gradient and second derivative are written, in this order; None for a new array. Each has the shape "
+    "and dtype of ``params``, and one of them may be ``params``. For a dict, a dict with the same keys that holds such pairs.",
+}
+
+_MEAN = "The mean over the {item}s{counted}."
+_SUM = "The sum over all elements, never a mean."
+_ITEMS = '``reduction="none"``: an array with the value of each {item}, of the dtype of {first}.'
+_GRADIENT = {
+    "one": "The gradient of the value with respect to {first}, weights and divisor of the mean included: of the same shape and "
+    "dtype.",
+    "several": "The gradients of the value, weights and divisor of the mean included, under the keys {keys}: each of the shape and "
+    "dtype of its input.",
+    "penalty": "The gradient of the value, of the same shape and dtype as ``params``; for a dict, a dict with the same keys.",
+}
+_GRADIENT_TYPES = {"one": "array", "several": "dict of arrays", "penalty": "array or dict of arrays"}
+_HESSIAN = "The diagonal of the second derivative, in the form of the gradient and scaled like it."
 
 _RAISES = """ValueError, TypeError
-    For shapes, dtypes, labels, weights or options that do not fit; the message names the argument. Nothing is written then."""
+    For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
+    what came and what is wanted. Nothing has been written then."""
+_NO_HESSIAN = """NotImplementedError
+    Always: the diagonal of the second derivative is not defined for this loss."""
+
+
+# The docstring of a form --------------------------------------------------------------------------------------------------------
 
 
 def document(definition: Definition, kind: str) -> str:
     """The docstring of one form of a loss: the definition's, with the shared options, results and errors in their sections."""
-    item = "element" if definition.form == "pointwise" else "row"
-    differentiable = [one.public for one in definition.differentiable]
-    several = len(differentiable) > 1
-    words = {
-        "item": item,
-        "ignored": " that are not ignored" if definition.takes_labels else "",
-        "dict": " or dict of arrays" if several else "",
-        "first": "its input" if several else differentiable[0],
-        "names": ", ".join(differentiable),
-        "gradient": f"dict of arrays ({', '.join(one.name for one in definition.differentiable)})" if several else "array",
-        "reduced": "sum" if definition.is_penalty else f"mean over {item}s",
-    }
-    names = [*option_names(definition), *(() if kind == "value" else ("out",))]
-    sections = _sections(definition.doc or definition.name)
-    options = "\n".join(_fill(_OPTIONS[name], words) for name in names)
-    sections["Parameters"] = "\n".join(part for part in (sections.get("Parameters", ""), options) if part)
-    sections["Returns"] = _fill(_RETURNS[kind], words)
-    sections["Raises"] = _RAISES
-    order = [
-        "",
-        "Parameters",
-        "Returns",
-        "Raises",
-        *(name for name in sections if name not in ("", "Parameters", "Returns", "Raises")),
-    ]
+    words = _words(definition)
+    sections = _sections(definition.doc)
+    sections[""] = _opening(definition, sections[""], kind)
+    sections["Parameters"] = "\n".join(_parameters(definition, kind, words))
+    refused = kind == "value_gradient_hessian" and not definition.hessian
+    sections["Returns"] = "" if refused else _returns(definition, kind, sections.get("Returns", ""), words)
+    errors = (sections.get("Raises", ""), _NO_HESSIAN if refused else _RAISES)
+    sections["Raises"] = "\n".join(part for part in errors if part)
+    order = dict.fromkeys((*ORDER, *sections))
     return "\n\n".join(
         f"{name}\n{'-' * len(name)}\n{sections[name]}" if name else sections[name] for name in order if sections.get(name)
     )
 
 
-def _fill(text: str, words: dict[str, str]) -> str:
-    for name, word in words.items():
-        text = text.replace("{" + name + "}", word)
-    return text
+def _opening(definition: Definition, text: str, kind: str) -> str:
+    """What stands before the first section: of which loss this is a form, and the definition's own text."""
+    if definition.sum_of:
+        text = textwrap.fill(f"Weighted sum of {', '.join(member.name for member in definition.members)}.", WIDTH)
+    parts = [textwrap.fill(_SUMMARIES[kind].format(name=definition.name), WIDTH)] if kind in _SUMMARIES else []
+    return "\n\n".join([*parts, text or f"{definition.name}."])
+
+
+def _words(definition: Definition) -> dict[str, str]:
+    """What the shared texts say of this loss."""
+    pointwise, labels = definition.form == "pointwise", definition.takes_labels
+    first = f"``{definition.inputs[0].public}``"
+    mass = "the sum of their sample weights"
+    if "class_weight" in option_names(definition):
+        mass = "the sum of sample weight times class weight" + (" of the true label, which is PyTorch's rule" if labels else "")
+    return {
+        "item": "element" if pointwise else "row",
+        "items": f"that of {first}" if pointwise else f"that of {first} without ``axis``",
+        "first": first,
+        "counted": " that are not ignored" if labels else "",
+        "mass": mass,
+        "classes": "an array with one for each, or a dict by label"
+        if labels
+        else "a pair for the targets 0 and 1, or a dict by them",
+        "balanced": "" if labels else ", which needs targets that are 0 or 1",
+        "keys": ", ".join(f'``"{one.name}"``' for one in definition.differentiable),
+    }
+
+
+# Parameters ---------------------------------------------------------------------------------------------------------------------
+
+
+def _parameters(definition: Definition, kind: str, words: Mapping[str, str]) -> list[str]:
+    """The entries of all arguments in the order of the signature; the definition's own words first, made from its spaces else."""
+    written: dict[str, tuple[str, str]] = {}
+    for member in definition.members:
+        for name, entry in _entries(_sections(member.doc).get("Parameters", "")).items():
+            written.setdefault(name, entry)
+    parts = [_input(one, written.get(one.public) or written.get(one.name)) for one in definition.inputs]
+    own = sorted(definition.parameters, key=lambda one: one.keyword_only)
+    parts += [_entry(one.name, *(written.get(one.name) or _described(one)), default=one.default) for one in own]
+    parts += [_entry(name, *_option(name, words), default=DEFAULTS[name]) for name in option_names(definition)]
+    if kind != "value":
+        parts.append(_entry("out", *_out(definition, kind, words), default=None))
+    return parts
+
+
+def _input(one: Input, written: tuple[str, str] | None) -> str:
+    kind, text = written or ("array_like", f"{_capital(one.space.description)}{', one for each row' if one.per_row else ''}.")
+    dtypes = "prediction" if one.differentiable else "labels" if one.space.name == "classes" else "data"
+    return _entry(one.public, kind, f"{text} {_DTYPES[dtypes]}")
+
+
+def _described(one: Parameter) -> tuple[str, str]:
+    """A parameter that the docstring leaves out, from the values that it may take."""
+    if isinstance(one.default, bool):
+        return "bool", "True or False."
+    values = _capital(one.range.description)
+    return ("float or None", f"{values}; off where None.") if one.optional else ("float", f"{values}.")
+
+
+def _option(name: str, words: Mapping[str, str]) -> tuple[str, str]:
+    kind, text = _OPTIONS[name]
+    return kind, text.format(**words)
+
+
+def _out(definition: Definition, kind: str, words: Mapping[str, str]) -> tuple[str, str]:
+    name = _shape_of_gradient(definition)
+    if kind == "value_gradient_hessian" and definition.hessian:
+        pair = {"one": "hessian", "several": "several hessian", "penalty": "penalty hessian"}[name]
+        return "tuple of two", _OUT[pair].format(**words)
+    return _GRADIENT_TYPES[name], _OUT[name].format(**words)
+
+
+def _shape_of_gradient(definition: Definition) -> str:
+    return "penalty" if definition.is_penalty else "one" if len(definition.differentiable) == 1 else "several"
+
+
+def _entry(name: str, kind: str, text: str, **default: Any) -> str:
+    """One argument as numpydoc writes it, with the default that it really has."""
+    kinds = ", ".join(part for part in (kind, *(f"default {_shown(one)}" for one in default.values())) if part)
+    head = f"{name} : {kinds}" if kinds else name
+    return f"{head}\n{_wrapped(text)}" if text else head
+
+
+def _shown(default: Any) -> str:
+    return f'"{default}"' if isinstance(default, str) else repr(default)
+
+
+def _entries(text: str) -> dict[str, tuple[str, str]]:
+    """The arguments that a Parameters section describes: the type of each without its default, and the text."""
+    parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
+    found = {}
+    for part in filter(None, parts):
+        head, _, body = part.partition("\n")
+        names, _, kind = head.partition(":")
+        kind = re.sub(r",\s*(default\b.*|optional)$", "", kind.strip())
+        for name in names.split(","):
+            found[name.strip()] = (kind, textwrap.dedent(body).strip())
+    return found
+
+
+# Returns ------------------------------------------------------------------------------------------------------------------------
+
+
+def _returns(definition: Definition, kind: str, own: str, words: Mapping[str, str]) -> str:
+    """What a form gives; what the value is may stand in the definition's own Returns section."""
+    shape = _shape_of_gradient(definition)
+    value = _value(own) or (_SUM if definition.is_penalty else _MEAN.format(**words))
+    results = {
+        "value": ("float", value if definition.is_penalty else f"{value} {_ITEMS.format(**words)}"),
+        "gradient": (_GRADIENT_TYPES[shape], _GRADIENT[shape].format(**words)),
+        "hessian": (_GRADIENT_TYPES[shape], _HESSIAN),
+    }
+    if kind in results:
+        return "\n".join((results[kind][0], _wrapped(results[kind][1])))
+    names = ("value", "gradient", "hessian")[: 2 if kind == "value_and_gradient" else 3]
+    return "\n".join(_entry(name, *results[name]) for name in names)
+
+
+def _value(own: str) -> str:
+    """The description of the first result in a Returns section."""
+    return next((text for _, text in _entries(own).values()), "")
+
+
+# Text ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _wrapped(text: str) -> str:
+    """The paragraphs of a description, indented and filled; lists and blocks stay as they are written."""
+    fill = textwrap.TextWrapper(
+        WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
+    )
+    parts = []
+    for paragraph in re.split(r"\n[ \t]*\n", text.strip("\n")):
+        if _LAYOUT.search(paragraph):
+            parts.append(textwrap.indent(paragraph, "    "))
+        else:
+            whole = _QUOTED.sub(lambda found: found[0].replace(" ", "\0"), " ".join(paragraph.split()))
+            parts.append(fill.fill(whole).replace("\0", " "))
+    return "\n\n".join(parts)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _sections(text: str) -> dict[str, str]:
     """A numpydoc docstring by its sections; what stands before the first has the name ''."""
     parts = re.split(r"^(\w[\w ]*)\n-+\n", text, flags=re.MULTILINE)
     found = {"": parts[0].strip()}
-    found.update({name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)})
+    found.update({name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)})
     return found

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,23 @@ _FORMS = {
 }
 
 
+class _Documented:
+    """A docstring that is put together when somebody reads it: the class's own, or that of a loss or a form."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text
+
+    def __get__(self, one: "Form | Loss | None", owner: type) -> str | None:
+        return self.text if one is None else one._document()
+
+
 class Form:
-    """One way to call a loss, a function to all appearances: it has a name, a signature and a docstring, and pickles by name."""
+    __doc__ = _Documented(
+        """One way to call a loss, a function to all appearances: it has a name, a signature and a docstring, and pickles by name."""
+    )
+
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = _Documented(cls.__doc__)  # type: ignore[assignment]
 
     def __init__(self, loss: "Loss", kind: str) -> None:
         self._loss, self._kind, self._wants = loss, kind, _FORMS[kind]
@@ -41,8 +56,7 @@ class Form:
             self._signature = _signature(self._loss.definition, self._wants)
         return self._signature
 
-    @property
-    def __doc__(self) -> str:  # type: ignore[override]
+    def _document(self) -> str:
         from .documentation import document
 
         return document(self._loss.definition, self._kind)
@@ -53,13 +67,13 @@ class Form:
     def __reduce__(self) -> Any:
         return (getattr, (self._loss, self._kind))
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, **options: Any) -> Any:
         quick = self._quick
-        if quick is not None and (not options or (len(options) == 1 and "out" in options)):
+        if quick is not None and (not options or (len(options) == 1 and "out" in options and self._wants.gradient)):
             result = quick(args, options.get("out"))
             if result is not LONG_WAY:
                 return result
-        arguments = self._bind(args, options)
+        arguments = self.arguments(args, options)
         if self._wants.hessian and not self._loss.definition.hessian:
             raise NotImplementedError(
                 f"{self._loss.__name__}: the diagonal of its second derivative is not defined here; "
@@ -71,7 +85,7 @@ class Form:
             quick.learn(args, options, evaluation)
         return result
 
-    def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> Mapping[str, Any]:
+    def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""
         if len(args) == len(self._inputs) and not options:
             return dict(zip(self._inputs, args, strict=True))
@@ -112,16 +126,6 @@ def _signature(definition: Definition, wants: Wants) -> inspect.Signature:
     return inspect.Signature([*given, *own, *options])
 
 
-class _Documented:
-    """A docstring that is put together when somebody reads it: the class's own, or a loss's."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __get__(self, loss: "Loss | None", owner: type) -> str:
-        return self.text if loss is None else loss.value.__doc__
-
-
 class Loss:
     form: type[Form] = Form
 
@@ -139,6 +143,9 @@ class Loss:
     """
     )
 
+    def __init_subclass__(cls) -> None:
+        cls.__doc__ = _Documented(cls.__doc__)  # type: ignore[assignment]
+
     def __init__(
         self, definition: Definition, *, module: str | None = None, terms: "tuple[tuple[float, Loss], ...]" = ()
     ) -> None:
@@ -155,20 +162,24 @@ class Loss:
         self.value_and_gradient = self.form(self, "value_and_gradient")
         self.value_gradient_hessian = self.form(self, "value_gradient_hessian")
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self.value(*args, **options)
 
     @property
     def __signature__(self) -> inspect.Signature:
         return self.value.__signature__
 
+    def _document(self) -> str:
+        return self.value._document()
+
     @property
     def formula(self) -> str:
         """The value of the loss in LaTeX; for a definition without a formula in its docstring, the definition's own source."""
-        from .documentation import formula
+        from .documentation import formula, formula_of_sum
 
-        parts = (f"{weight:g} \\left({loss.formula}\\right)" for weight, loss in self.terms)
-        return " + ".join(parts) if self.terms else formula(self.definition)
+        return (
+            formula_of_sum((weight, loss.definition) for weight, loss in self.terms) if self.terms else formula(self.definition)
+        )
 
     def __repr__(self) -> str:
         return f"<jitloss loss {self.__name__}{self.__signature__}>"
@@ -213,23 +224,33 @@ class Loss:
 
     __radd__ = __add__
 
+    __array_ufunc__ = None  # an array times a loss is an error, not an array of losses
+
     def __mul__(self, factor: Any) -> "Loss":
-        if isinstance(factor, bool) or not isinstance(factor, (int, float, np.integer, np.floating)):
+        if not _is_number(factor):
             return NotImplemented
-        if not np.isfinite(factor):
+        if not np.isfinite(definitions.as_float(factor)):
             raise ValueError(f"{self.__name__}: a loss is multiplied by a finite number, got {factor!r}")
         return _sum(tuple((float(factor) * weight, loss) for weight, loss in self._terms()))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> "Loss":
-        return NotImplemented if isinstance(divisor, Loss) else self * (1.0 / divisor)
+        if not _is_number(divisor):
+            return NotImplemented
+        if divisor == 0:
+            raise ValueError(f"{self.__name__}: a loss is divided by a number other than 0, got {divisor!r}")
+        return self * (1.0 / definitions.as_float(divisor))
 
     def __neg__(self) -> "Loss":
         return self * -1.0
 
     def __sub__(self, other: Any) -> "Loss":
         return self + -other if isinstance(other, Loss) else NotImplemented
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
@@ -291,7 +312,7 @@ def pointwise(function: Callable[..., Any]) -> Loss:
     >>> custom_loss.value_and_gradient([1.0, 2.0], [0.0, 4.0], alpha=0.5)
     (3.25, array([ 1.25, -2.25]))
     """
-    return Loss(definitions.pointwise(function))
+    return Loss(_callable(definitions.pointwise(function)))
 
 
 def rowwise(cls: type) -> Loss:
@@ -331,4 +352,19 @@ def rowwise(cls: type) -> Loss:
     >>> squared_distance([[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
     2.5
     """
-    return Loss(definitions.rowwise(cls))
+    return Loss(_callable(definitions.rowwise(cls)))
+
+
+def _callable(definition: Definition) -> Definition:
+    """The definition, if every argument of its call can have a name of its own."""
+    names = [*(one.public for one in definition.inputs), *(one.name for one in definition.parameters)]
+    for name in names:
+        if names.count(name) > 1:
+            raise definitions.DefinitionError(
+                f"{definition.name}: two arguments of the call would be {name!r}; the input {name[:-1]!r} is called {name!r} there"
+            )
+        if name in DEFAULTS or name == "out":
+            raise definitions.DefinitionError(
+                f"{definition.name}: the argument {name!r} has the name of an option. Every loss has {', '.join(DEFAULTS)}, out"
+            )
+    return definition

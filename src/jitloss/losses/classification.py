@@ -8,7 +8,78 @@ from ..math import exp, log, maximum, tanh, times
 
 @rowwise
 class cross_entropy_loss:
-    """Cross-entropy of a row of probabilities and a label or a distribution."""
+    r"""Cross-entropy of a row of probabilities and a class label or a distribution.
+
+    For a model that gives the probabilities of several classes of which one is right. Where the model
+    computes logits, leave its softmax away and choose :func:`cross_entropy_with_logits`, which is exact
+    at any confidence and needs no clip.
+
+    .. math::
+
+        -\frac{1}{N} \sum_{i=1}^{N} \sum_{k=1}^{C} t_{ik} \log \max(p_{ik}, \varepsilon)
+
+    over :math:`N` rows of :math:`C` probabilities :math:`p` and targets :math:`t`; a label stands for 1
+    at its class and 0 elsewhere. The gradient, before the factor :math:`1/N`, is
+
+    .. math::
+
+        -\frac{t_{ik}}{\max(p_{ik}, \varepsilon)}
+
+    and the diagonal of the second derivative is :math:`t_{ik} / \max(p_{ik}, \varepsilon)^2`.
+
+    Parameters
+    ----------
+    predictions : array_like
+        Probabilities in [0, 1], a row of them along ``axis``. A row should sum to 1; it is not made to.
+    targets : array_like
+        Integer labels from 0 to C - 1, of the shape of ``predictions`` without ``axis``; or dense
+        targets of the shape of ``predictions``, a weight for each class that is not negative.
+    epsilon : float, default 1e-7
+        Where probabilities are clipped from below, a number strictly between 0 and 0.5; never less than
+        2**-24 in float32 arithmetic.
+
+    Returns
+    -------
+    float
+        The mean over the rows that are not ignored.
+
+    See Also
+    --------
+    cross_entropy_with_logits : From logits, without a clip.
+    kl_divergence : The same gradient; the value is 0 where predictions meet the targets.
+    binary_cross_entropy : Two classes, or several yes-or-no answers at once.
+
+    Notes
+    -----
+    The gradient is taken at the clipped point: :math:`-t / \varepsilon` where the probability is
+    smaller, so that it is finite and does not vanish on a confident mistake. Keras divides a row by its
+    sum and clips it from both sides, and where it clips the gradient is 0. PyTorch's ``nll_loss`` takes
+    logarithms of probabilities and has the classes on axis 1: ``axis=1`` here. Its mean under class
+    weights is ``normalizer="weights"``. Label smoothing is that of [1]_.
+
+    References
+    ----------
+    .. [1] C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna, "Rethinking the Inception
+       Architecture for Computer Vision", CVPR 2016. arXiv:1512.00567.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jitloss import cross_entropy_loss
+    >>> predictions = np.array([[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]])
+    >>> value, gradient = cross_entropy_loss.value_and_gradient(predictions, [0, 2])
+    >>> round(value, 4)
+    1.3863
+    >>> gradient
+    array([[-1., -0., -0.],
+           [-0., -0., -4.]])
+
+    Dense targets have a row for each row of predictions:
+
+    >>> targets = np.array([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    >>> round(cross_entropy_loss(predictions, targets), 4)
+    0.9384
+    """
 
     epsilon: Epsilon = 1e-7
 
@@ -26,7 +97,79 @@ class cross_entropy_loss:
 
 @rowwise
 class kl_divergence:
-    """Kullback-Leibler divergence of a row of probabilities from a target distribution."""
+    r"""Kullback-Leibler divergence of a row of probabilities from a target distribution.
+
+    How much is lost when the predicted distribution stands for the target: 0 where both are equal, more
+    elsewhere. Choose it where the targets are distributions, of a teacher model or of several
+    annotators, and the value should say how far they are. :func:`cross_entropy_loss` has the same
+    gradient; its value includes the entropy of the targets, and it takes labels.
+
+    .. math::
+
+        \frac{1}{N} \sum_{i=1}^{N} \sum_{k=1}^{C} t_{ik}
+        \left( \log t_{ik} - \log \max(p_{ik}, \varepsilon) \right)
+
+    over :math:`N` rows of :math:`C` predicted probabilities :math:`p` and target probabilities
+    :math:`t`. The gradient, before the factor :math:`1/N`, is
+
+    .. math::
+
+        -\frac{t_{ik}}{\max(p_{ik}, \varepsilon)}
+
+    and the diagonal of the second derivative is :math:`t_{ik} / \max(p_{ik}, \varepsilon)^2`.
+
+    Parameters
+    ----------
+    predictions : array_like
+        Probabilities in [0, 1], not their logarithms, a row of them along ``axis``. A row should sum to
+        1; it is not made to.
+    targets : array_like
+        Target probabilities in [0, 1], of the shape of ``predictions``. A target of 0 counts 0.
+    epsilon : float, default 1e-7
+        Where predicted probabilities are clipped from below, a number strictly between 0 and 0.5; never
+        less than 2**-24 in float32 arithmetic.
+
+    Returns
+    -------
+    float
+        The mean over the rows, in nats.
+
+    See Also
+    --------
+    cross_entropy_loss : The same gradient; takes labels, class weights and label smoothing.
+    cross_entropy_with_logits : The same gradient with respect to logits.
+
+    Notes
+    -----
+    The gradient is taken at the clipped point: :math:`-t / \varepsilon` where the probability is
+    smaller, so that it is finite and does not vanish on a confident mistake. PyTorch's ``kl_div`` and
+    optax's ``kl_divergence`` take the logarithm of the predictions; PyTorch's default mean is over
+    elements, and its ``reduction="batchmean"`` is the mean over rows that is taken here. Keras clips
+    the targets too. The divergence is that of [1]_.
+
+    References
+    ----------
+    .. [1] S. Kullback and R. A. Leibler, "On Information and Sufficiency", The Annals of Mathematical
+       Statistics 22(1), 79-86, 1951.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jitloss import kl_divergence
+    >>> predictions = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+    >>> targets = np.array([[0.5, 0.25, 0.25], [0.5, 0.5, 0.0]])
+    >>> value, gradient = kl_divergence.value_and_gradient(predictions, targets)
+    >>> round(value, 4)
+    0.1733
+    >>> gradient
+    array([[-0.5, -0.5, -0.5],
+           [-1. , -0.5, -0. ]])
+
+    The divergence of each row; the first is as predicted:
+
+    >>> kl_divergence(predictions, targets, reduction="none").round(4)
+    array([0.    , 0.3466])
+    """
 
     epsilon: Epsilon = 1e-7
 
@@ -49,7 +192,98 @@ def capped(logit, softcap):
 
 @rowwise
 class cross_entropy_with_logits:
-    """Cross-entropy of the softmax of a row of logits and a label or a distribution."""
+    r"""Cross-entropy of the softmax of a row of logits and a class label or a distribution.
+
+    The usual loss of a classifier of several classes of which one is right, and of a language model:
+    softmax and cross-entropy in one, exact at any confidence. Where several classes may be right at
+    once, choose :func:`binary_cross_entropy_with_logits`; where probabilities come from elsewhere,
+    :func:`cross_entropy_loss`.
+
+    .. math::
+
+        -\frac{1}{N} \sum_{i=1}^{N} \sum_{k=1}^{C} t_{ik}
+        \log \frac{e^{z_{ik}}}{\sum_{j=1}^{C} e^{z_{ij}}}
+
+    over :math:`N` rows of :math:`C` logits :math:`z` and targets :math:`t`; a label stands for 1 at its
+    class and 0 elsewhere. The gradient, before the factor :math:`1/N`, is
+
+    .. math::
+
+        T_i s_{ik} - t_{ik}, \quad s_{ik} = \frac{e^{z_{ik}}}{\sum_{j=1}^{C} e^{z_{ij}}}, \quad
+        T_i = \sum_{j=1}^{C} t_{ij}
+
+    and the diagonal of the second derivative is :math:`T_i s_{ik} (1 - s_{ik})`.
+
+    Parameters
+    ----------
+    logits : array_like
+        Unnormalised log-probabilities, any real numbers or -inf for a class that is masked out, a row
+        of them along ``axis``.
+    targets : array_like
+        Integer labels from 0 to C - 1, of the shape of ``logits`` without ``axis``; or dense targets of
+        the shape of ``logits``, a weight for each class that is not negative, which need not sum to 1.
+    z_loss : float or None, default None
+        A number :math:`\zeta` that is not negative: each row's value gains :math:`\zeta (\log \sum_k
+        e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in [2]_. Sample weights scale it, class weights
+        and the targets' sum do not. None: off.
+    softcap : float or None, default None
+        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in [3]_, and the
+        gradient is with respect to the logits that are given. None: off.
+
+    Returns
+    -------
+    float
+        The mean over the rows that are not ignored, in nats.
+
+    See Also
+    --------
+    cross_entropy_loss : From probabilities.
+    binary_cross_entropy_with_logits : One logit and a yes-or-no target.
+    focal_loss_with_logits : Fades for what is well classified.
+
+    Notes
+    -----
+    Logits of 1e4 and -1e4 give exact results. A logit of -inf is a class of probability 0: it counts 0
+    where its target is 0, and makes the value inf where it is not. A logit of +inf or NaN makes its row
+    NaN, and no other.
+
+    PyTorch's ``cross_entropy`` has the classes on axis 1: ``axis=1`` here. Its mean under class weights
+    is ``normalizer="weights"``; ``ignore_index`` and ``label_smoothing`` [1]_ mean the same. Keras'
+    ``CategoricalCrossentropy`` takes logits with ``from_logits=True`` only. optax's
+    ``softmax_cross_entropy`` gives values per row: ``reduction="none"``.
+
+    References
+    ----------
+    .. [1] C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna, "Rethinking the Inception
+       Architecture for Computer Vision", CVPR 2016. arXiv:1512.00567.
+    .. [2] A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022.
+       arXiv:2204.02311.
+    .. [3] Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", 2024.
+       arXiv:2408.00118.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from jitloss import cross_entropy_with_logits
+    >>> logits, labels = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), np.array([0, 2])
+    >>> value, gradient = cross_entropy_with_logits.value_and_gradient(logits, labels)
+    >>> round(value, 4)
+    0.7531
+    >>> gradient.round(4)
+    array([[-0.1674,  0.1224,  0.045 ],
+           [ 0.1667,  0.1667, -0.3333]])
+
+    A row with the label ``ignore_index`` counts for nothing:
+
+    >>> round(cross_entropy_with_logits(logits, [0, -100]), 4)
+    0.4076
+
+    ``out`` writes the gradient over the logits, where they are needed no more:
+
+    >>> value, gradient = cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
+    >>> gradient is logits
+    True
+    """
 
     _: KW_ONLY
     z_loss: NonNegative | None = None
