@@ -12,14 +12,17 @@ import numpy as np
 
 from . import monitoring
 from .compilers.variant import Layout, Targets, Variant
-from .definition import Definition
+from .definition import Definition, DefinitionError
 from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
     DEFAULTS,
     Weights,
     binary_counts,
     class_weights,
+    ignored_label,
+    int64_labels,
     normalizer_of,
+    place_of,
     pos_weight_of,
     sample_weights,
     smoothing,
@@ -103,6 +106,8 @@ class Evaluation:
         elements = (self.dtypes[one.name] for one in self.definition.inputs if not one.per_row)
         self.working = "float64" if "float64" in elements else "float32"
         self.like = self.arrays[self.definition.inputs[0].name]
+        written = {self.dtypes[one.name] for one in self.definition.differentiable}
+        self.output = self.like.dtype if len(written) == 1 else np.dtype(self.working)  # a kernel writes one dtype
 
     def _read_parameters(self, weights: tuple[float, ...]) -> None:
         """The parameters as numbers for the kernel's table, and as letters for what is compiled in."""
@@ -110,7 +115,7 @@ class Evaluation:
         for parameter in self.definition.parameters:
             value = self.arguments.get(parameter.name, parameter.default)
             if parameter.name == "pos_weight" and self.definition.target is not None:
-                value = pos_weight_of(value, self.arrays[self.definition.target.name], self.owner)
+                value = pos_weight_of(value, lambda: self.class_counts("pos_weight"), self.owner)
             value = parameter.check(value, self.owner)
             if isinstance(value, float) and self.working == "float32":
                 value = max(value, parameter.range.floor)
@@ -127,16 +132,12 @@ class Evaluation:
 
     def _read_labels(self) -> None:
         """Integer labels as int64, looked at once: how many rows count, and is every label a class."""
-        self.labels, self.counted, self.ignored = None, self.geometry.count, -(2**63)
-        if self.definition.takes_labels:
-            ignored = self._option("ignore_index")
-            if ignored is not None and (isinstance(ignored, bool) or not isinstance(ignored, (int, np.integer))):
-                raise TypeError(f"{self.owner}: ignore_index must be an integer or None, got {ignored!r}")
-            self.ignored = self.ignored if ignored is None else int(ignored)
+        self.labels, self.counted, self.ignored = None, self.geometry.count, 0
+        ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         if not self.geometry.labels or self.definition.target is None:
             return
         labels = self.arrays[self.definition.target.name]
-        self.labels = np.ascontiguousarray(labels, np.int64)
+        self.labels, self.ignored = int64_labels(labels, ignored)
         counted = compiler().count_labels(self.labels, self.geometry.columns, self.ignored)
         if counted is None:
             self._refuse_label(labels)
@@ -148,34 +149,42 @@ class Evaluation:
         assert self.labels is not None
         flat = self.labels.reshape(-1)
         bad = ((flat < 0) | (flat >= self.geometry.columns)) & (flat != self.ignored)
-        first = int(np.argmax(bad))
-        place = [int(one) for one in np.unravel_index(first, labels.shape)] if labels.ndim else []
-        label = labels.reshape(-1)[first]
+        place, row = self._place(int(np.argmax(bad)), labels.shape)
+        label = labels.reshape(-1)[int(np.argmax(bad))]
+        ignored = self._option("ignore_index")
         raise ValueError(
-            f"{self.owner}: {self.definition.target.public}{place or ''} (row {first}) is {label}, wanted a class from 0 to "
-            f"{self.geometry.columns - 1}" + (f" or ignore_index, {self.ignored}" if self.ignored != -(2**63) else "")
+            f"{self.owner}: {self.definition.target.public}{list(place) or ''} (row {row}) is {label}, wanted a class from 0 to "
+            f"{self.geometry.columns - 1}" + ("" if ignored is None else f" or ignore_index, {ignored}")
         )
+
+    def _place(self, index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+        """The place of an item and its number, for messages; a call on a part of the arrays counts in the whole."""
+        return place_of(index, shape)
 
     def _read_weights(self) -> None:
         """Sample and class weights; what "mean" divides by under ``normalizer="weights"``."""
         owner, target = self.owner, self.definition.target
-        self.sample = sample_weights(self.arguments.get("sample_weight"), self.geometry.items, self.working, owner)
+        self.sample = sample_weights(self.arguments.get("sample_weight"), self.geometry.items, self.working, owner, self._place)
         self.classes: np.ndarray | None = None
         given = self.arguments.get("class_weight")
         if given is None or target is None:
             return
         targets = self.arrays[target.name]
         if self.definition.form == "rowwise":
-            self.classes = class_weights(given, self._class_counts, self.geometry.columns, owner)
+            self.classes = class_weights(given, self.class_counts, self.geometry.columns, owner)
             return
-        pair = class_weights(given, lambda: binary_counts(targets, owner, "class_weight"), 2, owner)
+        pair = class_weights(given, self.class_counts, 2, owner)
         assert pair is not None
         each = (pair[0] + (pair[1] - pair[0]) * targets.astype(np.float64)).reshape(self.geometry.items)
         if self.sample is not None:
             each = each * np.repeat(self.sample.array.reshape(-1), self.sample.span).reshape(each.shape)
         self.sample = Weights(np.ascontiguousarray(each, self.working), 1)
 
-    def _class_counts(self) -> np.ndarray:
+    def class_counts(self, option: str = "class_weight") -> np.ndarray:
+        """How often each class occurs, which an ``option`` that is ``"balanced"`` asks for."""
+        if self.definition.form == "pointwise":
+            assert self.definition.target is not None
+            return binary_counts(self.arrays[self.definition.target.name], self.owner, option)
         columns = self.geometry.columns
         if self.labels is not None:
             flat = self.labels.reshape(-1)
@@ -206,7 +215,7 @@ class Evaluation:
             each = each * (self._dense_rows().astype(np.float64) @ classes)
         return float(each.sum())
 
-    def _divisor(self) -> float:
+    def divisor(self) -> float:
         """What the sum of values is divided by, 0 where nothing counts."""
         if self.reduction != "mean":
             return 1.0
@@ -232,7 +241,7 @@ class Evaluation:
             definition=self.definition,
             working=self.working,
             inputs=tuple(self.dtypes[one.name] for one in self.definition.inputs),
-            output=dtype_name(self.like.dtype),
+            output=dtype_name(self.output),
             statics=self.statics,
             layout=self._layout(),
             targets=self._targets(),
@@ -246,19 +255,19 @@ class Evaluation:
     def run(self) -> Result:
         watching, geometry = monitoring.watching(), self.geometry
         with_items = watching or (self.reduction == "none" and self.wants.value)
-        divisor = self._divisor()
+        divisor = self.divisor()
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
         streamed = moved > cache_bytes()
         gradient, hessian = self._outputs(streamed)
         if streamed and gradient and any(gradient.overwrites(array) for array in self.arrays.values()):
             streamed = False  # the lines that are written have just been read: they are in the cache
-        items = self.items = np.zeros(geometry.items, self.like.dtype) if with_items else None
+        items = self.items = np.zeros(geometry.items, self.output) if with_items else None
         size = geometry.count * geometry.columns
         value = 0.0
         if size and divisor:
             words = self._words(items, gradient, hessian, streamed)
             rows = max(1, CHUNK // geometry.columns)
-            self.kernel = compiler().kernel(self._variant(with_items))
+            self.kernel = self._compiled(self._variant(with_items))
             total = compiler().run(self.kernel, words, geometry.count, rows, self.factor / divisor, size > SERIAL)
             value = self.factor * total / divisor
         elif size:
@@ -267,8 +276,19 @@ class Evaluation:
             items *= self.factor
         result = Result(items if self.reduction == "none" else value, gradient, hessian, self.given)
         if watching and items is not None:
+            items = (
+                items if self.reduction == "none" or not np.isfinite(value) else None
+            )  # where the sum is finite, so is every item
             monitoring.report(self.owner, value, items, tuple(gradient.written) if gradient else ())
         return result
+
+    def _compiled(self, variant: Variant) -> int:
+        try:
+            return int(compiler().kernel(variant))
+        except Exception as error:
+            if not type(error).__module__.startswith("numba."):
+                raise
+            raise DefinitionError(f"{self.owner}: the definition cannot be compiled for {self.working}: {error}") from error
 
     def _outputs(self, streamed: bool) -> tuple[Outputs | None, Outputs | None]:
         if not self.wants.gradient:
@@ -280,11 +300,12 @@ class Evaluation:
             out, second = out
         given = (self.arguments.get(name) for name in ("sample_weight", "class_weight"))
         others = [array for array in given if isinstance(array, np.ndarray)]
-        gradient = take(self.definition, out, self.arrays, self.given.arrays, others, streamed)
+        others += [self.sample.array] if self.sample else []  # which may be a view of another library's array
+        gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others, streamed)
         if not self.wants.hessian:
             return gradient, None
         mine = gradient.returned if out is not None else []
-        return gradient, take(self.definition, second, self.arrays, self.given.arrays, [*others, *mine], streamed)
+        return gradient, take(self.definition, second, self.output, self.arrays, self.given.originals, [*others, *mine], streamed)
 
     @staticmethod
     def _write_zeros(*outputs: Outputs | None) -> None:

@@ -1,19 +1,24 @@
 """The options that every loss takes: their names, their defaults, and what they become before a kernel runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from .definition import Definition
+from .definition import Definition, as_float
+from .registry import array_type
 
 __all__ = [
     "DEFAULTS",
     "Weights",
     "class_weights",
+    "fitting_sample_weights",
+    "ignored_label",
+    "int64_labels",
     "normalizer_of",
     "option_names",
+    "place_of",
     "pos_weight_of",
     "sample_weights",
     "smoothing",
@@ -49,17 +54,26 @@ def _is_binary(definition: Definition) -> bool:
 
 
 def _numbers(value: Any, owner: str, option: str) -> np.ndarray:
-    result = np.asarray(value)
+    result = array_type(value, owner, option).read(value, owner, option)
     if result.dtype.kind not in "fiub" and result.dtype.name != "bfloat16":
         raise TypeError(f"{owner}: {option} must hold numbers, got {result.dtype}")
     return result
 
 
-def _refuse_negative(weights: np.ndarray, owner: str, option: str) -> None:
+Place = Callable[[int, tuple[int, ...]], tuple[tuple[int, ...], int]]
+"""From the index in an array, and the array's shape, to the place and the number that a message names."""
+
+
+def place_of(index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    return tuple(int(one) for one in np.unravel_index(index, shape)), index
+
+
+def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place = place_of) -> None:
     if weights.size and not weights.min() >= 0:  # also where the smallest is NaN
         flat = weights.reshape(-1)
         first = int(np.argmax(~(flat >= 0)))
-        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {flat[first]} at index {first}")
+        index = place(first, weights.shape)[1]
+        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {flat[first]} at index {index}")
 
 
 @dataclass(frozen=True)
@@ -73,18 +87,24 @@ class Weights:
         return float(self.array.sum(dtype=np.float64)) * self.span
 
 
-def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str) -> Weights | None:
+def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str, place: Place = place_of) -> Weights | None:
     """``sample_weight`` against the shape of the items; it has their leading axes and is broadcast over the others."""
     if value is None:
         return None
+    array = fitting_sample_weights(value, shape, owner)
+    _refuse_negative(array, owner, "sample_weight", place)
+    span = int(np.prod(shape[array.ndim :], dtype=np.int64))
+    return Weights(np.ascontiguousarray(array, working), span)
+
+
+def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
+    """``sample_weight`` as an array of numbers that fits the shape of the items; none of them has been looked at."""
     array = _numbers(value, owner, "sample_weight")
     if array.shape != shape[: array.ndim]:
         raise ValueError(
             f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {array.shape}"
         )
-    _refuse_negative(array, owner, "sample_weight")
-    span = int(np.prod(shape[array.ndim :], dtype=np.int64))
-    return Weights(np.ascontiguousarray(array, working), span)
+    return array
 
 
 def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
@@ -96,7 +116,7 @@ def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
     return 1.0 - float(value), float(value) / max(1, columns)
 
 
-def class_weights(value: Any, counts: Any, classes: int, owner: str) -> np.ndarray | None:
+def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, owner: str) -> np.ndarray | None:
     """``class_weight`` as one float64 per class: an array, a dict, or ``"balanced"``, for which ``counts()`` counts the classes."""
     if value is None:
         return None
@@ -109,7 +129,10 @@ def class_weights(value: Any, counts: Any, classes: int, owner: str) -> np.ndarr
         for label, weight in value.items():
             if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < classes:
                 raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
-            weights[label] = _numbers(weight, owner, "class_weight")
+            number = _numbers(weight, owner, "class_weight")
+            if number.ndim:
+                raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
+            weights[label] = number
     else:
         given = _numbers(value, owner, "class_weight")
         if given.shape != (classes,):
@@ -137,12 +160,12 @@ def binary_counts(targets: np.ndarray, owner: str, option: str) -> np.ndarray:
     return np.array([zeros, ones], np.float64)
 
 
-def pos_weight_of(value: Any, targets: np.ndarray, owner: str) -> Any:
+def pos_weight_of(value: Any, counts: Callable[[], np.ndarray], owner: str) -> Any:
     """``pos_weight="balanced"`` as a number, the ratio of scikit-learn's balanced weights: negatives / positives."""
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: pos_weight must be 'balanced', a number that is not negative or None, got {value!r}")
-        zeros, ones = binary_counts(targets, owner, "pos_weight")
+        zeros, ones = counts()
         return float(zeros / ones) if zeros and ones else 1.0
     return value
 
@@ -156,6 +179,32 @@ def normalizer_of(value: Any, owner: str) -> str | float:
         raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{owner}: normalizer {wanted}, got {value!r}")
-    if not 0.0 < float(value) < np.inf:
+    if not 0.0 < as_float(value) < np.inf:
         raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")
     return float(value)
+
+
+_NO_LABEL = -(2**63)
+
+
+def ignored_label(value: Any, owner: str) -> int | None:
+    """``ignore_index`` checked."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer))):
+        raise TypeError(f"{owner}: ignore_index must be an integer or None, got {value!r}")
+    return None if value is None else int(value)
+
+
+def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, int]:
+    """Labels and the ignored one as kernels compare them. A label that the dtype cannot hold is never ignored.
+
+    uint64 labels wrap around, and an ignored one with them: from 2**63 on they are negative, which is no class either.
+    """
+    limits = np.iinfo(
+        labels.dtype if labels.dtype.kind in "iu" else np.uint8
+    )  # bools, or an empty list without a dtype of its own
+    wrapped = np.ascontiguousarray(labels, np.int64)
+    if ignored is not None and limits.min <= ignored <= limits.max:
+        return wrapped, ignored if ignored < 2**63 else ignored - 2**64
+    if limits.bits == 64 and (wrapped == _NO_LABEL).any():
+        wrapped = np.where(wrapped == _NO_LABEL, -1, wrapped)
+    return wrapped, _NO_LABEL

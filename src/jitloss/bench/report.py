@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from llvmlite import binding
 import jitloss
 
 from .measure import NEW, Row, measure
+from .progress import progress
 from .startup import first_calls, import_seconds
 from .work import WORKS, Work
 
@@ -83,23 +84,6 @@ def _processor() -> str:
 # Running ----------------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr; what it yields is told of each step as it begins."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        done = iter(range(1, total + 2))
-        yield lambda text: print(f"\r[{next(done)}/{total}] {text:<50}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        return
-    columns = (TextColumn("{task.description:<45}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task, started = bar.add_task("", total=total), iter((0,))
-        yield lambda text: bar.update(task, description=text, advance=next(started, 1))
-
-
 def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> Report:
     """Measure it all."""
     rounds = rounds or (3 if quick else 15)
@@ -126,6 +110,8 @@ def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Re
     works = tuple(Work.parse(text) for text in arguments.works) or WORKS
     if arguments.rounds < 0:
         raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
+    if arguments.json and not os.access(arguments.json.parent, os.W_OK):  # said now, not after minutes of measuring
+        raise ValueError(f"--json {arguments.json}: there is no folder {str(arguments.json.parent)!r} that can be written to")
     report = run(works, arguments.quick, arguments.rounds)
     show(report, targets)
     if arguments.json:

@@ -1,0 +1,7 @@
+"""``python -m jitloss``, the same as ``jitloss``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

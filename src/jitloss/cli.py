@@ -1,0 +1,109 @@
+"""``jitloss``: the command line. A command is a module of :mod:`jitloss.commands`; what all of them share is here.
+
+Bad input is one readable line on stderr and exit code 2. A signal that asks the process to end is one line too, and the exit code is
+128 plus its number, as shells have it.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jitloss
+
+from . import bench
+from .commands import demo, evaluate, info, warmup
+from .commands.common import CommandError, reason
+from .commands.signals import Stopped, stoppable
+
+__all__ = ["main"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line; ``label`` is what they begin with."""
+
+    def __init__(self, *, label: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.label = label or self.prog
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.label}: {_line(message)}; see {self.prog} --help\n")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="jitloss", description="Loss functions for people who hold arrays.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"jitloss {jitloss.__version__}")
+    parser.set_defaults(run=lambda arguments: parser.print_help(), label="jitloss")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, text: str, add_arguments: Callable[[Any], None], command: Callable[..., Any]) -> Parser:
+        own = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", allow_abbrev=False)
+        add_arguments(own)
+        own.set_defaults(run=command, label=own.prog)
+        return own
+
+    add("demo", demo.HELP, demo.add_arguments, demo.command)
+    own = add("evaluate", evaluate.HELP, evaluate.add_arguments, evaluate.command)
+    own.set_defaults(run=lambda arguments: evaluate.command(arguments, own))
+    add("info", info.HELP, info.add_arguments, info.command)
+    add("warmup", warmup.HELP, warmup.add_arguments, warmup.command)
+    add("bench", "measure jitloss beside NumPy, PyTorch, JAX and a plain copy", bench.add_arguments, _bench)
+    return parser
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    try:
+        bench.command(arguments)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    label = "jitloss"
+    try:
+        with stoppable():
+            arguments = _parser().parse_args(argv)
+            label = arguments.label
+            arguments.run(arguments)
+            sys.stdout.flush()
+    except SystemExit as error:  # argparse has said what there was to say
+        return _code(error)
+    except CommandError as error:
+        return _fail(label, str(error), 2)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        _close_output()
+        return 141  # as a shell shows the death by SIGPIPE
+    except OSError as error:
+        _close_output()
+        return _fail(label, reason(error) + (f": {error.filename!r}" if error.filename else ""), 2)
+    except Stopped as stop:
+        return _fail(label, "interrupted" if stop.number == signal.SIGINT else "terminated", 128 + stop.number)
+    except KeyboardInterrupt:
+        return _fail(label, "interrupted", 128 + signal.SIGINT)
+    return 0
+
+
+def _code(error: SystemExit) -> int:
+    return error.code if isinstance(error.code, int) else 0
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fail(label: str, text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{label}: {_line(text)}", file=sys.stderr)
+    return code
+
+
+def _close_output() -> None:
+    """Python flushes stdout at exit, and would complain once more."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)

@@ -1,0 +1,50 @@
+"""``jitloss warmup``: compile now, so that no later process waits for it."""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+import jitloss
+
+from ..bench.progress import progress
+from ..bench.work import inputs_for
+from ..call import SERIAL, compiler
+from ..definition import Definition
+from .common import find_loss
+from .info import cache_line
+
+__all__ = ["add_arguments", "command"]
+
+HELP = "compile losses into the disk cache"
+FORMS = ("value", "gradient", "value_and_gradient")
+DTYPES = (np.float32, np.float64)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help="which losses; default: all of them")
+
+
+def command(arguments: argparse.Namespace) -> None:
+    losses = [find_loss(name) for name in dict.fromkeys(arguments.losses)] or list(jitloss.LOSSES.values())
+    begin, calls = time.perf_counter(), [(loss, inputs) for loss in losses for inputs in _inputs(loss.definition)]
+    with progress(len(calls) * len(FORMS) + 1) as step:
+        step("drivers")
+        jitloss.mse_loss(np.zeros(2 * SERIAL), np.zeros(2 * SERIAL))  # large enough for the threads
+        for loss, inputs in calls:
+            for form in FORMS:
+                step(loss.__name__)
+                getattr(loss, form)(*inputs)
+    kernels, seconds = len(calls) * len(FORMS), time.perf_counter() - begin
+    print(f"{len(losses)} {'loss' if len(losses) == 1 else 'losses'}, {kernels} kernels ready in {seconds:.1f} s")
+    print(f"disk cache: {cache_line()}")
+
+
+def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
+    """Small inputs that need each of the kernels: float32 and float64, short and long rows, dense targets and labels."""
+    shapes = [(4,)] if definition.form == "pointwise" else [(2, 4), (2, compiler().LONGEST_SHORT_ROW + 1)]
+    for shape in shapes:
+        for dtype in DTYPES:
+            for labels in (False, True) if definition.takes_labels else (False,):
+                yield inputs_for(definition, shape, dtype, labels=labels)
