@@ -33,15 +33,24 @@ def fingerprint() -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-@functools.cache
+_kernels: dict[Variant, Any] = {}
+"""What has been compiled; the code lives as long as the process."""
+
+
 def _compile(variant: Variant) -> Any:
     return _BUILDERS[variant.layout](variant, fingerprint())
 
 
 def kernel(variant: Variant) -> int:
-    """The address of the compiled kernel; the compiled code lives as long as the process."""
-    with _lock:  # two threads that want the same kernel compile it once
-        return int(_compile(variant).address)
+    """The address of the compiled kernel.
+
+    One that is there is found without the lock, which a forked child may inherit held.
+    """
+    if variant not in _kernels:
+        with _lock:  # two threads that want the same kernel compile it once
+            if variant not in _kernels:
+                _kernels[variant] = _compile(variant)
+    return int(_kernels[variant].address)
 
 
 def serial_driver() -> Any:

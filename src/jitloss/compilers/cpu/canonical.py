@@ -99,14 +99,16 @@ def point(definition: Definition, working: Any) -> Call:
 class Rows:
     """A rowwise definition as calls.
 
-    ``peak``, ``terms`` and ``slope`` take elements and parameters, then peaks (``terms``, ``slope``), then coefficients
-    (``slope``); ``value`` takes the row's own inputs, parameters, peaks and then the tuple of sums.
+    ``peak``, ``terms`` and ``slope`` take elements and parameters, then peaks (``terms``, ``slope``), then coefficients and, where
+    ``slope_takes_terms``, the tuple of the element's terms (``slope``); ``value`` takes the row's own inputs, parameters, peaks and
+    then the tuple of sums.
     """
 
     peak: Call | None
     terms: Call
     value: Call
     slope: Call
+    slope_takes_terms: bool
 
     @property
     def peaks(self) -> int:
@@ -125,52 +127,67 @@ def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str]
     for index, member in enumerate(members):
         seen = ["peak" if name == f"peak of {index}" else name for name in peaks]
         terms.append(_call(member.parts["terms"], [*starts, *seen], working, bound))
-        values.append(_value(member, [*per_row, *given, *seen], offset, not definition.sum_of, working, bound))
-        offset += member.parts["terms"].results
-        others = ["another's coefficient"] * sum(coefficients[:index])
-        own = [name for name in member.parts["slope"].arguments if name not in [*starts, *seen]]
-        slopes.append(_call(member.parts["slope"], [*starts, *seen, *others, *own], working, bound))
+        before, after = sum(coefficients[:index]), sum(coefficients[index + 1 :])
+        own = [name for name in member.parts["slope"].arguments if name not in [*starts, *seen, "terms"]]
+        placed = [*starts, *seen, *[_ANOTHERS] * before, *own, *[_ANOTHERS] * after]
+        span = tuple(range(offset, offset + terms[-1].results))
+        alone = not definition.sum_of
+        values.append(_taking(member.parts["value"], [*per_row, *given, *seen], "sums", span, alone, working, bound))
+        slopes.append(_taking(member.parts["slope"], placed, "terms", span, alone, working, bound))
+        offset += len(span)
     widest = len(starts) + len(peaks)
+    takes_terms = any("terms" in member.parts["slope"].arguments for member in members)
     top = _side_by_side(tops, len(starts), working) if tops else None
     if not definition.sum_of:
-        return Rows(top, terms[0], values[0], slopes[0])
+        return Rows(top, terms[0], values[0], slopes[0], takes_terms)
     weights = [given.index(f"*{index}") for index in range(len(members))]
-    value = _add_values(values, [len(per_row) + weight for weight in weights], working)
-    slope = _sum(slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients), working)
-    return Rows(top, _side_by_side(terms, widest, working), value, slope)
+    value = _add_values(
+        values, [len(per_row) + weight for weight in weights], len(per_row) + len(given) + len(peaks) + 1, working
+    )
+    slope = _sum(slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients) + takes_terms, working)
+    return Rows(top, _side_by_side(terms, widest, working), value, slope, takes_terms)
 
 
-def _value(
-    member: Definition, names: Sequence[str], offset: int, alone: bool, working: Any, bound: dict[Function, Function]
+_ANOTHERS = "another member's coefficient"
+
+
+def _taking(
+    part: Part,
+    names: Sequence[str],
+    last: str,
+    span: tuple[int, ...],
+    alone: bool,
+    working: Any,
+    bound: dict[Function, Function],
 ) -> Call:
-    """``value`` of one member; its sums are some of the row's sums, as a tuple, or a number where there is one."""
-    part = member.parts["value"]
-    call = _call(part, [*names, "sums"], working, bound)
-    count = member.parts["terms"].results
-    if alone and count > 1:
+    """A part of one member that takes, behind its other numbers, the member's share of a tuple: its sums, or an element's terms.
+
+    The share is a number where the member has one, as its definition is written.
+    """
+    call = _call(part, [*names, last], working, bound)
+    if last not in part.arguments or (alone and len(span) > 1):
         return call
-    function, wanted, single = call.function, call.wanted, count == 1
-    span, before = tuple(range(offset, offset + count)), tuple(range(len(names)))
+    function, wanted, single, before = call.function, call.wanted, len(span) == 1, tuple(range(len(names)))
 
     @jitable
-    def with_own_sums(*numbers):  # type: ignore[no-untyped-def]
-        sums = select(numbers[-1], span)
+    def with_own_share(*numbers):  # type: ignore[no-untyped-def]
+        share = select(numbers[-1], span)
         if single:
-            return function(*select(select(numbers, before) + (sums[0],), wanted))
-        return function(*select(select(numbers, before) + (sums,), wanted))
+            return function(*select(select(numbers, before) + (share[0],), wanted))
+        return function(*select(select(numbers, before) + (share,), wanted))
 
-    return Call(with_own_sums, tuple(range(len(names) + 1)), part.results)
+    return Call(with_own_share, tuple(range(len(names) + 1)), part.results)
 
 
-def _add_values(calls: Sequence[Call], weights: Sequence[int], working: Any) -> Call:
-    """The weighted sum of the members' values, then everybody's coefficients."""
+def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, working: Any) -> Call:
+    """The weighted sum of the members' values, then everybody's coefficients; a function of ``width`` numbers."""
 
     def weigh(call: Call, weight: int) -> Function:
-        function, rest = call.function, tuple(range(1, call.results))
+        function, wanted, rest = call.function, call.wanted, tuple(range(1, call.results))
 
         @jitable
         def weighed(*numbers):  # type: ignore[no-untyped-def]
-            results = cast(function(*numbers), working)
+            results = cast(function(*select(numbers, wanted)), working)
             return (results[0] * numbers[weight],) + select(results, rest)
 
         return weighed
@@ -188,4 +205,4 @@ def _add_values(calls: Sequence[Call], weights: Sequence[int], working: Any) -> 
     joined, count = weigh(calls[0], weights[0]), calls[0].results
     for call, weight in zip(calls[1:], weights[1:], strict=True):
         joined, count = join(joined, weigh(call, weight), count, call.results), count + call.results - 1
-    return Call(joined, calls[0].wanted, count)
+    return Call(joined, tuple(range(width)), count)

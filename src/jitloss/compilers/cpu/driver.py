@@ -16,16 +16,25 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, prange, types
+from numba import cfunc, njit, prange, types
 from numba.core import cgutils
 from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
-__all__ = ["KERNEL", "MOST_WORDS", "run"]
+from .cache import cached, own_files
+from .canonical import FLAGS
+
+__all__ = ["KERNEL", "MOST_WORDS", "entry_point", "range_kernel", "run"]
 
 KERNEL = types.float64(types.intp, types.intp, types.intp, types.float64)
 MOST_WORDS = 32
 
 _WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+
+
+def range_kernel(function: Any) -> Any:
+    """Compile a function of the signature :data:`KERNEL`, or find it in the disk cache."""
+    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False}
+    return cached(lambda cache: cfunc(KERNEL, cache=cache, **options)(own_files(function) if cache else function))
 
 
 class Table(types.Type):  # type: ignore[misc]
@@ -111,7 +120,8 @@ def _parallel(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any) -> An
 @functools.cache
 def entry_point(parallel: bool) -> Callable[..., float]:
     """The compiled driver's entry point, which unboxes by the declared types alone; loaded when first needed."""
-    compiled = njit(_DRIVER, parallel=parallel, nogil=True, cache=True)(_parallel if parallel else _serial)
+    function = _parallel if parallel else _serial
+    compiled = cached(lambda cache: njit(_DRIVER, parallel=parallel, nogil=True, cache=cache)(function))
     entry: Callable[..., float] = compiled.overloads[_DRIVER.args].entry_point
     return entry
 

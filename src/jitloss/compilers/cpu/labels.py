@@ -4,10 +4,9 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cfunc
 
 from . import table as at
-from .driver import KERNEL
+from .driver import range_kernel
 from .memory import pointer, read, word
 
 __all__ = ["labels_kernel"]
@@ -21,7 +20,7 @@ def labels_kernel() -> int:
     it was. A row has one label and many logits, so this costs little.
     """
 
-    @cfunc(KERNEL, cache=True)
+    @range_kernel
     def kernel(table: Any, start: Any, stop: Any, scale: Any) -> Any:
         labels, columns, ignored = pointer(table, at.LABELS), word(table, at.COLUMNS), word(table, at.IGNORED)
         counted, bad = 0, 0

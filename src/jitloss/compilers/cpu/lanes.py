@@ -3,13 +3,28 @@
 from typing import Any
 
 import numpy as np
-from numba import cfunc
 
 from ..variant import Variant
 from . import table as at
-from .canonical import FLAGS
-from .driver import KERNEL
-from .memory import ITEMSIZE, advance, copy_out, fence, load, pointer, pointers, read, spread, stack, stacks, store, word, write
+from .driver import range_kernel
+from .memory import (
+    ITEMSIZE,
+    advance,
+    copy_out,
+    fence,
+    load,
+    pointer,
+    pointers,
+    read,
+    read_short,
+    spread,
+    stack,
+    stacks,
+    store,
+    wide_vectors,
+    word,
+    write_short,
+)
 from .rowwise import row_loop
 from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, select, weighted
@@ -19,7 +34,8 @@ __all__ = ["LANES", "lanes_kernel"]
 LANES = 256
 """Rows that are taken side by side."""
 
-LANES_BYTES = LANES * 8
+LABELS_BYTES = LANES * 4
+"""Labels of the lanes, as wide as a float32, so that their comparison does not halve the vectors."""
 
 STRIPE = 256
 """Columns whose terms are added in the working precision before they are added in float64."""
@@ -47,9 +63,10 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
     row_results, own = (name,) * row_count, (name,)
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
+    @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
+        wide_vectors()
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, inner, streamed, total = word(table, at.COLUMNS), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
@@ -62,9 +79,9 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
             stacks(sums_count, double_bytes),
             stack(number_bytes),
             stack(number_bytes),
-            stack(LANES_BYTES),
+            stack(LABELS_BYTES),
         )
-        begin, label, target = start, 0, working(0.0)
+        begin, own_label, target = start, np.int32(0), working(0.0)
         while begin < stop:
             lanes = min(LANES, inner - begin % inner, stop - begin)
             base = begin // inner * inner * columns + begin % inner
@@ -74,7 +91,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     label = read(pointer(table, at.LABELS), begin + lane)
                     if label == word(table, at.IGNORED):
                         weight, label = working(0.0), 0
-                    write(labels, lane, label)
+                    write_short(labels, lane, label)
                     store(marks, lane, mark(table, label, given, working, kind), name)
                 if with_weights:
                     weight *= load((pointer(table, at.WEIGHTS),), (begin + lane) // word(table, at.WEIGHT_SPAN), own, working)[0]
@@ -86,8 +103,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
+                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         highest = cast(top(*select(numbers, of_peak)), working)
                         spread(peaks, lane, maximum_of(load(peaks, lane, peak_dtypes, working), highest), name)
             for first in range(0, columns, STRIPE):
@@ -97,8 +114,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
+                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         more = terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms))
                         spread(sums, lane, add(load(sums, lane, sum_dtypes, working), cast(more, working)), name)
                 for lane in range(lanes):
@@ -119,8 +136,8 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     there = base + column * inner
                     for lane in range(lanes):
                         if with_labels:
-                            label, target = read(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, label, target, given, dtypes, working, kind)
+                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
+                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         numbers = numbers + load(peaks, lane, peak_dtypes, working)
                         numbers = numbers + select(load(results, lane, row_results, working), rest)
                         slopes = cast(slope(*select(numbers, of_slope)), working)

@@ -3,13 +3,26 @@
 from typing import Any
 
 import numpy as np
-from numba import cfunc
 
 from ..variant import Variant
 from . import table as at
-from .canonical import FLAGS
-from .driver import KERNEL
-from .memory import ITEMSIZE, advance, clear, copy_out, fence, load, pointer, pointers, read, spread, stacks, store, word
+from .driver import range_kernel
+from .memory import (
+    ITEMSIZE,
+    advance,
+    clear,
+    copy_out,
+    fence,
+    load,
+    pointer,
+    pointers,
+    read,
+    spread,
+    stacks,
+    store,
+    wide_vectors,
+    word,
+)
 from .pointwise import TILE
 from .rowwise import row_loop
 from .targets import element, mark
@@ -38,9 +51,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
     tile_bytes = TILE * itemsize
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
+    @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
+        wide_vectors()
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)

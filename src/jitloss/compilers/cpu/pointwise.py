@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-from numba import cfunc
 
 from ..variant import Variant
 from . import table as at
-from .canonical import FLAGS, point
-from .driver import KERNEL
-from .memory import ITEMSIZE, advance, copy_out, fence, fill_weights, load, pointer, pointers, stack, store, word
+from .canonical import point
+from .driver import range_kernel
+from .memory import ITEMSIZE, advance, copy_out, fence, fill_weights, load, pointer, pointers, stack, store, wide_vectors, word
 from .tuples import cast, parameters, select, weighted
 
 __all__ = ["TILE", "pointwise_kernel"]
@@ -38,9 +37,10 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     gradient_at, hessian_at = at.first_gradient(definition), at.first_hessian(definition)
     shrink, zero = working(SHRINK), working(0.0)
 
-    @cfunc(KERNEL, fastmath=FLAGS, error_model="numpy", cache=True, _nrt=False)
+    @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
+        wide_vectors()
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         factor, total, streamed = working(scale), 0.0, word(table, at.STREAM) != 0
         items, slopes, bends, weights = stack(tile_bytes), stack(tile_bytes), stack(tile_bytes), stack(weight_bytes)

@@ -40,7 +40,7 @@ def element(
     """The numbers of the element at ``index`` of the inputs, its target last, and then the parameters.
 
     ``given`` ends with the share of the target that smoothing leaves and the background that it adds. ``label`` is the column that
-    has ``mark`` for its target; None where it is known to be another one.
+    has ``mark`` for its target, None where it is known to be another one; columns are compared in its width.
     """
     names, words = [one.literal_value for one in dtypes], kind.literal_value.split()
     made = "labels" in words
@@ -55,7 +55,8 @@ def element(
             if "smoothed" in words and "weighted" in words:
                 background = builder.fmul(background, _class_weight(context, builder, args[0], args[3], real))
             if label != types.none:
-                background = builder.select(builder.icmp_signed("==", args[3], args[4]), args[5], background)
+                column = builder.trunc(args[3], args[4].type) if label == types.int32 else args[3]
+                background = builder.select(builder.icmp_signed("==", column, args[4]), args[5], background)
             numbers.append(background)
         elif "mixed" in words:
             mixed = builder.fadd(builder.fmul(share, numbers[-1]), background)

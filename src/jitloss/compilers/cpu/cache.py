@@ -1,0 +1,33 @@
+"""The disk cache: compiled code in files that no other process mixes up, and no need of files."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from numba.core import serialize
+
+__all__ = ["cached", "own_files"]
+
+
+def own_files(function: Any) -> Any:
+    """Give a kernel a name, and so files in the cache, of its own.
+
+    numba keeps all that is compiled from functions of one name in one index, and two processes that add to an index at the same
+    time can leave one's code there under the other's key: a later process would run the kernel of another loss. The name is made
+    from what the kernel holds in its closure. The compiler's fingerprint is left out, so that new versions overwrite old files.
+    """
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    held = tuple(cell.cell_contents for name, cell in cells if name != "fingerprint")
+    function.__qualname__ += f"_{hashlib.sha256(serialize.dumps(held)).hexdigest()[:16]}"
+    return function
+
+
+def cached(build: Callable[[bool], Any]) -> Any:
+    """Build with the disk cache, ``build(True)``, or without it where it has no place, is full or damaged.
+
+    What is wrong with the code itself shows again in ``build(False)``.
+    """
+    with contextlib.suppress(Exception):
+        return build(True)
+    return build(False)

@@ -1,0 +1,348 @@
+"""The compiled kernels: their machine code, their memory, and what they write at the ends of arrays and of tiles."""
+
+import gc
+import tracemalloc
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, DTYPES, Case, agree, draw
+from jitloss import call
+from jitloss.compilers import cpu
+from jitloss.compilers.cpu import table as at
+from jitloss.compilers.cpu.lanes import LANES
+from jitloss.compilers.cpu.pointwise import TILE
+from jitloss.compilers.variant import Variant
+from loops import foreign_calls, innermost_loops, machine_lanes
+
+SHAPES = {"flat": ((300,), -1), "blocks": ((40, 10), -1), "rows": ((3, 2000), -1), "lanes": ((3, 20, 30), 1)}
+"""Shapes and class axes of calls that take each layout of a kernel."""
+
+PAIRS = [(case, layout) for case in CASES for layout in (("blocks", "rows", "lanes") if case.rowwise else ("flat",))]
+
+each_pair = pytest.mark.parametrize(("case", "layout"), PAIRS, ids=repr)
+each_case = pytest.mark.parametrize("case", CASES, ids=repr)
+
+
+def axis_option(case: Case, axis: int) -> dict[str, int]:
+    return {"axis": axis} if case.rowwise else {}
+
+
+def inputs_of(case: Case, layout: str, dtype: str) -> tuple[list[Any], dict[str, Any]]:
+    shape, axis = SHAPES[layout]
+    return draw(case, shape, dtype, axis=axis), axis_option(case, axis)
+
+
+# Machine code -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def code(monkeypatch):
+    """A function that makes a call, and gives the kernels that were compiled for it and their optimised LLVM IR.
+
+    Kernels are compiled anew, because numba does not show the code of what comes from its disk cache.
+    """
+    compiled: list[tuple[Variant, str]] = []
+    original = cpu._compile
+
+    def compile_and_keep(variant: Variant) -> Any:
+        made = original(variant)
+        compiled.append((variant, made.inspect_llvm()))
+        return made
+
+    monkeypatch.setattr("numba.core.ccallback.CFunc.enable_caching", lambda self: None)
+    monkeypatch.setattr(cpu, "_compile", compile_and_keep)
+    monkeypatch.setattr(cpu, "_kernels", {})
+
+    def of(form: Any, *inputs: Any, **options: Any) -> list[tuple[Variant, str]]:
+        monkeypatch.setattr(form, "_quick", None)  # it remembers the addresses of kernels
+        compiled.clear()
+        form(*inputs, **options)
+        return list(compiled)
+
+    return of
+
+
+MOVES_AND_SUMS = {"phi", "load", "store", "fpext", "fptrunc", "fadd", "select", "freeze", "fcmp"}
+"""What may be done with float64 numbers in an innermost loop of a float32 kernel: no multiplication, no division, no call."""
+
+PER_ROW = {"flat": 0, "blocks": 1, "rows": 1, "lanes": 2}
+"""How many innermost loops of a layout add up in float64. They take a step per row, not per element: blocks and rows add the rows'
+values, lanes also add each row's sums of a stripe of columns. Flat kernels add float64 outside of their loops, once a tile."""
+
+READ_LABELS = {"flat": 0, "blocks": 2, "rows": 0, "lanes": 1}
+"""How many read the rows' labels, which are int64: a step per row."""
+
+
+def check_loops(variant: Variant, llvm: str) -> None:
+    """Every loop is vectorised to the machine's width, in float32; what is float64 or int64 is done once a row."""
+    loops = [loop for loop in innermost_loops(llvm) if loop.has_floats]
+    labels = [loop for loop in loops if loop.has_labels and not loop.is_rest]
+    assert len(labels) <= (READ_LABELS[variant.layout] if variant.targets == "labels" else 0)
+    scalar = [loop.text for loop in loops if not loop.vectorised and not loop.has_vectors and not loop.has_labels]
+    assert not scalar, f"not vectorised:\n{scalar[0]}"
+    main = [loop for loop in loops if not loop.is_rest and not loop.has_labels]
+    assert main, "no loop at all"
+    in_double = [loop for loop in main if loop.double_operations]
+    assert len(in_double) <= PER_ROW[variant.layout], "\n\n".join(loop.text for loop in in_double)
+    for loop in in_double:
+        assert loop.double_operations <= MOVES_AND_SUMS, loop.text
+        assert loop.lanes in (0, machine_lanes() // 2), loop.text
+    for loop in main:
+        assert loop.double_operations or loop.lanes >= machine_lanes(), f"only {loop.lanes} lanes:\n{loop.text}"
+    assert foreign_calls(llvm) == set(), "a kernel calls nothing outside: no scalar exp, no log"
+
+
+@each_pair
+def test_float32_kernels_are_vectorised_and_hold_no_double(case, layout, code):
+    inputs, options = inputs_of(case, layout, "float32")
+    for form in (case.loss.gradient, case.loss.value):
+        ((variant, llvm),) = code(form, *inputs, **options)
+        assert (variant.layout, variant.working) == (layout, "float32")
+        check_loops(variant, llvm)
+
+
+@each_case
+def test_a_gradient_alone_comes_from_the_kernel_of_both(case, code):
+    """So what is true of one is true of the other."""
+    inputs, options = inputs_of(case, "blocks" if case.rowwise else "flat", "float32")
+    assert len(code(case.loss.gradient, *inputs, **options)) == 1
+    assert code(case.loss.value_and_gradient, *inputs, **options) == []
+
+
+SOFTMAX, LABELS = (Case(jitloss.cross_entropy_with_logits, labels) for labels in (False, True))
+OPTIONS: dict[str, tuple[Case, str, dict[str, Any]]] = {
+    "weighted elements": (Case(jitloss.binary_cross_entropy_with_logits), "flat", {"sample_weight": np.linspace(0.0, 1.0, 300)}),
+    "values of elements": (Case(jitloss.huber_loss), "flat", {"reduction": "none"}),
+    **{f"smoothed, {layout}": (LABELS, layout, {"label_smoothing": 0.1}) for layout in ("blocks", "rows", "lanes")},
+    **{f"softcap, {layout}": (SOFTMAX, layout, {"softcap": 10.0}) for layout in ("blocks", "rows", "lanes")},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_leave_loops_vectorised(name, code):
+    case, layout, options = OPTIONS[name]
+    inputs, axis = inputs_of(case, layout, "float32")
+    ((variant, llvm),) = code(case.loss.value_and_gradient, *inputs, **axis, **options)
+    check_loops(variant, llvm)
+
+
+def test_second_derivatives_and_sums_of_losses_are_vectorised(code):
+    inputs, _ = inputs_of(Case(jitloss.mse_loss), "flat", "float32")
+    both = jitloss.mse_loss + 0.5 * jitloss.log_cosh_loss
+    for form in (both.value_and_gradient, jitloss.log_cosh_loss.value_gradient_hessian):
+        ((variant, llvm),) = code(form, *inputs)
+        check_loops(variant, llvm)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("layout", SHAPES)
+def test_half_types_are_converted_in_vectors(dtype, layout, code):
+    case = Case(jitloss.binary_cross_entropy_with_logits) if layout == "flat" else SOFTMAX
+    inputs, options = inputs_of(case, layout, dtype)
+    ((variant, llvm),) = code(case.loss.value_and_gradient, *inputs, **options)
+    assert (variant.output, variant.working) == (dtype, "float32")
+    check_loops(variant, llvm)
+
+
+def test_the_check_finds_doubles(code):
+    inputs, _ = inputs_of(Case(jitloss.mse_loss), "flat", "float64")
+    ((variant, llvm),) = code(jitloss.mse_loss.value_and_gradient, *inputs)
+    with pytest.raises(AssertionError, match=r"= fmul .* double"):
+        check_loops(variant, llvm)
+
+
+def test_the_check_finds_scalar_loops(code, monkeypatch):
+    monkeypatch.setattr(numba.config, "LOOP_VECTORIZE", 0)
+    inputs, _ = inputs_of(Case(jitloss.mse_loss), "flat", "float32")
+    ((variant, llvm),) = code(jitloss.mse_loss.value_and_gradient, *inputs)
+    with pytest.raises(AssertionError, match="not vectorised"):
+        check_loops(variant, llvm)
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------------
+
+MEBIBYTE = 2**20
+LARGE = {"flat": ((2**20,), -1), "blocks": ((2**13, 2**7), -1), "rows": ((2**10, 2**10), -1), "lanes": ((2**5, 2**7, 2**8), 1)}
+"""2**20 elements: a copy of a float16 array as float32 is 4 MiB."""
+
+
+def extra_memory(function: Any) -> int:
+    """The most memory that a call takes at any moment, beyond what was there."""
+    function()  # compiled, threads started
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        result = function()
+        peak = tracemalloc.get_traced_memory()[1]
+        del result
+    finally:
+        tracemalloc.stop()
+    return peak - before
+
+
+def in_place(case: Case, inputs: list[Any]) -> Any:
+    """The ``out`` that is the predictions themselves."""
+    pairs = zip(case.loss.definition.inputs, inputs, strict=True)
+    mine = {one.name: array for one, array in pairs if one.differentiable}
+    return mine if len(mine) > 1 else next(iter(mine.values()))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@each_pair
+def test_memory_is_the_gradient_and_little_more(case, layout, dtype):
+    shape, axis = LARGE[layout]
+    inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
+    gradients = len(case.loss.definition.differentiable) * inputs[0].nbytes
+    used = extra_memory(lambda: case.loss.value_and_gradient(*inputs, **options))
+    assert gradients <= used < gradients + MEBIBYTE
+    assert extra_memory(lambda: case.loss(*inputs, **options)) < MEBIBYTE
+    out = in_place(case, inputs)
+    assert extra_memory(lambda: case.loss.value_and_gradient(*inputs, **options, out=out)) < MEBIBYTE
+
+
+# The same bits on every way ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def streaming(monkeypatch):
+    """Make every call store its outputs past the caches; a list of whether the kernels that ran did."""
+    streamed: list[bool] = []
+    original = cpu.run
+
+    def run(kernel: int, words: Any, *rest: Any) -> float:
+        streamed.append(bool(words[at.STREAM]))
+        return original(kernel, words, *rest)
+
+    monkeypatch.setattr(cpu, "run", run)
+    monkeypatch.setattr(call, "cache_bytes", lambda: 0)
+    return streamed
+
+
+WIDE = {"flat": ((40_001,), -1), "blocks": ((401, 101), -1), "rows": ((23, 1777), -1), "lanes": ((5, 33, 301), 1)}
+"""Shapes that are no multiple of anything, and take all threads."""
+
+
+def same_bits(got: Any, want: Any) -> bool:
+    if isinstance(want, dict):
+        return got.keys() == want.keys() and all(same_bits(got[name], want[name]) for name in want)
+    return got.dtype == want.dtype and got.shape == want.shape and got.tobytes() == want.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@each_pair
+def test_every_way_gives_the_same_bits(case, layout, dtype, request):
+    """Plain and streamed, in place, from read-only and from Fortran arrays."""
+    shape, axis = WIDE[layout]
+    inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
+    value, gradient = case.loss.value_and_gradient(*inputs, **options)
+
+    def check(result: Any, what: str) -> None:
+        assert result[0] == value, what
+        assert same_bits(result[1], gradient), what
+
+    copies = [array.copy() for array in inputs]
+    out = in_place(case, copies)
+    check(case.loss.value_and_gradient(*copies, **options, out=out), "in place")
+    assert same_bits(out, gradient)
+    frozen = [array.copy() for array in inputs]
+    for array in frozen:
+        array.flags.writeable = False
+    check(case.loss.value_and_gradient(*frozen, **options), "read-only")
+    check(case.loss.value_and_gradient(*map(np.asfortranarray, inputs), **options), "Fortran order")
+    streamed = request.getfixturevalue("streaming")
+    check(case.loss.value_and_gradient(*inputs, **options), "streamed")
+    assert streamed[-1] is True
+    copies = [array.copy() for array in inputs]
+    check(case.loss.value_and_gradient(*copies, **options, out=in_place(case, copies)), "in place, where others are streamed")
+    assert streamed[-1] is False
+
+
+# The ends of arrays, tiles and chunks -----------------------------------------------------------------------------------------
+
+SENTINEL = 0xA5
+SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
+COLUMNS = sorted({size + more for size in (cpu.LONGEST_SHORT_ROW, TILE, 2 * TILE) for more in (-1, 0, 1)} | {1, 2, 7, 16, 33})
+INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
+
+
+def framed(shape: tuple[int, ...], dtype: np.dtype, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """An array that starts ``offset`` bytes behind a cache line, and the memory around it, full of sentinels."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = np.full(size + 512, SENTINEL, np.uint8)
+    start = 128 + -memory.ctypes.data % 64 + offset
+    return memory[start : start + size].view(dtype).reshape(shape), memory
+
+
+def untouched(array: np.ndarray, memory: np.ndarray) -> bool:
+    start = array.ctypes.data - memory.ctypes.data
+    return bool((memory[:start] == SENTINEL).all() and (memory[start + array.nbytes :] == SENTINEL).all())
+
+
+def check_frames(case: Case, shape: tuple[int, ...], dtype: str, axis: int = -1) -> tuple[float, Any]:
+    """Outputs at several distances from a cache line, none of them written beyond its ends; the result of a plain call."""
+    inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
+    value, gradient = case.loss.value_and_gradient(*inputs, **options)
+    kind = np.dtype(DTYPES[dtype])
+    for offset in (0, kind.itemsize, 64 - kind.itemsize, 1):  # the last is not aligned
+        names = [one.name for one in case.loss.definition.differentiable]
+        frames = {name: framed(shape, kind, offset) for name in names}
+        out = {name: array for name, (array, _) in frames.items()}
+        assert all(array.ctypes.data % kind.itemsize == offset % kind.itemsize for array in out.values())
+        got = case.loss.value_and_gradient(*inputs, **options, out=out if len(out) > 1 else out[names[0]])
+        assert got[0] == value
+        assert same_bits(out if len(out) > 1 else out[names[0]], gradient), f"{shape}, {offset} bytes behind a line"
+        assert all(untouched(*frame) for frame in frames.values()), f"{shape}, {offset} bytes behind a line"
+    return value, gradient
+
+
+def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
+    if not case.rowwise:
+        return [((size,), -1) for size in SIZES]
+    rows = [
+        ((rows, columns), -1)
+        for columns in COLUMNS
+        for rows in (1, 3 if columns > cpu.LONGEST_SHORT_ROW else 2 * TILE // columns + 3)
+    ]
+    return rows + [((2, columns, inner), 1) for inner in INNER for columns in (1, 3)] + [((1, 300, 2), 1), ((1, 257, 259), 1)]
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@each_case
+def test_nothing_is_written_beyond_the_ends(case, dtype, streams, monkeypatch):
+    if streams:
+        monkeypatch.setattr(call, "cache_bytes", lambda: 0)
+    for shape, axis in shapes_of(case):
+        check_frames(case, shape, dtype, axis)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.rowwise], ids=repr)
+def test_layouts_agree_where_they_meet(case):
+    """Rows at the switch of layouts, and inner axes around the number of lanes, against long rows of the same numbers."""
+    for shape, axis in shapes_of(case):
+        inputs = draw(case, shape, "float32", axis=axis)
+        value, gradient = case.loss.value_and_gradient(*inputs, **axis_option(case, axis))
+        exact = [array.astype(np.float64) if array.dtype == np.float32 else array for array in inputs]
+        wanted, wanted_gradient = case.loss.value_and_gradient(*exact, **axis_option(case, axis))
+        agree(value, wanted, "float32", size=shape[axis] ** 0.5, looser=4.0, what=f"value of {shape}")
+        agree(gradient, wanted_gradient, size=shape[axis] / inputs[0].size, looser=4.0, what=f"gradient of {shape}")
+
+
+def test_unaligned_inputs():
+    for case in CASES:
+        inputs = draw(case, case.shape, "float32")
+        moved = []
+        for array in inputs:
+            place, _ = framed(array.shape, array.dtype, 1)
+            place[...] = array
+            assert not place.flags.aligned
+            moved.append(place)
+        value, gradient = case.loss.value_and_gradient(*moved)
+        wanted = case.loss.value_and_gradient(*inputs)
+        assert value == wanted[0]
+        assert same_bits(gradient, wanted[1])
