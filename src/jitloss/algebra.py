@@ -19,7 +19,10 @@ def sum_of(members: tuple[Definition, ...]) -> Definition:
     first = members[0]
     for other in members[1:]:
         _check(first, other)
-    inputs = tuple(functools.reduce(_merge, column) for column in zip(*(member.inputs for member in members), strict=True))
+    try:
+        inputs = tuple(functools.reduce(_merge, column) for column in zip(*(member.inputs for member in members), strict=True))
+    except TypeError as error:
+        raise TypeError(f"cannot add {' and '.join(dict.fromkeys(member.name for member in members))}: {error}") from None
     parameters, renamed = _parameters(members)
     leaves = tuple(_rename(member, inputs, names) for member, names in zip(members, renamed, strict=True))
     return dataclasses.replace(
@@ -57,9 +60,7 @@ def _merge(one: Input, other: Input) -> Input:
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
         looser = min((one, other), key=lambda each: _LOOSE.get(each.space.name, 2))
         return dataclasses.replace(one, space=(other if looser is one else one).space)
-    raise TypeError(
-        f"cannot add a loss of a {one.space.name} and a loss of a {other.space.name}: they take different {one.public}"
-    )
+    raise TypeError(f"{one.public} are of a {one.space.name} for the one and of a {other.space.name} for the other")
 
 
 def _parameters(members: Sequence[Definition]) -> tuple[list[Parameter], list[dict[str, str]]]:

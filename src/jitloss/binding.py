@@ -7,6 +7,7 @@ compiler therefore works on a copy of the function whose float constants are num
 
 import builtins
 import dis
+import inspect
 from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -24,16 +25,28 @@ class DefinitionError(ValueError):
 
 def check(function: Function, owner: str) -> None:
     """Refuse a function that is more than plain maths on single numbers: no loops, no arrays, float literals, known names."""
-    seen: set[Function] = set()
-    waiting = [function]
-    while waiting:
-        one = _plain(waiting.pop())
-        if one not in seen:
-            seen.add(one)
-            names = _names(one, owner)
-            if _looks_wrong(one.__code__):
-                _check_code(one.__code__, owner)
-            waiting += [value for value in names.values() if _is_helper(value)]
+    _check(_plain(function), owner, (), set())
+
+
+def _check(function: FunctionType, owner: str, callers: tuple[FunctionType, ...], seen: set[FunctionType]) -> None:
+    """Check a function, then the helpers that it calls."""
+    seen.add(function)
+    if function.__code__.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        raise DefinitionError(
+            f"{owner}, line {function.__code__.co_firstlineno}: no *args or **kwargs: a definition names each number that it is given"
+        )
+    if _looks_wrong(function):
+        _check_code(function, owner)
+    for helper in filter(_is_helper, _names(function, owner).values()):
+        plain = _plain(helper)
+        if plain in (function, *callers):
+            where = f"{owner}{_line(function.__code__, plain.__name__)}"
+            raise DefinitionError(
+                f"{where}: no recursion: {plain.__name__} calls itself, and a definition is compiled into a loop"
+            )
+        if plain not in seen:
+            _defaults(plain, owner)
+            _check(plain, f"{owner}, in {plain.__name__}", (*callers, function), seen)
 
 
 def _as_it_is(function: Function) -> Function:
@@ -45,6 +58,8 @@ def bind(
     number: Callable[[float], Any],
     wrap: Callable[[Function], Function] = _as_it_is,
     _done: dict[Function, Function] | None = None,
+    *,
+    _is_called: bool = False,
 ) -> Function:
     """Rebuild a checked function with its float constants as ``number(constant)`` and its names resolved.
 
@@ -71,18 +86,34 @@ def bind(
             co_kwonlyargcount=0,
         )
         values = {
-            name: bind(value, number, wrap, done) if _is_helper(value) else precise(_as_float(value))
+            name: bind(value, number, wrap, done, _is_called=True) if _is_helper(value) else precise(_as_float(value))
             for name, value in _names(plain, code.co_name).items()
         }
         cells = tuple(CellType(values[name]) for name in code.co_freevars)
         scope = {"__name__": __name__, **{name: values[name] for name in code.co_names if name in values}}
-        done[plain] = wrap(FunctionType(code, scope, code.co_name, None, cells))
+        defaults = precise(tuple(map(_as_float, _defaults(plain)))) if _is_called else None
+        done[plain] = wrap(FunctionType(code, scope, code.co_name, defaults, cells))
     return done[plain]
 
 
 def _plain(function: Any) -> FunctionType:
     plain: FunctionType = getattr(function, "py_func", function)  # a function that numba has wrapped keeps its own here
     return plain
+
+
+def _defaults(function: FunctionType, owner: str = "") -> tuple[Any, ...]:
+    """The defaults of a helper's last arguments; those by keyword stand behind the others in the rebuilt function."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    given = function.__defaults__ or ()
+    values = {**dict(zip(names[code.co_argcount - len(given) :], given, strict=False)), **(function.__kwdefaults__ or {})}
+    last = names[len(names) - len(values) :]
+    if not values.keys() <= set(last):
+        name = next(name for name in last if name not in values)
+        raise DefinitionError(f"{owner}, in {code.co_name}: the argument {name!r} has no default but stands behind one that has")
+    for name, value in values.items():
+        _known(name, value, f"{owner}, in {code.co_name}")
+    return tuple(values[name] for name in last)
 
 
 def _without_docstring(code: CodeType) -> tuple[Any, ...]:
@@ -101,13 +132,31 @@ def _as_float(value: Any) -> Any:
 def _names(function: FunctionType, owner: str) -> dict[str, Any]:
     """What the global names and closed-over names of a function stand for."""
     code = function.__code__
-    found = {name: _resolve(name, function.__globals__, owner) for name in code.co_names}  # attributes are refused
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        found[name] = _known(name, cell.cell_contents, owner)
+    scope: dict[str, Any] = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
+    found = {}
+    for name in (*code.co_names, *code.co_freevars):  # attributes have been refused
+        try:
+            found[name] = _resolve(name, scope.get(name), function.__globals__, owner)
+        except DefinitionError:
+            found[name] = _resolve(name, scope.get(name), function.__globals__, f"{owner}{_line(code, name)}")
     return found
 
 
-def _resolve(name: str, scope: dict[str, Any], owner: str) -> Any:
+def _line(code: CodeType, name: str) -> str:
+    """Where a name is first used, for people."""
+    lines = (step.positions.lineno for step in dis.get_instructions(code) if step.argval == name and step.positions)
+    line = next(lines, None)
+    return f", line {line}" if line else ""
+
+
+def _resolve(name: str, cell: CellType | None, scope: dict[str, Any], owner: str) -> Any:
+    if cell is not None:
+        try:
+            return _known(name, cell.cell_contents, owner)
+        except ValueError as error:
+            if isinstance(error, DefinitionError):
+                raise
+            raise DefinitionError(f"{owner}: the name {name!r} stands for nothing yet: define it before the loss") from None
     if name in scope:
         return _known(name, scope[name], owner)
     if name in maths.FUNCTIONS:
@@ -145,51 +194,81 @@ def _article(value: Any) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
+_LOOPS = "no loops: a definition says what happens to one element or one row, the compiler makes the loops"
+_ATTRIBUTES = "no attributes: a definition is given single numbers"
+_ARRAYS = "no arrays, lists or dicts: a definition is given single numbers and returns single numbers"
+_PURE = "no variables from outside are written: a definition is a pure function of its arguments"
+_ERRORS = "no exceptions: a definition raises and catches nothing, a compiled kernel gives NaN"
+_GENERATORS = "no generators and coroutines: a definition returns its numbers"
+
 _REFUSED = {
-    "FOR_ITER": "no loops: it says what happens to one element or one row, the compiler makes the loops",
-    "JUMP_BACKWARD": "no loops: it says what happens to one element or one row, the compiler makes the loops",
-    "IMPORT_NAME": "no imports inside: import at the top of the file",
-    "LOAD_ATTR": "no attributes: it is given single numbers",
-    "LOAD_METHOD": "no attributes: it is given single numbers",
-    "STORE_ATTR": "no attributes: it is given single numbers",
-    "STORE_GLOBAL": "no globals are written: it is a pure function of its arguments",
-    "STORE_SUBSCR": "no arrays: it is given single numbers and returns single numbers",
-    "MAKE_FUNCTION": "no functions inside: write them beside it and call them",
-    "RAISE_VARARGS": "nothing is raised: a compiled kernel reports NaN",
-    "YIELD_VALUE": "no generators: it returns its numbers",
+    "FOR_ITER": _LOOPS,
+    "JUMP_BACKWARD": _LOOPS,
+    "POP_JUMP_BACKWARD": _LOOPS,
+    "IMPORT_": "no imports inside: import at the top of the file",
+    "LOAD_ATTR": _ATTRIBUTES,
+    "LOAD_METHOD": _ATTRIBUTES,
+    "STORE_ATTR": _ATTRIBUTES,
+    "STORE_GLOBAL": _PURE,
+    "STORE_DEREF": _PURE,
+    "STORE_SUBSCR": _ARRAYS,
+    "BUILD_LIST": _ARRAYS,
+    "BUILD_MAP": _ARRAYS,
+    "BUILD_SET": _ARRAYS,
+    "BUILD_CONST_KEY_MAP": _ARRAYS,
+    "UNPACK_EX": _ARRAYS,
+    "BUILD_STRING": "no texts: a definition works on numbers",
+    "FORMAT_": "no texts: a definition works on numbers",
+    "DELETE_": "nothing is deleted: a definition's names live for one element",
+    "MAKE_FUNCTION": "no functions inside: write them beside the definition and call them",
+    "LOAD_ASSERTION_ERROR": _ERRORS,
+    "RAISE_VARARGS": _ERRORS,
+    "PUSH_EXC_INFO": _ERRORS,
+    "BEFORE_WITH": _ERRORS,
+    "YIELD_VALUE": _GENERATORS,
+    "RETURN_GENERATOR": _GENERATORS,
 }
+"""The instructions that no definition has, by the beginnings of their names, and the rule that each would break."""
 
 
 _SUSPICIOUS = {code for name, code in dis.opmap.items() if name.startswith(tuple(_REFUSED)) or name == "LOAD_SMALL_INT"}
 
 
-def _looks_wrong(code: CodeType) -> bool:
+def _looks_wrong(function: FunctionType) -> bool:
     """Whether a closer look can find anything: what is refused leaves a mark in the bytes or among the constants."""
-    whole = any(isinstance(one, (int, tuple)) and not isinstance(one, bool) for one in code.co_consts)
-    return whole or not _SUSPICIOUS.isdisjoint(code.co_code[::2])
+    code = function.__code__
+    constants = (one for one in code.co_consts if one is not None and one is not function.__doc__)
+    return any(type(one) not in (float, bool) for one in constants) or not _SUSPICIOUS.isdisjoint(code.co_code[::2])
 
 
-def _check_code(code: CodeType, owner: str) -> None:
-    steps = list(dis.get_instructions(code))
-    line = code.co_firstlineno
-    for step, following in zip(steps, [*steps[1:], None], strict=True):
-        line = step.starts_line if isinstance(step.starts_line, int) and step.starts_line > 1 else line
+def _check_code(function: FunctionType, owner: str) -> None:
+    code = function.__code__
+    steps, places = list(dis.get_instructions(code)), []
+    line, before = code.co_firstlineno, None
+    for step in steps:
+        line = (step.positions and step.positions.lineno) or line
+        places.append(f"{owner}, line {line}")
         for refused, rule in _REFUSED.items():
             if step.opname.startswith(refused):
-                raise DefinitionError(f"{owner}, line {line}: a definition has {rule}")
+                if rule is _ATTRIBUTES and before is not None:
+                    _known(before, function.__globals__.get(before), places[-1])  # a module has a message of its own
+                raise DefinitionError(f"{places[-1]}: {rule}")
+        before = step.argval if step.opname == "LOAD_GLOBAL" else None
+    for step, following, place in zip(steps, [*steps[1:], None], places, strict=True):
         if step.opname.startswith("LOAD_") and ("CONST" in step.opname or "INT" in step.opname):
-            _check_constant(step.argval, following, f"{owner}, line {line}")
+            _check_constant(step.argval, following, place)
 
 
 def _check_constant(value: Any, following: dis.Instruction | None, where: str) -> None:
     """Integer literals would make numba compute in float64: only an index and a whole power may be one."""
+    after = "" if following is None else following.opname
+    power = after == "BINARY_OP" and following is not None and following.argrepr in ("**", "**=", "[]")
     for one in value if isinstance(value, tuple) else (value,):
-        if not isinstance(one, int) or isinstance(one, bool):
+        if one is None or isinstance(one, (float, bool)) or after == "CALL_KW":  # which loads the names of arguments
             continue
-        index = following is not None and (
-            following.opname == "BINARY_SUBSCR" or (following.opname == "BINARY_OP" and following.argrepr in ("**", "[]"))
-        )
-        if not index:
+        if not isinstance(one, int):
+            raise DefinitionError(f"{where}: the constant {one!r} is {_article(one)}: a definition works on real numbers")
+        if not power and after != "BINARY_SUBSCR":
             raise DefinitionError(
                 f"{where}: integer literal {one}. An integer times a float32 is computed in float64: write it as a float, {one}.0"
             )

@@ -5,33 +5,53 @@ from typing import Any
 
 import numpy as np
 
-from .definition import Definition
+from .definition import Definition, as_float
 from .loss import Form, Loss
+from .outputs import check_apart
 
 __all__ = ["Penalty", "WeightedSum", "weighted_sum"]
+
+
+def _again(error: Exception, where: str) -> Exception:
+    """The same error with the place that it comes from in front."""
+    return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}")
 
 
 class PenaltyForm(Form):
     """A form of a penalty: of one array, or of a dict of arrays (of dicts, of lists …), summed over all of them."""
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        arguments = dict(self._bind(args, options))
+    def __call__(self, /, *args: Any, **options: Any) -> Any:
+        arguments = self.arguments(args, options)
         params = arguments.pop("params")
         if not isinstance(params, Mapping):
             return super().__call__(params, **arguments)
+        outs = self._outs(params, arguments.pop("out", None))
         if not params:
-            return self._join({}, {})
-        out = arguments.pop("out", None)
-        if out is not None and (not isinstance(out, Mapping) or set(out) != set(params)):
-            raise ValueError(f"{self.__name__}: out must be a dict with the arrays {', '.join(map(str, params))}")
+            super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
         results = {}
         for name, array in params.items():
-            mine = {} if out is None else {"out": out[name]}
             try:
-                results[name] = self(array, **arguments, **mine)
+                results[name] = self(array, **arguments, **outs[name])
             except (TypeError, ValueError) as error:
-                raise type(error)(f"params[{name!r}]: {error}") from None
+                raise _again(error, f"params[{name!r}]") from None
         return self._join(params, results)
+
+    def _outs(self, params: Mapping[Any, Any], out: Any) -> dict[Any, dict[str, Any]]:
+        """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
+        if out is None:
+            return {name: {} for name in params}
+        pair = out if self._wants.hessian else (out,)
+        if not isinstance(pair, tuple) or len(pair) != 1 + self._wants.hessian:
+            raise TypeError(f"{self.__name__}: out must be a pair of dicts, for the gradient and the second derivative")
+        for one in pair:
+            if not isinstance(one, Mapping):
+                raise TypeError(f"{self.__name__}: out must be a dict like params, got {type(one).__name__}")
+            if set(one) != set(params):
+                wanted, got = (", ".join(map(str, names)) or "nothing" for names in (params, one))
+                raise ValueError(f"{self.__name__}: out must be a dict with the arrays {wanted}, got {got}")
+        outs = {name: tuple(one[name] for one in pair) for name in params}
+        check_apart(self.__name__, {str(name): (params[name], mine) for name, mine in outs.items()})
+        return {name: {"out": mine if self._wants.hessian else mine[0]} for name, mine in outs.items()}
 
     def _join(self, params: Mapping[Any, Any], results: dict[Any, Any]) -> Any:
         """The sum of the values, and a dict of the arrays."""
@@ -65,24 +85,29 @@ class WeightedSum:
 
     def __call__(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> float:
         """The weighted sum of the values. Options of one output's loss are a dict under the output's name."""
-        given = self._arguments(outputs, targets, options)
-        return float(sum(loss(*given[name][0], **given[name][1]) for name, (loss, _, _) in self.terms.items()))
+        return float(sum(self._each("value", outputs, targets, options).values()))
 
     def gradient(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> dict[str, Any]:
         """The gradients by output, each times its weight."""
-        given = self._arguments(outputs, targets, options)
-        return {name: loss.gradient(*given[name][0], **given[name][1]) for name, (loss, _, _) in self.terms.items()}
+        return self._each("gradient", outputs, targets, options)
 
     def value_and_gradient(
         self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]
     ) -> tuple[float, dict[str, Any]]:
         """The weighted sum of the values and the gradients by output; each output is passed over once."""
-        given = self._arguments(outputs, targets, options)
-        value, gradients = 0.0, {}
-        for name, (loss, _, _) in self.terms.items():
-            one, gradients[name] = loss.value_and_gradient(*given[name][0], **given[name][1])
-            value += float(one)
-        return value, gradients
+        results = self._each("value_and_gradient", outputs, targets, options)
+        return float(sum(value for value, _ in results.values())), {name: gradient for name, (_, gradient) in results.items()}
+
+    def _each(self, form: str, outputs: Any, targets: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What a form of each loss gives, by output."""
+        results, given = {}, self._arguments(outputs, targets, options)
+        check_apart("weighted_sum", {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+        for name, (inputs, mine) in given.items():
+            try:
+                results[name] = getattr(self.terms[name][0], form)(*inputs, **mine)
+            except (TypeError, ValueError) as error:
+                raise _again(error, name) from None
+        return results
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]
@@ -100,11 +125,23 @@ class WeightedSum:
             raise TypeError(f"weighted_sum: options are given by output name, {', '.join(self.terms)}; got {unknown[0]!r}")
         arguments = {}
         for name, (loss, _, fixed) in self.terms.items():
-            inputs = outputs[name] if isinstance(outputs[name], tuple) else (outputs[name],)
-            if _has_target(loss.definition):
-                inputs = (*inputs, targets[name])
-            arguments[name] = (inputs, {**fixed, **options.get(name, {})})
+            mine = options.get(name, {})
+            if not isinstance(mine, Mapping):
+                raise TypeError(f"weighted_sum: the options of {name} must be a dict, got {mine!r}")
+            mine = {**fixed, **mine}
+            if mine.get("reduction") == "none":
+                raise ValueError(f"weighted_sum: {name} has reduction='none', which gives no single value to add")
+            arguments[name] = (_inputs(loss.definition, name, outputs[name], targets), mine)
         return arguments
+
+
+def _inputs(definition: Definition, name: str, output: Any, targets: Any) -> tuple[Any, ...]:
+    """The inputs of one output's loss, from the output (a tuple where the loss takes several arrays) and its target."""
+    several = [one.public for one in definition.inputs if not one.space.target]
+    if len(several) > 1 and (not isinstance(output, tuple) or len(output) != len(several)):
+        raise TypeError(f"weighted_sum: the output {name} must be a tuple ({', '.join(several)}), got {type(output).__name__}")
+    inputs = output if len(several) > 1 else (output,)
+    return (*inputs, targets[name]) if _has_target(definition) else inputs
 
 
 def _has_target(definition: Definition) -> bool:
@@ -150,7 +187,7 @@ def weighted_sum(**terms: Any) -> WeightedSum:
         weight = parts[1]
         if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
             raise TypeError(f"weighted_sum: the weight of {name} must be a number, got {weight!r}")
-        if not np.isfinite(weight):
+        if not np.isfinite(as_float(weight)):
             raise ValueError(f"weighted_sum: the weight of {name} must be finite, got {weight!r}")
         checked[name] = (parts[0], float(weight), dict(parts[2]) if len(parts) == 3 else {})
     return WeightedSum(checked)

@@ -9,10 +9,11 @@ number lives in (:data:`Logit`, :data:`Probability` …) and which values a para
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from .binding import DefinitionError, bind, check
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Fraction", "Input",
     "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Probability", "Range", "Real", "RealTarget", "Same",
-    "Share", "Sign", "Space", "Weight", "pointwise", "rowwise",
+    "Share", "Sign", "Space", "Weight", "as_float", "pointwise", "rowwise",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -81,6 +82,14 @@ Epsilon = Annotated[float, Range(0.0, 0.5, True, "a number strictly between 0 an
 _ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
 
 
+def as_float(value: Any) -> float:
+    """A number as a float; infinite where it is an integer that no float is near to."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
+
+
 # The parts of a definition ----------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +102,7 @@ class Input:
     differentiable: bool
     per_row: bool = False
 
-    @property
+    @functools.cached_property
     def public(self) -> str:
         """The argument of the public call: ``logit`` is ``logits``, ``embedding1`` is ``embeddings1``."""
         stem, digits = re.fullmatch(r"(.*?)(\d*)", self.name).groups()  # type: ignore[union-attr]
@@ -110,6 +119,18 @@ class Parameter:
     optional: bool = False
     keyword_only: bool = False
 
+    @property
+    def has_other(self) -> bool:
+        """Whether it is a switch or an option, which a definition may branch on."""
+        return self.optional or isinstance(self.default, bool)
+
+    @property
+    def other(self) -> float | bool | None:
+        """What a switch or an option is when it is not as by default."""
+        if isinstance(self.default, bool):
+            return not self.default
+        return 0.5 if self.default is None else None
+
     def check(self, value: Any, owner: str) -> float | bool | None:
         """The value as a float, bool or None; an error that names the parameter where it is something else."""
         if isinstance(self.default, bool):
@@ -121,9 +142,10 @@ class Parameter:
             return None
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise TypeError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
-        if float(value) not in self.range:
+        number = as_float(value)
+        if number not in self.range:
             raise ValueError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
-        return float(value)
+        return number
 
 
 @dataclass(frozen=True)
@@ -183,14 +205,14 @@ class Definition:
 
 def pointwise(function: Function) -> Definition:
     """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
+    if not inspect.isfunction(getattr(function, "py_func", function)):
+        raise TypeError(f"pointwise: a function is wanted, got {function!r}")
     name = function.__name__
     check(function, name)
     inputs: list[Input] = []
     parameters: list[Parameter] = []
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(function, name)
     for argument in inspect.signature(function).parameters.values():
-        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD):
-            raise DefinitionError(f"{name}: no *args or **kwargs: a definition names each number that it is given")
         if argument.default is argument.empty:
             space = _space(hints.get(argument.name), argument.name)
             inputs.append(Input(argument.name, space, differentiable=not inputs))
@@ -199,7 +221,7 @@ def pointwise(function: Function) -> Definition:
             parameters.append(_parameter(argument.name, argument.default, hints.get(argument.name), keyword_only, name))
     if not inputs:
         raise DefinitionError(f"{name}: a pointwise definition takes at least a prediction")
-    part = _part(function, name, {one.name: 0.5 for one in inputs} | {one.name: one.default for one in parameters})
+    part = _part(function, name, {one.name: 0.5 for one in inputs}, parameters)
     if part.results not in (2, 3):
         raise DefinitionError(
             f"{name}: a pointwise definition returns 2 or 3 numbers (value, gradient and, where it is known, the second derivative), "
@@ -223,21 +245,28 @@ _PARTS = ("peak", "terms", "value", "slope")
 
 def rowwise(cls: type) -> Definition:
     """Define a loss by sums over a row: a class of functions ``[peak,] terms, value, slope`` and of parameters with defaults."""
+    if not isinstance(cls, type):
+        raise TypeError(f"rowwise: a class of functions is wanted, got {cls!r}")
     name = cls.__name__
     functions = {key: value for key, value in vars(cls).items() if inspect.isfunction(value)}
     _check_parts(name, functions)
     parameters = _class_parameters(cls, name)
-    known = {one.name for one in parameters} | {"peak", "sums"}
+    known = {one.name for one in parameters} | {"peak", "sums", "terms"}
     elements = [argument for argument in _arguments(functions["terms"]) if argument not in known]
     per_row = [argument for argument in _arguments(functions["value"]) if argument not in known]
-    hints = {
-        **typing.get_type_hints(functions["value"], include_extras=True),
-        **typing.get_type_hints(functions["terms"], include_extras=True),
-    }
+    for argument in set(elements).intersection(per_row):
+        raise DefinitionError(
+            f"{name}.value: takes sums and one number per row; {argument} has a number per element: sum it in terms"
+        )
+    hints = {**_hints(functions["value"], f"{name}.value"), **_hints(functions["terms"], f"{name}.terms")}
     spaces = {argument: _space(hints.get(argument), argument, rowwise=True) for argument in elements + per_row}
     parts = _row_parts(name, functions, elements, per_row, parameters)
     candidates = [argument for argument in elements if not spaces[argument].target]
     slopes = parts["slope"].results
+    if not candidates:
+        raise DefinitionError(
+            f"{name}: terms takes no differentiable input: {', '.join(elements) or 'none'} given, all of them targets"
+        )
     if slopes not in (len(candidates), 2 * len(candidates)) and slopes > len(candidates):
         raise DefinitionError(
             f"{name}: slope returns one number per differentiable input ({', '.join(candidates)}), or twice as many with the second "
@@ -273,10 +302,16 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
         )
     for part, function in functions.items():
         check(function, f"{name}.{part}")
+        for argument in inspect.signature(function).parameters.values():
+            if argument.default is not argument.empty:
+                raise DefinitionError(
+                    f"{name}.{part}: the argument {argument.name!r} has a default. A parameter is an attribute of the class, "
+                    f"{argument.name} = {argument.default!r}"
+                )
 
 
 def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls, name)
     names = [*hints, *(key for key in vars(cls) if key not in hints)]
     parameters, keyword_only = [], False
     for key in names:
@@ -290,25 +325,27 @@ def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
 def _row_parts(
     name: str, functions: Mapping[str, Function], elements: list[str], per_row: list[str], parameters: tuple[Parameter, ...]
 ) -> dict[str, Part]:
-    """The parts with their arguments checked and their results counted, by running them once on plain numbers."""
-    numbers: dict[str, Any] = dict.fromkeys(elements + per_row, 0.5) | {one.name: one.default for one in parameters}
+    """The parts with their arguments checked and their results counted, by running them on plain numbers."""
+    numbers: dict[str, Any] = dict.fromkeys(elements + per_row, 0.5)
     parts = {}
     if "peak" in functions:
         _expect(f"{name}.peak", functions["peak"], elements + [one.name for one in parameters])
-        parts["peak"] = _part(functions["peak"], f"{name}.peak", numbers)
+        parts["peak"] = _part(functions["peak"], f"{name}.peak", numbers, parameters)
         if parts["peak"].results != 1:
             raise DefinitionError(f"{name}: peak returns 1 number, this one returns {parts['peak'].results}")
         numbers["peak"] = 1.0
-    parts["terms"] = _part(functions["terms"], f"{name}.terms", numbers)
+    parts["terms"] = _part(functions["terms"], f"{name}.terms", numbers, parameters)
     sums = np.float64(1.5) if parts["terms"].results == 1 else tuple(np.float64(1.5) for _ in range(parts["terms"].results))
-    parts["value"] = _part(functions["value"], f"{name}.value", {**numbers, "sums": sums})
-    coefficients = [argument for argument in _arguments(functions["slope"]) if argument not in numbers]
+    parts["value"] = _part(functions["value"], f"{name}.value", {**numbers, "sums": sums}, parameters)
+    numbers["terms"] = sums
+    known = {*numbers, *(one.name for one in parameters)}
+    coefficients = [argument for argument in _arguments(functions["slope"]) if argument not in known]
     if len(coefficients) != parts["value"].results - 1:
         raise DefinitionError(
             f"{name}: value returns the value and then the coefficients that slope takes by position: it returns "
             f"{parts['value'].results - 1}, slope takes {len(coefficients)} ({', '.join(coefficients) or 'none'})"
         )
-    parts["slope"] = _part(functions["slope"], f"{name}.slope", {**numbers, **dict.fromkeys(coefficients, 0.5)})
+    parts["slope"] = _part(functions["slope"], f"{name}.slope", {**numbers, **dict.fromkeys(coefficients, 0.5)}, parameters)
     return parts
 
 
@@ -322,18 +359,46 @@ def _arguments(function: Function) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
 
 
-def _part(function: Function, owner: str, numbers: Mapping[str, Any]) -> Part:
-    arguments = _arguments(function)
-    unknown = [argument for argument in arguments if argument not in numbers]
+def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters: Sequence[Parameter]) -> Part:
+    """A function whose results have been counted, once with all defaults, then with each switch and option the other way."""
+    arguments, defaults = _arguments(function), {one.name: one.default for one in parameters}
+    unknown = [argument for argument in arguments if argument not in numbers and argument not in defaults]
     if unknown:
-        raise DefinitionError(f"{owner}: unknown argument {unknown[0]!r}; it may take {', '.join(numbers)}")
-    values = [numbers[argument] for argument in arguments]
+        raise DefinitionError(f"{owner}: unknown argument {unknown[0]!r}; it may take {', '.join([*numbers, *defaults])}")
+    bound = bind(function, np.float64)
+    counts = {}
+    for changed in ({}, *({one.name: one.other} for one in parameters if one.name in arguments and one.has_other)):
+        given = {**numbers, **defaults, **changed}
+        label = "".join(f" with {name}={value}" for name, value in changed.items())
+        counts[label] = _count(bound, [given[argument] for argument in arguments], owner, label)
+    for label, count in counts.items():
+        if count != counts[""]:
+            raise DefinitionError(f"{owner}: always the same number of results: it returns {counts['']}, but {count}{label}")
+    return Part(function, arguments, counts[""])
+
+
+def _count(bound: Function, values: Sequence[Any], owner: str, label: str) -> int:
+    """How many numbers a function returns."""
     try:
         with np.errstate(all="ignore"):
-            result = bind(function, np.float64)(*(np.float64(v) if type(v) in (float, int) else v for v in values))
+            results = bound(*(np.float64(value) if type(value) in (float, int) else value for value in values))
     except Exception as error:
-        raise DefinitionError(f"{owner}: run once on plain numbers it raised {type(error).__name__}: {error}") from error
-    return Part(function, arguments, len(result) if isinstance(result, tuple) else 1)
+        raise DefinitionError(f"{owner}: run once on plain numbers{label} it raised {type(error).__name__}: {error}") from error
+    if not isinstance(results, tuple):
+        results = (results,)
+    if not results:
+        raise DefinitionError(f"{owner}: returns no number{label}")
+    for one in results:
+        if not isinstance(one, (float, bool, np.floating, np.bool_)):
+            raise DefinitionError(f"{owner}: a definition returns numbers, this one returns {one!r}{label}")
+    return len(results)
+
+
+def _hints(function: Any, owner: str) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise DefinitionError(f"{owner}: its annotations cannot be read: {error}") from error
 
 
 def _space(hint: Any, argument: str, rowwise: bool = False) -> Space:
@@ -354,10 +419,15 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
         raise DefinitionError(
             f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted"
         )
-    return Parameter(
+    parameter = Parameter(
         name,
         default,
         ranges[0] if ranges else _ANY_NUMBER,
         optional=default is None or len(choices) > 1,
         keyword_only=keyword_only,
     )
+    try:
+        parameter.check(default, owner)
+    except ValueError as error:
+        raise DefinitionError(f"{error} as its default") from None
+    return parameter

@@ -1,5 +1,6 @@
 """The arrays of a call: turned into what kernels read, and checked against each other."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
+@functools.cache
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """The name that kernels know a dtype by; ``float128``, ``object`` and the like keep theirs, and are refused by it."""
     return "bool" if dtype.kind == "b" else dtype.name
@@ -24,31 +26,29 @@ def native(array: np.ndarray) -> np.ndarray:
     """The array itself where kernels can read it, else a copy: C order, this machine's byte order, aligned."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    return np.require(array, requirements=("C", "A")) if array.ndim else array
+    return np.require(array, requirements=("C", "A"))
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The inputs of a call as native arrays, and the type of array that its results are."""
+    """The inputs of a call as arrays of numbers, as they came, and the type of array that the call's results are."""
 
     arrays: dict[str, np.ndarray]
+    originals: dict[str, np.ndarray]
     kind: ArrayType
     like: Any
 
 
 def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
     """The inputs by their element's name, each with a dtype that a kernel can load."""
-    arrays, kinds = {}, []
+    arrays, originals, kinds = {}, {}, []
     for one in definition.inputs:
         value = arguments[one.public]
         kind = array_type(value, definition.name, one.public)
-        try:
-            array = kind.to_numpy(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{definition.name}: {one.public} cannot be read as an array: {error}") from None
+        originals[one.name] = array = kind.read(value, definition.name, one.public)
         arrays[one.name] = _readable(array, one, definition)
         kinds.append((kind, value))
-    return Arrays(arrays, *kinds[0])
+    return Arrays(arrays, originals, *kinds[0])
 
 
 def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarray:
@@ -150,7 +150,7 @@ def _check_labels(
             f"{definition.name}: {other.public} must be integer labels of the shape {items} or have the shape of {first.public}, {shape}; "
             f"got {given.shape}"
         )
-    if given.dtype.kind not in "iub":
+    if given.size and given.dtype.kind not in "iub":
         raise TypeError(
             f"{definition.name}: {other.public} of the shape {items} are class labels and must be integers or bools, got {given.dtype}; "
             f"a weight per class has the shape of {first.public}, {shape}"

@@ -1,5 +1,6 @@
 """Watching values: which loss became NaN or infinite, and at which first item."""
 
+import sys
 import warnings
 from contextvars import ContextVar
 from types import TracebackType
@@ -11,7 +12,8 @@ __all__ = ["errstate", "report", "watching"]
 
 Action = Literal["raise", "warn", "ignore"]
 
-_action: ContextVar[Action] = ContextVar("jitloss.errstate", default="ignore")
+_actions: ContextVar[tuple[Action, ...]] = ContextVar("jitloss.errstate", default=("ignore",))
+"""What to do, the innermost context last."""
 
 
 class errstate:  # noqa: N801  # NumPy's name for the same idea
@@ -41,18 +43,27 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
         if invalid not in ("raise", "warn", "ignore"):
             raise ValueError(f"errstate: invalid must be 'raise', 'warn' or 'ignore', got {invalid!r}")
         self.invalid: Action = invalid
-        self._tokens: list[Any] = []
 
     def __enter__(self) -> "errstate":
-        self._tokens.append(_action.set(self.invalid))
+        _actions.set((*_actions.get(), self.invalid))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _action.reset(self._tokens.pop())
+        _actions.set(_actions.get()[:-1])
 
     def __call__(self, function: Any) -> Any:
         """Use as a decorator, as NumPy's."""
         import functools
+        import inspect
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def awaited(*args: Any, **kwargs: Any) -> Any:
+                with errstate(invalid=self.invalid):
+                    return await function(*args, **kwargs)
+
+            return awaited
 
         @functools.wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -63,13 +74,13 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
 
 
 def watching() -> bool:
-    return _action.get() != "ignore"
+    return _actions.get()[-1] != "ignore"
 
 
-def report(name: str, value: float, items: np.ndarray, gradients: tuple[np.ndarray, ...]) -> None:
+def report(name: str, value: float, items: np.ndarray | None, gradients: tuple[np.ndarray, ...]) -> None:
     """Warn or raise where the value, an item's value or a gradient is not finite."""
-    bad = ~np.isfinite(items.astype(np.float64, copy=False))
-    if bad.any():
+    bad = np.False_ if items is None else ~np.isfinite(items.astype(np.float64, copy=False))
+    if items is not None and bad.any():
         first = int(np.argmax(bad.reshape(-1)))
         where = _index(first, items.shape)
         shown = float(items.reshape(-1)[first])
@@ -85,9 +96,17 @@ def report(name: str, value: float, items: np.ndarray, gradients: tuple[np.ndarr
                 break
         else:
             return
-    if _action.get() == "raise":
+    if _actions.get()[-1] == "raise":
         raise FloatingPointError(message)
-    warnings.warn(message, RuntimeWarning, stacklevel=5)
+    warnings.warn(message, RuntimeWarning, stacklevel=_levels_up())
+
+
+def _levels_up() -> int:
+    """The stack level of whoever called the library, for :func:`warnings.warn` in :func:`report`."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .definition import Definition
+from .registry import array_type
 
-__all__ = ["Outputs", "allocate", "cache_bytes", "take"]
+__all__ = ["Outputs", "allocate", "cache_bytes", "check_apart", "take"]
 
 LINE = 64
 
@@ -54,13 +55,15 @@ class Outputs:
         """Copy what must be copied; an array for one input, a dict for several."""
         for written, returned in zip(self.written, self.returned, strict=True):
             if returned is not written:
-                returned[...] = written
+                with np.errstate(over="ignore"):  # as in a kernel's own stores
+                    returned[...] = written
         return self.returned[0] if len(self.names) == 1 else dict(zip(self.names, self.returned, strict=True))
 
 
 def take(
     definition: Definition,
     out: Any,
+    dtype: np.dtype[Any],
     arrays: Mapping[str, np.ndarray],
     originals: Mapping[str, np.ndarray],
     others: list[np.ndarray],
@@ -68,8 +71,8 @@ def take(
 ) -> Outputs:
     """The outputs for the differentiable inputs, new or the caller's ``out``.
 
-    They are like ``arrays``, which the kernel reads; no memory may be shared with the ``originals``, but for an output that is its
-    own input, nor with ``others``.
+    They are like ``arrays``, which the kernel reads, whatever ``dtype`` it writes; no memory may be shared with the ``originals``, but
+    for an output that is its own input, nor with ``others``.
     """
     names = [one.name for one in definition.differentiable]
     outputs = Outputs(names)
@@ -77,8 +80,8 @@ def take(
     for name in names:
         like = arrays[name]
         if given is None:
-            array = allocate(like.shape, like.dtype, streamed)
-            outputs.add(array, array)
+            array = allocate(like.shape, dtype, streamed)
+            outputs.add(array, array if like.dtype == dtype else np.empty(like.shape, like.dtype))
             continue
         mine = given[name]
         _check(definition, mine, like, name)
@@ -88,8 +91,8 @@ def take(
                     f"{definition.name}: out overlaps another array of the call; it may be {_public(definition, name)} itself, "
                     f"and nothing else"
                 )
-        direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype.isnative
-        outputs.add(mine if direct else np.empty(like.shape, like.dtype), mine)
+        direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype == dtype
+        outputs.add(mine if direct else np.empty(like.shape, dtype), mine)
     return outputs
 
 
@@ -114,6 +117,8 @@ def _public(definition: Definition, name: str) -> str:
 def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> None:
     if not isinstance(mine, np.ndarray):
         raise TypeError(f"{definition.name}: out must be a NumPy array, got {type(mine).__module__}.{type(mine).__qualname__}")
+    if type(mine) is not np.ndarray:
+        array_type(mine, definition.name, "out").read(mine, definition.name, "out")  # what is no input is no output
     public = _public(definition, name)
     if mine.shape != like.shape:
         raise ValueError(f"{definition.name}: out must have the shape of {public}, {like.shape}, got {mine.shape}")
@@ -123,6 +128,21 @@ def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> No
         )
     if not mine.flags.writeable:
         raise ValueError(f"{definition.name}: out is read-only")
+    if _overlaps_itself(mine):
+        raise ValueError(f"{definition.name}: out has several elements at one place, by its strides {mine.strides}")
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may lie on each other: no slice of an array does that, only strides made by hand."""
+    if array.flags.c_contiguous:
+        return False
+    reach = array.itemsize
+    for stride, length in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if length > 1:
+            if stride < reach:
+                return True
+            reach += stride * (length - 1)
+    return False
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
@@ -135,3 +155,29 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
         return bool(np.shares_memory(one, other, max_work=10_000))  # type: ignore[arg-type]  # NumPy's stubs know two special values only
     except np.exceptions.TooHardError:
         return True
+
+
+def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse to write what another call reads or writes: ``calls`` holds the inputs and the ``out`` of each, arrays in any nesting."""
+    found = []
+    for name, sides in calls.items():
+        for is_out, side in enumerate(sides):
+            found += [(*np.lib.array_utils.byte_bounds(array), name, is_out, array) for array in _leaves(side) if array.size]
+    found.sort(key=lambda one: one[:2])
+    for place, (_, end, name, is_out, array) in enumerate(found):
+        for start, _, other, other_is_out, another in found[place + 1 :]:
+            if start >= end:
+                break
+            if name != other and (is_out or other_is_out) and _overlap(array, another):
+                writer, victim = (name, other) if is_out else (other, name)
+                raise ValueError(
+                    f"{owner}: out of {writer} overlaps an array of {victim}; each may be its own input, and nothing else"
+                )
+
+
+def _leaves(value: Any) -> list[np.ndarray]:
+    """The NumPy arrays in nested dicts and tuples."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()
+    return [array for one in nested for array in _leaves(one)]

@@ -21,6 +21,7 @@ LONG_WAY: Any = object()
 """What a quick call returns when it is none."""
 
 _IGNORED = DEFAULTS["ignore_index"]
+_INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,24 @@ class Quick:
         if type(first) is not np.ndarray or type(second) is not np.ndarray:
             return LONG_WAY
         shape, size = first.shape, first.size
-        columns = shape[-1] if self.rowwise and shape else 1
+        columns = 1
+        if self.rowwise:
+            if not shape:
+                return LONG_WAY
+            columns = shape[-1]
         plan = self.plans.get((first.dtype, second.dtype, columns <= self.longest))
         if plan is None or not 0 < size <= SERIAL or second.shape != (shape[:-1] if plan.labels else shape):
             return LONG_WAY
         if not first.flags.carray or not second.flags.carray or monitoring.watching():
             return LONG_WAY
-        gradient, count = None, size // columns
+        gradient, labels, count = None, second, size // columns
         if self.wants.gradient:
             gradient = np.empty(shape, first.dtype) if out is None else _usable(out, first, second)
             if gradient is None:
                 return LONG_WAY
-        words = (plan.parameters, None, None, 1, columns, 1, 0, second, _IGNORED, None, first, second, gradient)
+        if plan.labels and second.dtype is not _INT64:
+            labels = second.astype(np.int64)
+        words = (plan.parameters, None, None, 1, columns, 1, 0, labels, _IGNORED, None, first, second, gradient)
         if plan.labels and self.run(self.count_labels, words, count, count, 1.0) != count:
             return LONG_WAY
         value = plan.factor * self.run(plan.kernel, words, count, max(1, CHUNK // columns), plan.factor / count) / count
@@ -91,8 +98,9 @@ class Quick:
 
 def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> Any:
     """``out`` where it is the first input itself, or an array like it that is apart from both."""
-    if out is first:
-        return first
-    if type(out) is not np.ndarray or out.dtype is not first.dtype or out.shape != first.shape or not out.flags.carray:
-        return None
-    return None if np.may_share_memory(out, first) or np.may_share_memory(out, second) else out
+    if out is not first:
+        if type(out) is not np.ndarray or out.dtype is not first.dtype or out.shape != first.shape or not out.flags.carray:
+            return None
+        if np.may_share_memory(out, first):
+            return None
+    return None if np.may_share_memory(out, second) else out

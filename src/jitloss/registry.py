@@ -5,6 +5,7 @@ Nothing here imports a framework. A type is registered by itself or, while its f
 
 import array
 import numbers
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,14 @@ class ArrayType:
     to_numpy: Callable[[Any], np.ndarray]
     from_numpy: Callable[[np.ndarray, Any], Any] = host.as_it_is
     from_value: Callable[[float, Any], Any] = host.as_it_is
+
+    def read(self, value: Any, owner: str, argument: str) -> np.ndarray:
+        """A value of this type as a NumPy array, with an error that names the argument."""
+        try:
+            return np.asarray(self.to_numpy(value))
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{owner}: {argument} cannot be read as an array: {error}") from None
 
 
 _by_type: dict[type, ArrayType] = {}
@@ -74,8 +83,10 @@ def register_array_type(
     for argument, function in (("to_numpy", to_numpy), ("from_numpy", from_numpy), ("from_value", from_value)):
         if function is not None and not callable(function):
             raise TypeError(f"register_array_type: {argument} must be callable, got {function!r}")
-    if not isinstance(kind, type) and not (isinstance(kind, str) and "." in kind):
-        raise TypeError(f"register_array_type: kind must be a type or a name such as 'package.Class', got {kind!r}")
+    if not isinstance(kind, type) and not (isinstance(kind, str) and re.fullmatch(r"\w+\.\w+", kind)):
+        raise TypeError(
+            f"register_array_type: kind must be a type or 'package.Class', the top-level package and the name of the class; got {kind!r}"
+        )
     label = name or (kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
     entry = ArrayType(label, to_numpy, from_numpy or host.as_it_is, from_value or host.as_it_is)
     if isinstance(kind, str):

@@ -1,0 +1,467 @@
+"""Losses made of losses: algebra, weighted sums over named outputs, penalties on dicts of parameters."""
+
+import inspect
+import itertools
+import operator
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import ALL, CASES, PARAMETRISED, Case, agree, draw
+from jitloss import compilers, huber_loss, l1_loss, l2_regularization, mse_loss
+from jitloss.algebra import sum_of
+
+EACH = [case for case in CASES if not case.labels]
+
+
+def gradients(result):
+    return list(result.values()) if isinstance(result, dict) else [result]
+
+
+def add(first: Case, second: Case):
+    try:
+        return first.loss + second.loss
+    except TypeError:
+        return None
+
+
+PAIRS = [(one, other) for one, other in itertools.combinations(EACH, 2) if add(one, other) is not None]
+STRANGERS = [(one, other) for one, other in itertools.combinations(EACH, 2) if add(one, other) is None]
+
+
+def inputs_for(first: Case, second: Case):
+    """Numbers that both losses take: a loss of any real number takes the other's."""
+    spaces = [[one.space.name for one in case.loss.definition.inputs] for case in (first, second)]
+    return draw(second if "real" in spaces[0] else first, first.shape, "float64", seed=5)
+
+
+def check_sum(loss, parts, inputs, dtype="float64", **options) -> None:
+    """A sum against its parts, for every output that it gives."""
+    value, gradient = loss.value_and_gradient(*inputs, **options)
+    each = [(weight, *one.value_and_gradient(*inputs, **options)) for weight, one in parts]
+    size = sum(abs(weight) * float(np.max(np.abs(part), initial=0.0)) for weight, part, _ in each)
+    agree(value, sum(weight * part for weight, part, _ in each), dtype, size=size)
+    agree(loss(*inputs, **options), value, dtype, size=size)
+    for place, mine in enumerate(gradients(gradient)):
+        own = [weight * gradients(part)[place].astype(np.float64) for weight, _, part in each]
+        agree(mine, sum(own), size=float(max(np.abs(one).max(initial=0.0) for one in own)))
+
+
+# Algebra ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_pairs_and_strangers():
+    assert len(PAIRS) > 25
+    assert len(STRANGERS) > 50
+    alone = {loss.__name__ for loss in ALL} - {case.name for pair in PAIRS for case in pair}
+    assert alone == {"cross_entropy_with_logits", "triplet_loss", "contrastive_loss"}
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=repr)
+def test_sums_are_the_sums_of_their_parts(first, second):
+    check_sum(first.loss + 0.5 * second.loss, [(1.0, first.loss), (0.5, second.loss)], inputs_for(first, second))
+
+
+@pytest.mark.parametrize(("case", "given"), PARAMETRISED, ids=str)
+def test_a_loss_is_added_to_itself_with_other_parameters(case, given):
+    """Each member keeps its own parameters, and its peaks, sums and coefficients, in one kernel."""
+    other = case.loss.with_parameters(**given)
+    inputs = draw(case, case.shape, "float64", ignored=True)
+    check_sum(case.loss + 0.5 * other, [(1.0, case.loss), (0.5, other)], inputs)
+    defaults = {name: one.default for name, one in inspect.signature(other).parameters.items()}
+    assert all(defaults[name] == value for name, value in given.items())
+
+
+@pytest.mark.parametrize(("first", "second"), STRANGERS, ids=repr)
+def test_losses_of_other_things_are_not_added(first, second):
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(TypeError, match="cannot add") as raised:
+            one.loss + other.loss
+        assert one.name in str(raised.value)
+        assert other.name in str(raised.value)
+
+
+@pytest.mark.parametrize("case", EACH, ids=repr)
+def test_arithmetic(case):
+    inputs = draw(case, case.shape, "float64")
+    loss = case.loss
+    for made, weight in (
+        (2.0 * loss, 2.0),
+        (loss * np.float32(0.5), 0.5),
+        (np.float64(3.0) * loss, 3.0),
+        (loss / 4, 0.25),
+        (-loss, -1.0),
+        (+1 * loss, 1.0),
+        (loss - 0.25 * loss, 0.75),
+        (loss - loss, 0.0),
+        (sum([loss, loss]), 2.0),
+        (0 + loss, 1.0),
+        (np.int8(2) * (loss / 8), 0.25),
+    ):
+        check_sum(made, [(weight, loss)], inputs)
+        assert made.definition is loss.definition  # the weight is a number of the call: no other kernel
+    if not loss.definition.is_penalty:
+        check_sum(-2.0 * loss, [(-2.0, loss)], inputs, reduction="none")
+        check_sum(-2.0 * loss, [(-2.0, loss)], inputs, sample_weight=np.arange(33) % 3, normalizer="weights")
+
+
+def test_any_depth():
+    total = (mse_loss + 0.5 * (l1_loss - 2.0 * (huber_loss + mse_loss))) / 2.0 + sum([l1_loss, -jitloss.log_cosh_loss])
+    assert {loss.__name__: weight for weight, loss in total.terms} == {
+        "mse_loss": 0.0,
+        "l1_loss": 1.25,
+        "huber_loss": -0.5,
+        "log_cosh_loss": -1.0,
+    }
+    inputs = draw(EACH[0], (33,), "float64")
+    parts = [(weight, loss) for weight, loss in total.terms]
+    for options in ({}, {"reduction": "sum"}, {"reduction": "none"}, {"sample_weight": np.arange(33) % 3, "normalizer": 5.0}):
+        check_sum(total, parts, inputs, **options)
+    check_sum(total, parts, [array.astype(np.float32) for array in inputs], "float32")
+    value, gradient, hessian = total.value_gradient_hessian(*inputs)
+    assert value == pytest.approx(total(*inputs))
+    agree(hessian, sum(weight * loss.value_gradient_hessian(*inputs)[2] for weight, loss in parts))
+    out = inputs[0].copy()
+    assert total.gradient(out, inputs[1], out=out) is out
+    np.testing.assert_array_equal(out, gradient)
+
+
+def test_a_sum_is_one_kernel(monkeypatch):
+    """One call of one kernel, whatever the number of members; other weights are other numbers, not another kernel."""
+    ran = []
+    cpu = compilers.cpu
+    kernel, run = cpu.kernel, cpu.run
+    monkeypatch.setattr(cpu, "kernel", lambda variant: ran.append(variant) or kernel(variant))
+    monkeypatch.setattr(cpu, "run", lambda *args: ran.append("run") or run(*args))
+    inputs = draw(EACH[0], (33,), "float64")
+    (mse_loss + 0.5 * l1_loss + 0.1 * huber_loss).value_and_gradient(*inputs, reduction="sum")
+    (9.0 * mse_loss - 0.25 * l1_loss + huber_loss / 3).value_and_gradient(*inputs, reduction="sum")
+    assert [one for one in ran if one == "run"] == ["run"] * 2
+    first, second = (one for one in ran if one != "run")
+    assert first == second
+    assert sum_of((mse_loss.definition, l1_loss.definition)) is sum_of((mse_loss.definition, l1_loss.definition))
+
+
+def test_parameters_of_sums():
+    """One name and one default are one parameter; others carry their loss's name."""
+    together = jitloss.cross_entropy_loss + jitloss.kl_divergence
+    assert "epsilon" in together.__signature__.parameters
+    apart = huber_loss + 0.5 * huber_loss.with_parameters(delta=3.0)
+    names = [name for name in apart.__signature__.parameters if "delta" in name]
+    assert len(set(names)) == 2
+    inputs = draw(EACH[0], (33,), "float64")
+    check = huber_loss(*inputs) + 0.5 * huber_loss(*inputs, 3.0)
+    assert apart(*inputs) == pytest.approx(check, rel=1e-14)
+    changed = apart(*inputs, **dict.fromkeys(names, 0.5))
+    assert changed == pytest.approx(1.5 * huber_loss(*inputs, 0.5), rel=1e-14)
+    with pytest.raises(TypeError, match="delta"):
+        apart(*inputs, delta=1.0)
+
+
+def test_sums_of_class_losses_take_labels_and_their_options():
+    total = jitloss.cross_entropy_loss + 0.25 * jitloss.cross_entropy_loss.with_parameters(epsilon=0.05)
+    case = next(case for case in CASES if case.name == "cross_entropy_loss" and case.labels)
+    inputs = draw(case, case.shape, "float64", ignored=True)
+    parts = list(total.terms)
+    names = [name for name in total.__signature__.parameters if "epsilon" in name]
+    assert len(names) == 2
+    for options in (
+        {},
+        {"reduction": "none"},
+        {"label_smoothing": 0.1},
+        {"class_weight": np.arange(7.0), "normalizer": "weights"},
+    ):
+        check_sum(total, parts, inputs, **options)
+    inputs[1][5] = 7
+    with pytest.raises(ValueError, match=r"targets\[5\]"):
+        total(*inputs)
+
+
+@pytest.mark.parametrize("other", [1, 1.0, "loss", None, [1.0], np.ones(3), object()], ids=lambda one: type(one).__name__)
+def test_only_losses_are_added(other):
+    for function in (operator.add, operator.sub):
+        for args in ((mse_loss, other), (other, mse_loss)):
+            with pytest.raises(TypeError):
+                function(*args)
+
+
+@pytest.mark.parametrize(
+    "other", ["2", None, [2.0], np.ones(3), True, 1j, mse_loss, object()], ids=lambda one: type(one).__name__
+)
+def test_only_numbers_are_factors(other):
+    for function, args in (
+        (operator.mul, (mse_loss, other)),
+        (operator.mul, (other, mse_loss)),
+        (operator.truediv, (mse_loss, other)),
+    ):
+        with pytest.raises(TypeError):
+            function(*args)
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, -np.inf, 10**400], ids=["nan", "inf", "-inf", "huge"])
+def test_factors_are_finite(factor):
+    with pytest.raises(ValueError, match="mse_loss: a loss is multiplied by a finite number"):
+        mse_loss * factor
+    if np.isnan(float(min(factor, 1e308))):
+        with pytest.raises(ValueError, match="mse_loss"):
+            mse_loss / factor
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, np.float32(0.0)], ids=repr)
+def test_nothing_is_divided_by_zero(zero):
+    with pytest.raises(ValueError, match="mse_loss: a loss is divided by a number other than 0"):
+        mse_loss / zero
+
+
+def test_names_and_formulas_of_sums():
+    total = mse_loss - 0.5 * l1_loss
+    assert total.__name__ == "mse_loss - 0.5 * l1_loss"
+    assert total.gradient.__name__.startswith("mse_loss - 0.5 * l1_loss")
+    assert isinstance(total.formula, str)
+    assert isinstance(total.__doc__, str)
+    with pytest.raises(ValueError, match="mse_loss"):
+        total(np.ones(3), np.ones(2))
+
+
+# Weighted sums ----------------------------------------------------------------------------------------------------------------
+
+RNG = np.random.default_rng(0)
+LOGITS, LABELS = RNG.standard_normal((6, 4)), RNG.integers(0, 4, 6)
+BOXES, TRUTH = RNG.standard_normal((6, 2)), RNG.standard_normal((6, 2))
+EMBEDDED = tuple(RNG.standard_normal((3, 6, 5)))
+PAIR, ALIKE = tuple(RNG.standard_normal((2, 6, 5))), np.array([0, 1, 1, 0, 1, 0])
+WEIGHTS = {"layer": RNG.standard_normal(3), "more": {"bias": RNG.standard_normal(2)}}
+
+TOTAL = jitloss.weighted_sum(
+    label=(jitloss.cross_entropy_with_logits, 2.0),
+    box=(mse_loss + 0.5 * l1_loss, 0.25, {"reduction": "sum"}),
+    triplet=(jitloss.triplet_loss, 0.1),
+    pair=(jitloss.contrastive_loss, 3),
+    norm=(l2_regularization, 0.5, {"strength": 0.1}),
+    plain=huber_loss,
+)
+OUTPUTS = {"label": LOGITS, "box": BOXES, "triplet": EMBEDDED, "pair": PAIR, "norm": WEIGHTS, "plain": (1.0, 2.0)}
+TARGETS = {"label": LABELS, "box": TRUTH, "pair": ALIKE, "plain": [0.5, 0.0]}
+
+
+def test_weighted_sum():
+    value, gradient = TOTAL.value_and_gradient(OUTPUTS, TARGETS)
+    parts = {
+        "label": (2.0, jitloss.cross_entropy_with_logits.value_and_gradient(LOGITS, LABELS)),
+        "box": (0.25, (mse_loss + 0.5 * l1_loss).value_and_gradient(BOXES, TRUTH, reduction="sum")),
+        "triplet": (0.1, jitloss.triplet_loss.value_and_gradient(*EMBEDDED)),
+        "pair": (3.0, jitloss.contrastive_loss.value_and_gradient(*PAIR, ALIKE)),
+        "norm": (0.5, l2_regularization.value_and_gradient(WEIGHTS, strength=0.1)),
+        "plain": (1.0, huber_loss.value_and_gradient([1.0, 2.0], [0.5, 0.0])),
+    }
+    assert type(value) is float
+    assert value == pytest.approx(sum(weight * part[0] for weight, part in parts.values()), rel=1e-14)
+    assert TOTAL(OUTPUTS, TARGETS) == pytest.approx(value, rel=1e-14)
+    assert list(gradient) == list(parts)
+    for name, (weight, (_, own)) in parts.items():
+        check_nested(gradient[name], own, weight)
+        check_nested(TOTAL.gradient(OUTPUTS, TARGETS)[name], own, weight)
+    assert "box=" in repr(TOTAL)
+
+
+def check_nested(mine, own, weight):
+    if isinstance(own, dict):
+        assert list(mine) == list(own)
+        for key in own:
+            check_nested(mine[key], own[key], weight)
+    else:
+        np.testing.assert_allclose(mine, weight * own, rtol=1e-13, atol=1e-300)
+
+
+def test_weighted_sum_takes_options_by_output():
+    outs = {"label": np.empty_like(LOGITS), "box": np.empty_like(BOXES)}
+    weight = np.arange(6.0)
+    total = jitloss.weighted_sum(label=(jitloss.cross_entropy_with_logits, 2.0), box=(mse_loss, 1.0, {"normalizer": 4.0}))
+    options = {"label": {"sample_weight": weight, "label_smoothing": 0.1, "out": outs["label"]}, "box": {"out": outs["box"]}}
+    value, gradient = total.value_and_gradient({"label": LOGITS, "box": BOXES}, {"label": LABELS, "box": TRUTH}, **options)
+    label = jitloss.cross_entropy_with_logits(LOGITS, LABELS, sample_weight=weight, label_smoothing=0.1)
+    assert value == pytest.approx(2.0 * label + mse_loss(BOXES, TRUTH, normalizer=4.0), rel=1e-13)
+    assert all(gradient[name] is outs[name] for name in outs)
+    again = total({"label": LOGITS, "box": BOXES}, {"label": LABELS, "box": TRUTH}, box={"normalizer": 8.0})
+    plain = 2.0 * jitloss.cross_entropy_with_logits(LOGITS, LABELS)
+    assert again == pytest.approx(plain + mse_loss(BOXES, TRUTH, normalizer=8.0), rel=1e-13)
+
+
+FORMS = ("__call__", "gradient", "value_and_gradient")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("outputs", "targets", "options", "error", "message"),
+    [
+        ({"a": BOXES}, {"a": TRUTH, "b": TRUTH}, {}, ValueError, "outputs must hold the outputs a, b: b missing"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH}, {}, ValueError, "targets must hold the outputs a, b: b missing"),
+        ({"a": BOXES, "b": BOXES, "c": 1}, {"a": TRUTH, "b": TRUTH}, {}, ValueError, "c not among them"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH, 3: 1}, {}, ValueError, "3 not among them"),
+        (BOXES, {"a": TRUTH, "b": TRUTH}, {}, TypeError, "outputs must be a dict by output name, got ndarray"),
+        ({"a": BOXES, "b": BOXES}, [TRUTH, TRUTH], {}, TypeError, "targets must be a dict by output name, got list"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}, {"c": {}}, TypeError, "by output name, a, b; got 'c'"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}, {"a": 1}, TypeError, "options of a must be a dict, got 1"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}, {"a": {"axis": 1}}, TypeError, "^a: .*axis"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}, {"b": {"reduction": "none"}}, ValueError, "b has reduction='none'"),
+        ({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": LABELS}, {}, ValueError, r"^b: .*\(6, 2\).*\(6,\)"),
+        ({"a": (BOXES, TRUTH), "b": BOXES}, {"a": TRUTH, "b": TRUTH}, {}, ValueError, "^a: "),
+    ],
+)
+def test_bad_weighted_sums(form, outputs, targets, options, error, message):
+    total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(l1_loss, 2.0))
+    with pytest.raises(error, match=message):
+        getattr(total, form)(outputs, targets, **options)
+
+
+def test_outputs_of_several_arrays_are_a_tuple():
+    total = jitloss.weighted_sum(a=(jitloss.triplet_loss, 1.0))
+    for bad in (EMBEDDED[0], list(EMBEDDED), EMBEDDED[:2], dict(enumerate(EMBEDDED))):
+        with pytest.raises(TypeError, match=r"output a must be a tuple \(anchors, positives, negatives\)"):
+            total({"a": bad}, {})
+
+
+def test_an_output_is_written_where_nothing_else_lies():
+    total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(l1_loss, 2.0))
+    first, second, out = BOXES.copy(), BOXES.copy(), np.full_like(BOXES, 5.0)
+    targets = {"a": TRUTH, "b": TRUTH}
+    for outs in ((out, out), (second, None), (None, first), (out, out[::-1])):
+        options = {name: {"out": one} for name, one in zip("ab", outs, strict=True)}
+        with pytest.raises(ValueError, match=r"weighted_sum: out of [ab] overlaps an array of [ab]"):
+            total.gradient({"a": first, "b": second}, targets, **options)
+    assert (out == 5.0).all()
+    want = total.gradient({"a": BOXES, "b": BOXES}, targets)
+    got = total.gradient({"a": first, "b": second}, targets, a={"out": first}, b={"out": second})
+    assert got["a"] is first
+    check_nested(got, want, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("term", "error"),
+    [
+        (1.0, TypeError),
+        ((mse_loss,), TypeError),
+        ((mse_loss, 1.0, {}, 1), TypeError),
+        ((mse_loss, 1.0, 1), TypeError),
+        ([mse_loss, 1.0], TypeError),
+        (("mse_loss", 1.0), TypeError),
+        ((mse_loss.gradient, 1.0), TypeError),
+        ((mse_loss, "1"), TypeError),
+        ((mse_loss, None), TypeError),
+        ((mse_loss, True), TypeError),
+        ((mse_loss, np.ones(2)), TypeError),
+        ((mse_loss, np.nan), ValueError),
+        ((mse_loss, np.inf), ValueError),
+        ((mse_loss, 10**400), ValueError),
+        ((TOTAL, 1.0), TypeError),
+    ],
+)
+def test_bad_terms(term, error):
+    with pytest.raises(error, match=r"weighted_sum: .*name"):
+        jitloss.weighted_sum(name=term)
+
+
+def test_a_sum_of_nothing():
+    with pytest.raises(ValueError, match="at least one output"):
+        jitloss.weighted_sum()
+
+
+# Penalties --------------------------------------------------------------------------------------------------------------------
+
+PENALTIES = [case for case in EACH if case.loss.definition.is_penalty]
+each_penalty = pytest.mark.parametrize("case", PENALTIES, ids=repr)
+
+
+def parameters():
+    """A model: arrays of several shapes and dtypes, in nested dicts, one of them empty."""
+    random = np.random.default_rng(1)
+    return {
+        "weight": random.standard_normal((4, 3)),
+        3: random.standard_normal(5).astype(np.float32),
+        "block": {"bias": random.standard_normal(()), "empty": np.empty((0, 2)), "deeper": {"list": [1.0, -2.0]}},
+        "none": {},
+    }
+
+
+def leaves(nested):
+    return [leaf for one in nested.values() for leaf in leaves(one)] if isinstance(nested, dict) else [nested]
+
+
+@each_penalty
+def test_penalties_of_nested_dicts(case):
+    params = parameters()
+    value, gradient = case.loss.value_and_gradient(params, strength=0.3)
+    each = [case.loss.value_and_gradient(leaf, strength=0.3) for leaf in leaves(params)]
+    assert (type(value), value) == (float, pytest.approx(sum(one for one, _ in each), rel=1e-14))
+    assert case.loss(params, strength=0.3) == pytest.approx(value, rel=1e-6)
+    for found in (gradient, case.loss.gradient(params, strength=0.3), case.loss.value_gradient_hessian(params, strength=0.3)[1]):
+        assert list(found) == list(params)
+        assert list(found["block"]["deeper"]) == ["list"]
+        for mine, (_, right), given in zip(leaves(found), each, leaves(params), strict=True):
+            np.testing.assert_array_equal(mine, right)
+            assert mine.shape == np.shape(given)
+            assert mine.dtype == (np.float64 if isinstance(given, list) else given.dtype)
+    doubled = (2.0 * case.loss).value_and_gradient(params)
+    assert doubled[0] == pytest.approx(2.0 * case.loss(params))
+
+
+@each_penalty
+def test_penalties_of_nothing(case):
+    assert case.loss({}) == 0.0
+    assert case.loss.gradient({}) == {}
+    assert case.loss.value_and_gradient({"a": {}}) == (0.0, {"a": {}})
+    assert case.loss.value_gradient_hessian({}) == (0.0, {}, {})
+    with pytest.raises(ValueError, match="strength"):
+        case.loss({}, strength=-1.0)
+    with pytest.raises(ValueError, match="out must be a dict with the arrays nothing, got a"):
+        case.loss.gradient({}, out={"a": np.ones(2)})
+
+
+@each_penalty
+def test_penalties_into_out(case):
+    params = {"a": np.arange(4.0), "b": {"c": np.arange(3.0) - 1.0}}
+    want = case.loss.gradient(params)
+    outs = {"a": np.empty(4), "b": {"c": np.empty(3)}}
+    got = case.loss.gradient(params, out=outs)
+    assert got["a"] is outs["a"]
+    assert got["b"]["c"] is outs["b"]["c"]
+    check_nested(got, want, 1.0)
+    bends = {"a": np.empty(4), "b": {"c": np.empty(3)}}
+    value, slopes, curvature = case.loss.value_gradient_hessian(params, out=(outs, bends))
+    assert curvature["b"]["c"] is bends["b"]["c"]
+    assert slopes["a"] is outs["a"]
+    assert value == pytest.approx(case.loss(params))
+    in_place = {"a": params["a"].copy(), "b": {"c": params["b"]["c"].copy()}}
+    check_nested(case.loss.gradient(in_place, out=in_place), want, 1.0)
+
+
+@each_penalty
+def test_bad_penalties(case):
+    a, b = np.arange(3.0), np.arange(3.0) + 5.0
+    params = {"a": a, "b": b}
+    spare = np.full(3, 9.0)
+    for out, error, message in (
+        ({"a": spare}, ValueError, "out must be a dict with the arrays a, b, got a"),
+        ({"a": spare, "b": spare.copy(), "c": spare}, ValueError, "got a, b, c"),
+        (spare, TypeError, "out must be a dict like params, got ndarray"),
+        ({"a": spare, "b": spare}, ValueError, "out of . overlaps an array of ."),
+        ({"a": b, "b": a}, ValueError, "out of . overlaps an array of ."),
+        ({"a": spare, "b": a}, ValueError, "out of b overlaps an array of a"),
+        ({"a": [1.0], "b": spare}, TypeError, r"params\['a'\].*out must be a NumPy array"),
+        ({"a": np.ones(2), "b": spare}, ValueError, r"params\['a'\].*shape"),
+    ):
+        with pytest.raises(error, match=message):
+            case.loss.gradient(params, out=out)
+    assert (spare == 9.0).all()
+    np.testing.assert_array_equal(a, np.arange(3.0))
+    with pytest.raises(TypeError, match="out must be a pair of dicts"):
+        case.loss.value_gradient_hessian(params, out=params)
+    with pytest.raises(TypeError, match=r"params\['x'\]: params\['y'\]: .*str"):
+        case.loss({"x": {"y": "text"}})
+    with pytest.raises(TypeError, match="reduction"):
+        case.loss(params, reduction="mean")
+    with pytest.raises(TypeError, match=r"\(params, strength=0.01"):
+        case.loss()
+    with pytest.raises(TypeError, match="set"):
+        case.loss({1.0, 2.0})

@@ -1,0 +1,191 @@
+"""check_gradient: right gradients pass, wrong ones are found and their worst element named, kinks and clips are let be."""
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, PARAMETRISED, draw
+from jitloss import check_gradient
+
+each_case = pytest.mark.parametrize("case", CASES, ids=repr)
+SMALL = {True: (3, 4), False: (7,)}
+
+
+@each_case
+def test_every_loss_passes(case):
+    inputs = draw(case, SMALL[case.rowwise], "float64", seed=2)
+    found = check_gradient(case.loss, *inputs)
+    assert found, found
+    assert found.passed is True
+    count = sum(array.size for array, one in zip(inputs, case.loss.definition.inputs, strict=True) if one.differentiable)
+    assert found.compared + found.skipped == count
+    assert found.compared >= count / 2
+    assert "gradient right" in str(found)
+    kept = [array.copy() for array in inputs]
+    check_gradient(case.loss, *inputs)
+    for array, before in zip(inputs, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+
+
+@pytest.mark.parametrize(("case", "given"), PARAMETRISED, ids=str)
+def test_every_parameter_passes(case, given):
+    found = check_gradient(case.loss, *draw(case, SMALL[case.rowwise], "float64", seed=2), **given)
+    assert found, found
+    assert found.compared
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty], ids=repr)
+def test_options_and_sums(case):
+    inputs = draw(case, SMALL[case.rowwise], "float64", seed=2)
+    weight = np.linspace(0.0, 2.0, inputs[0].shape[0])
+    assert check_gradient(case.loss, *inputs, sample_weight=weight, normalizer="weights")
+    assert check_gradient(2.0 * case.loss - 0.25 * case.loss, *inputs)
+    if case.loss.definition.takes_labels:
+        assert check_gradient(case.loss, *inputs, label_smoothing=0.2, class_weight=np.arange(4.0))
+
+
+@jitloss.pointwise
+def sign_lost(prediction, target):
+    """Wrong for negative errors."""
+    error = prediction - target
+    return error * error, 2.0 * abs(error)
+
+
+@jitloss.pointwise
+def factor_lost(prediction, target):
+    error = prediction - target
+    return error * error, 2.0 * error if prediction < 2.0 else 2.002 * error
+
+
+@jitloss.pointwise
+def nowhere(prediction, target):
+    """A gradient that is NaN where the value is smooth."""
+    return prediction * target, log(prediction) / log(prediction) * target  # noqa: F821
+
+
+@jitloss.rowwise
+class second_wrong:
+    def terms(prediction, other):
+        difference = prediction - other
+        return difference * difference
+
+    def value(sums):
+        return sums
+
+    def slope(prediction, other):
+        return 2.0 * (prediction - other), 2.0 * (prediction - other)
+
+
+def test_a_wrong_gradient_is_found():
+    found = check_gradient(sign_lost, [1.0, 2.0, 0.5], [0.0, 5.0, 0.0])
+    assert not found
+    assert found.passed is False
+    assert (found.input, found.index) == ("predictions", (1,))
+    assert found.analytic == 6.0
+    assert found.numeric == pytest.approx(-6.0)
+    assert found.error == pytest.approx(2.0)
+    assert (found.compared, found.skipped) == (3, 0)
+    assert "WRONG" in str(found)
+    assert "predictions[1]: gradient 6, central difference -6" in str(found)
+
+
+def test_a_small_mistake_is_found_in_a_large_batch():
+    """The mean of many elements hides nothing."""
+    predictions = np.linspace(0.0, 1.0, 501)
+    predictions[377] = 3.0
+    found = check_gradient(factor_lost, predictions, np.zeros(501))
+    assert not found
+    assert found.index == (377,)
+    assert check_gradient(factor_lost, predictions, np.zeros(501), tolerance=1e-2)
+
+
+def test_the_worst_input_of_several_is_named():
+    found = check_gradient(second_wrong, [[1.0, 2.0]], [[0.5, -4.0]])
+    assert not found
+    assert (found.input, found.index) == ("others", (0, 1))
+    assert (found.analytic, found.numeric) == (12.0, pytest.approx(-12.0))
+
+
+def test_a_gradient_that_is_no_number_is_wrong():
+    found = check_gradient(nowhere, [2.0, -1.0, 3.0], [1.0, 1.0, 1.0])
+    assert not found
+    assert found.index == (1,)
+    assert np.isnan(found.analytic)
+    assert "WRONG" in str(found)
+
+
+def test_values_that_are_no_numbers_are_skipped():
+    found = check_gradient(jitloss.mse_loss, [np.nan, 1.0, np.inf], [0.0, 0.0, 0.0])
+    assert found
+    assert (found.compared, found.skipped) == (0, 3)  # the sum is NaN, whatever is moved
+
+
+KINKS = [
+    (jitloss.l1_loss, [[1.0, 2.0, 3.0], [1.0, 0.0, 0.0]], {}, 0),  # halfway between the slopes is what the gradient is
+    (jitloss.hinge_loss, [[1.0, -1.0, 0.5], [1.0, -1.0, 1.0]], {}, 2),
+    (jitloss.quantile_loss, [[2.0, 1.0], [2.0, 0.0]], {"quantile": 0.2}, 1),
+    (jitloss.triplet_loss, [[[0.0, 0.0]], [[1.0, 0.0]], [[3.0, 4.0]]], {"margin": 4.0}, 5),
+    (jitloss.contrastive_loss, [[[0.0, 0.0]], [[0.0, 0.0]], [0.0]], {}, 0),
+    (jitloss.binary_cross_entropy, [[0.0, 1.0, 0.5], [1.0, 0.0, 1.0]], {"epsilon": 0.01}, 2),
+    (jitloss.cross_entropy_loss, [[[0.001, 0.999]], [0]], {"epsilon": 0.01}, 1),
+    (jitloss.focal_loss, [[0.001, 0.5], [1.0, 1.0]], {"epsilon": 0.01, "gamma": 0.0}, 1),
+]
+
+
+@pytest.mark.parametrize(("loss", "inputs", "options", "skipped"), KINKS, ids=lambda one: getattr(one, "__name__", None))
+def test_kinks_and_clips_are_skipped_and_counted(loss, inputs, options, skipped):
+    found = check_gradient(loss, *inputs, **options)
+    assert found, found
+    assert found.skipped == skipped
+    assert f"{skipped} on a kink or a clip skipped" in str(found)
+
+
+def test_a_flat_value_is_an_excuse_for_losses_that_clip_only():
+    @jitloss.pointwise
+    def flat(prediction, target):
+        return 0.0 * prediction, 1.0
+
+    assert not check_gradient(flat, [1.0], [0.0])
+
+
+def test_inputs_by_keyword_of_any_kind():
+    right = check_gradient(jitloss.huber_loss, [0.3, -2.0], [0.0, 0.5], 1.5)
+    assert right
+    for found in (
+        check_gradient(jitloss.huber_loss, predictions=[0.3, -2.0], targets=[0.0, 0.5], delta=1.5),
+        check_gradient(jitloss.huber_loss, (0.3, -2.0), targets=np.array([0.0, 0.5]), delta=1.5),
+        check_gradient(jitloss.huber_loss, np.array([0.3, -2.0], np.float32).astype(np.float64), [0.0, 0.5], delta=1.5),
+    ):
+        assert found
+        assert found.compared == right.compared == 2
+    assert check_gradient(jitloss.mse_loss, 3, 1)
+    assert check_gradient(jitloss.mse_loss, [], []).compared == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "args", "options", "error", "message"),
+    [
+        (jitloss.mse_loss.gradient, ([1.0], [2.0]), {}, TypeError, "check_gradient: loss must be a jitloss loss"),
+        ("mse_loss", ([1.0], [2.0]), {}, TypeError, "check_gradient: loss must be a jitloss loss"),
+        (None, (), {}, TypeError, "check_gradient: loss must be"),
+        (jitloss.mse_loss, ([1.0],), {}, TypeError, "mse_loss.*missing a required argument: 'targets'"),
+        (jitloss.mse_loss, (), {}, TypeError, "mse_loss.*missing"),
+        (jitloss.mse_loss, ([1.0], [2.0], 3.0), {}, TypeError, "too many positional"),
+        (jitloss.mse_loss, ([1.0], [2.0, 3.0]), {}, ValueError, "same shape"),
+        (jitloss.mse_loss, ("abc", [2.0]), {}, TypeError, "predictions is a builtins.str"),
+        (jitloss.mse_loss, (["a"], [2.0]), {}, TypeError, "predictions must be .*dtype <U1"),
+        (jitloss.mse_loss, ([1j], [2.0]), {}, TypeError, "predictions must be .*dtype complex128"),
+        (jitloss.l2_regularization, ({"a": [1.0]},), {}, TypeError, "params is a builtins.dict"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"out": np.ones(1)}, TypeError, "out"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"axis": 0}, TypeError, "axis"),
+        (jitloss.huber_loss, ([1.0], [2.0]), {"delta": -1.0}, ValueError, "delta"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"step": 0.0}, ValueError, "check_gradient: step must be a positive number, got 0.0"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"step": np.nan}, ValueError, "check_gradient: step"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"step": "small"}, TypeError, "check_gradient: step"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"tolerance": -1}, ValueError, "check_gradient: tolerance"),
+        (jitloss.mse_loss, ([1.0], [2.0]), {"tolerance": None}, TypeError, "check_gradient: tolerance"),
+    ],
+)
+def test_wrong_calls(loss, args, options, error, message):
+    with pytest.raises(error, match=message):
+        check_gradient(loss, *args, **options)
