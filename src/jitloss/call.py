@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import monitoring
-from .compilers.variant import Layout, Targets, Variant
+from .compilers.variant import Targets, Variant
 from .definition import Definition, DefinitionError
 from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
@@ -223,13 +223,6 @@ class Evaluation:
             return self.normalizer
         return float(self.counted) if self.normalizer == "count" else self._mass()
 
-    def _layout(self) -> Layout:
-        if self.definition.form == "pointwise":
-            return "flat"
-        if self.geometry.inner > 1:
-            return "lanes"
-        return "blocks" if self.geometry.columns <= compiler().LONGEST_SHORT_ROW else "rows"
-
     def _targets(self) -> Targets:
         if self.geometry.labels:
             return "labels"
@@ -243,7 +236,7 @@ class Evaluation:
             inputs=tuple(self.dtypes[one.name] for one in self.definition.inputs),
             output=dtype_name(self.output),
             statics=self.statics,
-            layout=self._layout(),
+            layout=compiler().layout(self.definition, self.geometry.columns, self.geometry.inner),
             targets=self._targets(),
             gradient=self.wants.gradient,
             hessian=self.wants.hessian,

@@ -65,7 +65,8 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         Its inputs, a few elements at points of your choice: two values are computed for each element of each differentiable
         input.
     step : float, default 1e-5
-        Half the distance of the two values, relative for elements larger than 1.
+        Half the distance of the two values, relative for elements larger than 1. Where they disagree with the gradient, they are
+        taken again a sixteenth of it apart.
     tolerance : float, default 1e-5
         The largest error that passes: the difference over the larger of 1 and the size of the gradient.
     **options

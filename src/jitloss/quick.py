@@ -42,7 +42,7 @@ class Quick:
         self.names = tuple(one.name for one in definition.inputs)
         self.plans: dict[Any, Plan] = {}
         self.run: Any = None
-        self.count_labels = self.longest = 0
+        self.count_labels = self.short = self.kept = 0
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -58,10 +58,10 @@ class Quick:
         if self.run is None:
             cpu = compiler()
             self.run, self.count_labels = cpu.serial_driver(), cpu.labels_kernel()
-            self.longest = cpu.LONGEST_SHORT_ROW
-        short = done.geometry.columns <= self.longest
+            self.short, self.kept = cpu.LONGEST_SHORT_ROW, cpu.LONGEST_KEPT_ROW
+        columns = done.geometry.columns
         plan = Plan(done.kernel, done.parameters, done.factor, done.geometry.labels)
-        self.plans[args[0].dtype, args[1].dtype, short] = plan
+        self.plans[args[0].dtype, args[1].dtype, columns <= self.short, columns <= self.kept] = plan
 
     def __call__(self, args: tuple[Any, ...], out: Any) -> Any:
         if len(args) != 2:
@@ -75,7 +75,7 @@ class Quick:
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        plan = self.plans.get((first.dtype, second.dtype, columns <= self.longest))
+        plan = self.plans.get((first.dtype, second.dtype, columns <= self.short, columns <= self.kept))
         if plan is None or not 0 < size <= SERIAL or second.shape != (shape[:-1] if plan.labels else shape):
             return LONG_WAY
         if not first.flags.carray or not second.flags.carray or monitoring.watching():

@@ -7,8 +7,9 @@ from ..definition import Definition
 
 __all__ = ["Layout", "Targets", "Variant"]
 
-Layout = Literal["flat", "rows", "blocks", "lanes"]
-"""How elements lie: single elements; long rows; short rows, several at a time; rows along an inner axis, several at a time."""
+Layout = Literal["flat", "rows", "long", "blocks", "lanes"]
+"""How elements lie: single elements; rows; rows too long to keep anything of their elements; short rows, several at a time; rows
+along an inner axis, several at a time."""
 
 Targets = Literal["direct", "mixed", "labels"]
 """Where a row's targets come from: read as they are; smoothed or weighted on the way; integer labels."""

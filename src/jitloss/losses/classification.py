@@ -305,8 +305,8 @@ class cross_entropy_with_logits:
         log_sum = peak + log_total
         return value + z_loss * log_sum * log_sum, (mass + 2.0 * z_loss * log_sum) / total, 1.0 / total
 
-    def slope(logit, target, peak, scale, share, z_loss, softcap):
-        height = exp(capped(logit, softcap) - peak)
+    def slope(logit, target, terms, scale, share, z_loss, softcap):
+        height, _, _ = terms  # exp(capped logit - peak), computed once
         probability = height * share
         gradient = height * scale - target
         hessian = height * scale * (1.0 - probability)

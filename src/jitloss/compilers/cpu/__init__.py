@@ -8,19 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from ..variant import Variant
+from ...definition import Definition
+from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
 from .driver import entry_point, run
 from .labels import labels_kernel
 from .lanes import lanes_kernel
+from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
 from .long_rows import long_rows_kernel
 from .pointwise import pointwise_kernel
 from .short_rows import LONGEST as LONGEST_SHORT_ROW
 from .short_rows import short_rows_kernel
 
-__all__ = ["LONGEST_SHORT_ROW", "count_labels", "kernel", "labels_kernel", "run", "serial_driver"]
+__all__ = [
+    "LONGEST_KEPT_ROW",
+    "LONGEST_SHORT_ROW",
+    "count_labels",
+    "kernel",
+    "labels_kernel",
+    "layout",
+    "run",
+    "serial_driver",
+]
 
-_BUILDERS = {"flat": pointwise_kernel, "rows": long_rows_kernel, "blocks": short_rows_kernel, "lanes": lanes_kernel}
+_BUILDERS = {
+    "flat": pointwise_kernel,
+    "rows": long_rows_kernel,
+    "long": long_rows_kernel,
+    "blocks": short_rows_kernel,
+    "lanes": lanes_kernel,
+}
 _LABELS_CHUNK = 65536
 _lock = threading.RLock()
 
@@ -51,6 +68,18 @@ def kernel(variant: Variant) -> int:
             if variant not in _kernels:
                 _kernels[variant] = _compile(variant)
     return int(_kernels[variant].address)
+
+
+def layout(definition: Definition, columns: int, inner: int) -> Layout:
+    """Which loop serves rows of so many elements, ``inner`` apart."""
+    if definition.form == "pointwise":
+        return "flat"
+    if inner > 1:
+        return "lanes"
+    if columns <= LONGEST_SHORT_ROW:
+        return "blocks"
+    keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
+    return "long" if keeps and columns > LONGEST_KEPT_ROW else "rows"
 
 
 def serial_driver() -> Any:

@@ -61,7 +61,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     tile_bytes, number_bytes, double_bytes = LANES * itemsize, LANES * ITEMSIZE[name], LANES * 8
     peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
     peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
-    row_results, own = (name,) * row_count, (name,)
+    row_results, own, takes_terms = (name,) * row_count, (name,), loop.rows.slope_takes_terms
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -139,7 +139,11 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
                         numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         numbers = numbers + load(peaks, lane, peak_dtypes, working)
-                        numbers = numbers + select(load(results, lane, row_results, working), rest)
+                        coefficients = select(load(results, lane, row_results, working), rest)
+                        if takes_terms:
+                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
+                        else:
+                            numbers = numbers + coefficients
                         slopes = cast(slope(*select(numbers, of_slope)), working)
                         slopes = weighted(slopes, working(scale) * load((factors,), lane, own, working)[0])
                         spread(tiles, lane, select(slopes, wanted), output)

@@ -28,11 +28,17 @@ from .rowwise import row_loop
 from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, patch, scaled, select
 
-__all__ = ["long_rows_kernel"]
+__all__ = ["LONGEST_KEPT", "long_rows_kernel"]
+
+LONGEST_KEPT = 8192
+"""Elements of a row up to which the terms of all of them are kept: 32 kB in float32, and nothing of them leaves the caches."""
 
 
 def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop that takes each row three times: its peak, its sums, its slopes. The second and third read from the cache."""
+    """Compile a loop that takes each row three times: its peak, its sums, its slopes. The second and third read from the cache.
+
+    Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" computes them once more.
+    """
     loop = row_loop(variant)
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
@@ -49,7 +55,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     )
     factored = with_labels or with_weights
     outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
-    tile_bytes = TILE * itemsize
+    tile_bytes, name = TILE * itemsize, variant.working
+    takes_terms = loop.rows.slope_takes_terms
+    kept = takes_terms and with_outputs and variant.layout == "rows"
+    kept_bytes, sums_count, sum_dtypes = LONGEST_KEPT * ITEMSIZE[name] if kept else 0, len(zeros), (name,) * len(zeros)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -57,7 +66,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
+        tiles, destinations, own_terms = stacks(outputs, tile_bytes), pointers(table, outputs_at), stacks(sums_count, kept_bytes)
         for row in range(start, stop):
             base, peaks, totals, weight = row * columns, lowest, zeros64, working(1.0)
             if with_labels:
@@ -84,7 +93,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 partial = zeros
                 for column in range(first, min(first + TILE, columns)):
                     numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
-                    partial = add(partial, cast(terms(*select(numbers, of_terms)), working))
+                    more = cast(terms(*select(numbers, of_terms)), working)
+                    partial = add(partial, more)
+                    if kept:
+                        spread(own_terms, column, more, name)
                 totals = add(totals, cast(partial, double))
             if with_labels:
                 old = cast(terms(*select(elsewhere + peaks, of_terms)), working)
@@ -99,15 +111,22 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 for first in range(0, columns, TILE):
                     count = min(TILE, columns - first)
                     for column in range(first, first + count):
-                        numbers = (
-                            element(table, inputs, base + column, column, None, None, given, dtypes, working, kind)
-                            + peaks
-                            + coefficients
-                        )
+                        numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
+                        if kept:
+                            numbers = numbers + coefficients + (load(own_terms, column, sum_dtypes, working),)
+                        elif takes_terms:
+                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
+                        else:
+                            numbers = numbers + coefficients
                         slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
                         spread(tiles, column - first, select(slopes, wanted), output)
                     if with_labels and first <= label and label < first + count:
-                        slopes = scaled(cast(slope(*select(there + peaks + coefficients, of_slope)), working), factor)
+                        numbers = there + peaks
+                        if takes_terms:
+                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
+                        else:
+                            numbers = numbers + coefficients
+                        slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
                         spread(tiles, label - first, select(slopes, wanted), output)
                     for which in range(outputs):
                         copy_out(

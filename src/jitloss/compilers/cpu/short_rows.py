@@ -22,13 +22,12 @@ from .memory import (
     store,
     wide_vectors,
     word,
-    write,
 )
 from .pointwise import TILE
 from .rowwise import row_loop
 from .targets import element, mark
-from .tuples import cast, parameters, patch, scaled, select, weighted
-from .vectors import PADDING, fill_row, row_maxima, row_sums
+from .tuples import add, cast, maximum_of, parameters, scaled, select, weighted
+from .vectors import PADDING, fill_row
 
 __all__ = ["LONGEST", "short_rows_kernel"]
 
@@ -39,9 +38,8 @@ LONGEST = 192
 def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over blocks of rows that fill a tile.
 
-    The definition's functions run over all elements of the block, or over all its rows; only sums, maxima, and the copies of a
-    row's numbers beside its elements go row by row, as explicit vectors. Labelled elements are taken as if they had no label, and
-    put right afterwards, all those of the block at once.
+    Only what belongs to a row runs row by row: its peak and targets, the addition of its terms, the copies of its numbers beside its
+    elements. The terms and slopes run over all elements of the block, ``value`` runs over all its rows.
     """
     loop = row_loop(variant)
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
@@ -50,23 +48,23 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, name, dtypes, others = variant.output, variant.statics, variant.working, loop.dtypes, loop.others
     inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
-    rest, wanted, takes_terms, size = loop.rest, loop.wanted, loop.rows.slope_takes_terms, ITEMSIZE[variant.working]
-    with_peak, with_labels, with_items, with_weights = peak is not None, loop.with_labels, variant.items, variant.weights
-    # targets that are mixed element by element lie in a tile of their own; without one, unlabelled elements have the background
-    tiled = variant.targets == "mixed" or (with_labels and variant.class_weights)
-    target_at, behind = len(dtypes) - (not with_labels), (-1,) if with_labels and not tiled else ()
-    flat_dtypes = (*(dtypes[index] for index in others), name) if tiled else dtypes
-    factored, outputs, with_outputs, itemsize = (
-        with_labels or with_weights,
-        len(outputs_at),
-        len(outputs_at) > 0,
-        ITEMSIZE[output],
+    lowest, zeros, rest, wanted = loop.lowest, loop.zeros, loop.rest, loop.wanted
+    with_peak, with_labels, with_items, with_weights = (
+        peak is not None,
+        variant.targets == "labels",
+        variant.items,
+        variant.weights,
     )
-    tile_bytes, number_bytes, label_bytes = TILE * itemsize, TILE * size + PADDING, TILE * 8
-    peaks_count, sums_count, row_count, inputs_count = len(loop.lowest), len(loop.zeros), len(rest) + 1, len(dtypes)
-    peak_dtypes, sum_dtypes, rest_dtypes = (name,) * peaks_count, (name,) * sums_count, (name,) * len(rest)
-    row_results, number_dtypes, own, rest_count = (name,) * row_count, (name,) * inputs_count, (name,), len(rest)
-    slope_dtypes = (name,) * outputs
+    tiled, by_row = variant.targets != "direct", peak is not None or variant.targets != "direct"
+    # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
+    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights)
+    target_at, background_at = len(dtypes) - (variant.targets == "mixed"), (-1,)
+    factored = with_labels or with_weights
+    outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
+    tile_bytes, number_bytes, rest_count = TILE * itemsize, TILE * ITEMSIZE[name] + PADDING, len(rest)
+    peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
+    peak_dtypes, sum_dtypes, row_results = (name,) * peaks_count, (name,) * sums_count, (name,) * row_count
+    rest_dtypes, own, takes_terms = (name,) * len(rest), (name,), loop.rows.slope_takes_terms
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -74,73 +72,51 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations, most = stacks(outputs, tile_bytes), pointers(table, outputs_at), TILE // columns
-        targets, labels, marks, backgrounds = stack(number_bytes), stack(label_bytes), stack(number_bytes), stack(number_bytes)
-        tops, flat_peaks, row_peaks = (
-            stacks(peaks_count, number_bytes),
-            stacks(peaks_count, number_bytes),
-            stacks(peaks_count, number_bytes),
-        )
-        flat_terms, row_totals, there = (
-            stacks(sums_count, number_bytes),
-            stacks(sums_count, number_bytes),
-            stacks(inputs_count, number_bytes),
-        )
-        flat_rest, results, factors = stacks(rest_count, number_bytes), stacks(row_count, number_bytes), stacks(1, number_bytes)
-        flat_given, row_slopes = select(given, behind) + given, stacks(outputs, number_bytes)
+        tiles, destinations, label = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0
+        targets, factors, most = stack(number_bytes), stack(number_bytes), TILE // columns
+        flat_peaks, row_peaks = stacks(peaks_count, number_bytes), stacks(peaks_count, number_bytes)
+        flat_terms, row_totals = stacks(sums_count, number_bytes), stacks(sums_count, number_bytes)
+        flat_rest, results = stacks(rest_count, number_bytes), stacks(row_count, number_bytes)
         for begin in range(start, stop, most):
             rows, base = min(most, stop - begin), begin * columns
             count = rows * columns
-            if tiled:
+            if by_row:
                 for row in range(rows):
-                    for column in range(columns):
-                        index = row * columns + column
-                        numbers = element(table, inputs, base + index, column, None, None, given, dtypes, working, kind)
-                        store(targets, index, numbers[target_at], name)
-                flat_inputs = select(inputs, others) + (advance(targets, -base * size),)
-            else:
-                flat_inputs = inputs
-            if with_peak:
-                for index in range(count):
-                    numbers = load(flat_inputs, base + index, flat_dtypes, working) + flat_given
-                    spread(tops, index, cast(top(*select(numbers, of_peak)), working), name)
-                for row in range(rows):
-                    highest = row_maxima(tops, row * columns, columns, working)
+                    first, highest = row * columns, lowest
+                    if with_labels:
+                        label = read(pointer(table, at.LABELS), begin + row)
+                        label = 0 if label == word(table, at.IGNORED) else label
+                        fill_row((targets,), first, columns, select(given, background_at))
+                    if with_peak or mixed:
+                        for column in range(columns):
+                            numbers = element(
+                                table, inputs, base + first + column, column, None, None, given, dtypes, working, kind
+                            )
+                            if mixed:
+                                store(targets, first + column, numbers[target_at], name)
+                            if with_peak:
+                                highest = maximum_of(highest, cast(top(*select(numbers, of_peak)), working))
+                    if with_labels:
+                        store(targets, first + label, mark(table, label, given, working, kind), name)
                     spread(row_peaks, row, highest, name)
-                    fill_row(flat_peaks, row * columns, columns, highest)
+                    fill_row(flat_peaks, first, columns, highest)
             for index in range(count):
-                numbers = (
-                    load(flat_inputs, base + index, flat_dtypes, working)
-                    + flat_given
-                    + load(flat_peaks, index, peak_dtypes, working)
-                )
+                numbers = load(inputs, base + index, dtypes, working)
+                if tiled:
+                    numbers = select(numbers, others) + load((targets,), index, own, working)
+                numbers = numbers + given + load(flat_peaks, index, peak_dtypes, working)
                 spread(flat_terms, index, cast(terms(*select(numbers, of_terms)), working), name)
             for row in range(rows):
-                spread(row_totals, row, row_sums(flat_terms, row * columns, columns, working), name)
-            if with_labels:
-                for row in range(rows):
-                    label, place = read(pointer(table, at.LABELS), begin + row), base + row * columns
-                    label = 0 if label == word(table, at.IGNORED) else label
-                    write(labels, row, row * columns + label)
-                    spread(there, row, load(inputs, place + label, dtypes, working), name)
-                    store(marks, row, mark(table, label, given, working, kind), name)
-                    numbers = element(table, inputs, place + label, label, None, None, given, dtypes, working, kind)
-                    store(backgrounds, row, numbers[target_at], name)
-                for row in range(rows):
-                    peaks, at_label = load(row_peaks, row, peak_dtypes, working), load(there, row, number_dtypes, working)
-                    new = at_label + load((marks,), row, own, working) + given + peaks
-                    old = at_label + load((backgrounds,), row, own, working) + given + peaks
-                    new_terms, old_terms = (
-                        cast(terms(*select(new, of_terms)), working),
-                        cast(terms(*select(old, of_terms)), working),
-                    )
-                    spread(row_totals, row, patch(load(row_totals, row, sum_dtypes, working), new_terms, old_terms), name)
+                sums, first = zeros, row * columns
+                for index in range(first, first + columns):
+                    sums = add(sums, load(flat_terms, index, sum_dtypes, working))
+                spread(row_totals, row, sums, name)
             for row in range(rows):
                 numbers = load(pointers(table, row_inputs_at), begin + row, row_dtypes, working) + given
                 numbers = numbers + load(row_peaks, row, peak_dtypes, working) + (load(row_totals, row, sum_dtypes, working),)
                 spread(results, row, cast(value(*select(numbers, of_value)), working), name)
             for row in range(rows):
-                result, weight = load(results, row, row_results, working), working(1.0)
+                result, first, weight = load(results, row, row_results, working), row * columns, working(1.0)
                 if with_labels and read(pointer(table, at.LABELS), begin + row) == word(table, at.IGNORED):
                     weight = working(0.0)
                 if with_weights:
@@ -150,37 +126,24 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 if with_items:
                     store(pointer(table, at.ITEMS), begin + row, counted, output)
                 if with_outputs:
-                    fill_row(flat_rest, row * columns, columns, select(result, rest))
+                    fill_row(flat_rest, first, columns, select(result, rest))
                     if factored:
-                        fill_row(factors, row * columns, columns, (working(scale) * weight,))
+                        fill_row((factors,), first, columns, (working(scale) * weight,))
             if with_outputs:
                 for index in range(count):
-                    numbers = load(flat_inputs, base + index, flat_dtypes, working) + flat_given
-                    numbers = (
-                        numbers + load(flat_peaks, index, peak_dtypes, working) + load(flat_rest, index, rest_dtypes, working)
-                    )
+                    numbers = load(inputs, base + index, dtypes, working)
+                    if tiled:
+                        numbers = select(numbers, others) + load((targets,), index, own, working)
+                    numbers = numbers + given + load(flat_peaks, index, peak_dtypes, working)
+                    numbers = numbers + load(flat_rest, index, rest_dtypes, working)
                     if takes_terms:
                         numbers = numbers + (load(flat_terms, index, sum_dtypes, working),)
                     slopes = cast(slope(*select(numbers, of_slope)), working)
                     if factored:
-                        slopes = weighted(slopes, load(factors, index, own, working)[0])
+                        slopes = weighted(slopes, load((factors,), index, own, working)[0])
                     else:
                         slopes = scaled(slopes, working(scale))
                     spread(tiles, index, select(slopes, wanted), output)
-                if with_labels:
-                    for row in range(rows):
-                        first = row * columns
-                        peaks, at_label = load(row_peaks, row, peak_dtypes, working), load(there, row, number_dtypes, working)
-                        numbers = at_label + load((marks,), row, own, working) + given + peaks
-                        if takes_terms:
-                            own_terms = (cast(terms(*select(numbers, of_terms)), working),)
-                            numbers = numbers + select(load(results, row, row_results, working), rest) + own_terms
-                        else:
-                            numbers = numbers + select(load(results, row, row_results, working), rest)
-                        slopes = weighted(cast(slope(*select(numbers, of_slope)), working), load(factors, first, own, working)[0])
-                        spread(row_slopes, row, select(slopes, wanted), name)
-                    for row in range(rows):
-                        spread(tiles, read(labels, row), load(row_slopes, row, slope_dtypes, working), output)
                 for which in range(outputs):
                     copy_out(advance(destinations[which], base * itemsize), tiles[which], count * itemsize, streamed)
         if streamed:
