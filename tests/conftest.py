@@ -1,6 +1,15 @@
-"""Options of the test run."""
+"""Options of the test run, and what every test finds and leaves behind."""
 
 import pytest
+
+from jitloss import registry
+
+
+@pytest.fixture(autouse=True)
+def entries(monkeypatch: pytest.MonkeyPatch):
+    """The registry of this test alone: examples and tests teach it types."""
+    for name in ("_by_type", "_by_name", "_found"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

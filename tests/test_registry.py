@@ -18,13 +18,6 @@ PREDICTIONS, TARGETS = np.array([1.0, -2.0, 4.0]), np.array([0.0, 1.0, 4.0])
 VALUE, GRADIENT = mse_loss.value_and_gradient(PREDICTIONS, TARGETS)
 
 
-@pytest.fixture
-def entries(monkeypatch):
-    """The registry of this test alone."""
-    for name in ("_by_type", "_by_name", "_found"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-
-
 class Named(list):
     """A list, all in all."""
 
