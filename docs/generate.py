@@ -193,6 +193,7 @@ SIZES = (
     ("jitloss.call", "SERIAL"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
+    ("jitloss.compilers.cpu.long_rows", "LONGEST_KEPT"),
     ("jitloss.compilers.cpu.lanes", "LANES"),
     ("jitloss.compilers.cpu.lanes", "STRIPE"),
 )

@@ -16,6 +16,7 @@ from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lanes import LANES
 from jitloss.compilers.cpu.pointwise import TILE
 from jitloss.compilers.variant import Variant
+from jitloss.math import exp
 from loops import foreign_calls, innermost_loops, machine_lanes
 
 SHAPES = {"flat": ((300,), -1), "blocks": ((40, 10), -1), "rows": ((3, 2000), -1), "lanes": ((3, 20, 30), 1)}
@@ -346,3 +347,75 @@ def test_unaligned_inputs():
         wanted = case.loss.value_and_gradient(*inputs)
         assert value == wanted[0]
         assert same_bits(gradient, wanted[1])
+
+
+@jitloss.rowwise
+class keeps_terms:
+    def terms(prediction, target):
+        return exp(0.125 * prediction), target * prediction
+
+    def value(sums):
+        return sums[0] - sums[1], 0.125
+
+    def slope(target, terms, rate):
+        return rate * terms[0] - target
+
+
+@jitloss.rowwise
+class computes_again:
+    def terms(prediction, target):
+        return exp(0.125 * prediction), target * prediction
+
+    def value(sums):
+        return sums[0] - sums[1], 0.125
+
+    def slope(prediction, target, rate):
+        return rate * exp(0.125 * prediction) - target
+
+
+@jitloss.rowwise
+class keeps_one_term:
+    def terms(prediction: jitloss.definition.Real, target):
+        return exp(0.25 * prediction)
+
+    def value(sums):
+        return sums
+
+    def slope(terms):
+        return 0.25 * terms
+
+
+@jitloss.rowwise
+class computes_one_again:
+    def terms(prediction: jitloss.definition.Real, target):
+        return exp(0.25 * prediction)
+
+    def value(sums):
+        return sums
+
+    def slope(prediction):
+        return 0.25 * exp(0.25 * prediction)
+
+
+PAIRS = {
+    "alone": (keeps_terms, computes_again),
+    "number": (keeps_one_term, computes_one_again),
+    "sum": (keeps_terms + 0.5 * keeps_one_term, computes_again + 0.5 * computes_one_again),
+    "mixed": (0.5 * computes_one_again + keeps_terms, 0.5 * computes_one_again + computes_again),
+    "softmax": (jitloss.cross_entropy_with_logits + keeps_terms, computes_again + jitloss.cross_entropy_with_logits),
+}
+
+
+@pytest.mark.parametrize("labels", [False, True], ids=["dense", "labels"])
+@pytest.mark.parametrize("shape", [(33, 7), (3, 300), (2, cpu.LONGEST_KEPT_ROW + 3), (2, 5, 6)], ids=str)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_slope_may_take_its_terms(pair, shape, labels):
+    """In every layout, alone and in sums, with the numbers of a slope that computes them again."""
+    random, axis = np.random.default_rng(0), 1
+    predictions = random.standard_normal(shape).astype(np.float32)
+    items = (*shape[:1], *shape[2:])
+    targets = random.integers(0, shape[1], items) if labels else random.random(shape).astype(np.float32)
+    for options in ({}, {"label_smoothing": 0.1, "class_weight": np.linspace(0.5, 2.0, shape[1])}):
+        got, want = (loss.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options) for loss in PAIRS[pair])
+        assert got[0] == pytest.approx(want[0], rel=1e-5)
+        np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=1e-6)

@@ -325,8 +325,9 @@ def rowwise(cls: type) -> Loss:
         row; ``terms`` are summed over the row; ``value(sums, …)`` turns the sums into the row's value and the coefficients that
         ``slope`` needs; ``slope`` is one number per differentiable input, or twice as many with the second derivatives.
         Functions take what they need by name: elements, ``peak``, ``sums``, parameters; ``slope`` takes the coefficients in
-        order. An element called ``target`` is data, and integer labels may stand for it. Further arguments of ``value`` are
-        inputs with one number per row.
+        order, and may take ``terms``, what ``terms`` returned for its element, so that nothing is computed twice.
+        An element called ``target`` is data, and integer labels may stand for it. Further arguments of ``value`` are inputs with one
+        number per row.
 
     Returns
     -------

@@ -19,7 +19,8 @@ _SHAPE = (32, 10)
 
 def _python(code: str, **environment: str) -> Any:
     """What a fresh interpreter prints, read as JSON."""
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # packages have theirs
+    done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"a measuring subprocess failed:\n{done.stderr}")
     return json.loads(done.stdout)
