@@ -1,6 +1,5 @@
 """The command line: what it prints, what it writes, and how it fails."""
 
-import functools
 import os
 import re
 import resource
@@ -303,7 +302,8 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path, capsys, monk
 # Killed in the middle -------------------------------------------------------------------------------------------------------------
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 import jitloss.cli, jitloss.commands.blocks as blocks
 blocks.BLOCK = 16
 run = blocks.Block.run
@@ -325,9 +325,7 @@ sys.exit(jitloss.cli.main(sys.argv[1:]))
 def test_a_killed_run_leaves_the_older_file(name, code, message, tmp_path):
     out, inputs = older(tmp_path), pair(tmp_path, 2000)
     command = [sys.executable, "-c", SLOW, "evaluate", "cross_entropy_with_logits", *inputs, "--gradient", str(out)]
-    answering = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=answering) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for _ in range(3):
