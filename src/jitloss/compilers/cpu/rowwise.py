@@ -21,7 +21,6 @@ class RowLoop:
     working: Any
     source: str
     """What :mod:`.targets` is told of the targets."""
-    with_labels: bool
     dtypes: tuple[str, ...]
     others: tuple[int, ...]
     """Which of the numbers that are read from memory are not the target."""
@@ -63,7 +62,6 @@ def row_loop(variant: Variant) -> RowLoop:
         rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working),
         working=working,
         source=source(variant.targets, variant.statics[-1] == "n", variant.class_weights),
-        with_labels=variant.targets == "labels",
         dtypes=dtypes,
         others=tuple(index for index, one in enumerate(stored) if one is not target),
         inputs_at=tuple(position[one.name] for one in stored),
