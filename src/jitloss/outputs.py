@@ -17,12 +17,12 @@ LINE = 64
 
 @functools.cache
 def cache_bytes() -> int:
-    """The size of the last-level cache; 32 MiB where the machine does not tell, at most 128 MiB of what many share."""
+    """The size of the last-level cache; 32 MiB where the machine does not tell, at most 64 MiB of what many share."""
     sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         text = file.read_text().strip()
         sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1) if text else 0)
-    return min(max(sizes, default=2**25), 2**27)
+    return min(max(sizes, default=2**25), 2**26)
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], streamed: bool) -> np.ndarray:

@@ -6,7 +6,7 @@ from ..math import abs, exp, log, maximum, power, sign, softplus, times, where
 
 def split(logit):
     """log(1 + exp(-|logit|)) and the sigmoids of |logit| and -|logit|; NaN where the logit is +inf, as in the softmax of (logit, 0)."""
-    low = logit - 2.0 * maximum(logit, 0.0)  # -|logit|, but for +inf
+    low = logit - 2.0 * where(logit > 0.0, logit, 0.0)  # -|logit|, but for +inf
     small = exp(-abs(low))  # as softplus has it: computed once
     likely = 1.0 / (1.0 + small)
     return softplus(low), likely, small * likely
@@ -173,7 +173,7 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
     no = where(logit >= 0.0, unlikely, likely)
     positive = target if pos_weight is None else target * pos_weight
     negative = 1.0 - target
-    value = times(negative, maximum(logit, 0.0) + tail) + times(positive, maximum(-logit, 0.0) + tail)
+    value = times(where(logit >= 0.0, negative, positive), abs(logit)) + (negative + positive) * tail
     return value, negative * yes - positive * no, (positive + negative) * yes * no
 
 
@@ -357,9 +357,9 @@ def focal_loss_with_logits(logit: Logit, target: Binary, gamma: NonNegative = 2.
     tail, likely, unlikely = split(logit)
     right = where(score >= 0.0, likely, unlikely)
     wrong = where(score >= 0.0, unlikely, likely)
-    loss = maximum(-score, 0.0) + tail
+    loss = where(score < 0.0, -score, 0.0) + tail
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
-    focus = weight * exp(-times(gamma, maximum(score, 0.0) + tail))  # wrong ** gamma, exact in both tails
+    focus = weight * exp(-times(gamma, where(score > 0.0, score, 0.0) + tail))  # wrong ** gamma, exact in both tails
     slope = wrong + gamma * times(right, loss)
     bend = right * (gamma * slope + wrong * (1.0 + gamma)) - gamma * wrong * times(right, loss)
     return focus * loss, -side * focus * slope, focus * bend

@@ -38,14 +38,15 @@ class Format:
     exp_range: tuple[float, float]  # beyond it exp is 0 or inf
     exp_tail: tuple[float, ...]
     log_tail: tuple[float, ...]
+    log1p_tail: tuple[float, ...]
     halves: bool  # exp takes its exponent in two halves, for results that are not normal numbers; and log divides once
 
 
 # fmt: off
 # exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2. log_tail, for sqrt(1/2) <= 1 + f <= sqrt(2), is p in
 # log(1 + f) = f - f^2 / 2 + f^3 p(f) in float32, where a division costs more than five more powers, and p in
-# 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. All are minimax in the relative error of exp - 1, of log and of atanh,
-# computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest
+# 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. log1p_tail is p in log(1 + x) = x + x^2 p(x) for 0 <= x <= 1, which
+# float32 affords. All are minimax in the relative error of exp - 1, of log and of atanh, computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest
 # fitted again.
 FLOAT32 = Format(
     real=ir.FloatType(),
@@ -60,6 +61,10 @@ FLOAT32 = Format(
     log_tail=(
         0.3333333134651184, -0.2500081956386566, 0.2000124305486679, -0.1662341058254242,
         0.14201539754867554, -0.13159550726413727, 0.12762485444545746, -0.07636940479278564,
+    ),
+    log1p_tail=(
+        -0.4999993145465851, 0.33330464363098145, -0.24958020448684692, 0.1969212293624878, -0.1534499228000641,
+        0.10661425441503525, -0.05746141076087952, 0.02008921094238758, -0.0032913072500377893,
     ),
     halves=False,
 )
@@ -80,6 +85,7 @@ FLOAT64 = Format(
         0.6666666666666735, 0.3999999999941102, 0.28571428742995675, 0.2222219852377655, 0.18183566454773564,
         0.15314003877382623, 0.1479635989800821,
     ),
+    log1p_tail=(),
     halves=True,
 )
 # fmt: on
@@ -174,6 +180,15 @@ def _horner(x: Number, coefficients: Sequence[float]) -> Number:
 def _polynomial(x: Number, square: Number, coefficients: Sequence[float]) -> Number:
     """Even and odd powers apart: as many instructions as Horner's scheme where the square is at hand, and half the wait."""
     return _horner(square, coefficients[::2]) + x * _horner(square, coefficients[1::2])
+
+
+def _in_pairs(x: Number, square: Number, coefficients: Sequence[float]) -> Number:
+    """Neighbouring powers together, for coefficients of alternating signs: even and odd powers apart would cancel."""
+    pairs = [_horner(x, coefficients[index : index + 2]) for index in range(0, len(coefficients), 2)]
+    result = pairs.pop()
+    while pairs:
+        result = result * square + pairs.pop()
+    return result
 
 
 def _bounded(x: Number) -> Number:
@@ -280,7 +295,10 @@ def log1p(x: Number) -> Number:
 
 
 def _log1p_unit(x: Number) -> Number:
-    """log1p for 0 <= x <= 1, where the exponent of 1 + x is 0 or 1 and nothing is lost."""
+    """log1p for 0 <= x <= 1: one polynomial, or none in float64, where the exponent of 1 + x is 0 or 1 and nothing is lost."""
+    if x.format.log1p_tail:
+        square = x * x
+        return x + square * _in_pairs(x, square, x.format.log1p_tail)
     high, low = x.format.ln2
     large = x > math.sqrt(2.0) - 1.0
     f = large.select(x * 0.5 - 0.5, x)

@@ -26,6 +26,7 @@ __all__ = [
     "load_one",
     "pointer",
     "pointers",
+    "prefetch",
     "read",
     "read_short",
     "spread",
@@ -42,6 +43,7 @@ __all__ = [
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _BYTES = _I8.as_pointer()
+LINE = 64  # bytes of a cache line
 
 
 def _from_bfloat16(builder: Any, bits: Any, to: Any) -> Any:
@@ -140,6 +142,24 @@ def _store(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> Non
     kind = _LOADS[name][0]
     converted = _to_bfloat16(builder, value) if name == "bfloat16" else _float_to(builder, value, kind)
     builder.store(converted, _element(builder, pointer, index, kind), align=ITEMSIZE[name])
+
+
+@intrinsic(prefer_literal=True)
+def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any) -> Any:
+    """Ask for the lines of ``count`` elements from ``index`` on of each array, which need not be there: a wish never fails."""
+    names = [one.literal_value for one in dtypes]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+        wish = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        for position, name in enumerate(names):
+            first = _element(builder, builder.extract_value(args[0], position), args[1], _LOADS[name][0])
+            first = builder.bitcast(first, _BYTES)
+            for line in range(0, count.literal_value * ITEMSIZE[name], LINE):
+                builder.call(wish, [builder.gep(first, [_I64(line)]), _I32(0), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.intp, dtypes, count), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -8,17 +8,34 @@ from ..variant import Variant
 from . import table as at
 from .canonical import point
 from .driver import range_kernel
-from .memory import ITEMSIZE, advance, copy_out, fence, fill_weights, load, pointer, pointers, stack, store, wide_vectors, word
+from .memory import (
+    ITEMSIZE,
+    advance,
+    copy_out,
+    fence,
+    fill_weights,
+    load,
+    pointer,
+    pointers,
+    prefetch,
+    stack,
+    store,
+    wide_vectors,
+    word,
+)
 from .tuples import cast, parameters, select, weighted
 
 __all__ = ["TILE", "pointwise_kernel"]
 
-TILE = 1024
+TILE = 192
 """Elements between two writes: gradients are computed into a tile on the stack, then copied out.
 
 So inputs and outputs may be the same memory, a definition vectorises without overlap tests, outputs can pass the caches, and sums
 are taken in the working precision over a tile only, in float64 from tile to tile.
 """
+
+AHEAD = 4 * TILE
+"""Elements between what is computed and what is asked of memory, so that the one does not wait for the other."""
 
 SHRINK = 2.0**-10
 """A tile's sum is taken of values times this, exactly, so that it overflows only where its mean does."""
@@ -46,6 +63,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
         items, slopes, bends, weights = stack(tile_bytes), stack(tile_bytes), stack(tile_bytes), stack(weight_bytes)
         for begin in range(start, stop, TILE):
             count, partial = min(TILE, stop - begin), zero
+            prefetch(inputs, begin + AHEAD, dtypes, TILE)
             if with_weights:
                 fill_weights(weights, pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN), begin, count, weight_size)
             for index in range(count):

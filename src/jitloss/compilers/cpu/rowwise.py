@@ -10,7 +10,10 @@ from . import table as at
 from .canonical import Rows, rows
 from .targets import source
 
-__all__ = ["RowLoop", "row_loop"]
+__all__ = ["TILE", "RowLoop", "row_loop"]
+
+TILE = 1024
+"""Elements of a block of short rows, and between two writes of a long one."""
 
 
 @dataclass(frozen=True)

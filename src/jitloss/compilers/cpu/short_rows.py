@@ -23,8 +23,7 @@ from .memory import (
     wide_vectors,
     word,
 )
-from .pointwise import TILE
-from .rowwise import row_loop
+from .rowwise import TILE, row_loop
 from .targets import element, mark
 from .tuples import add, cast, maximum_of, parameters, scaled, select, weighted
 from .vectors import PADDING, fill_row
