@@ -192,6 +192,7 @@ SIZES = (
     ("jitloss.call", "CHUNK"),
     ("jitloss.call", "SERIAL"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
+    ("jitloss.compilers.cpu.short_rows", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
     ("jitloss.compilers.cpu.long_rows", "LONGEST_KEPT"),
     ("jitloss.compilers.cpu.lanes", "LANES"),

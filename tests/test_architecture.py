@@ -123,7 +123,7 @@ def test_the_arrows_are_read():
     """A reader that sees nothing finds no arrow turned."""
     assert own_imports("losses.binary") == {"definition", "math"}
     assert {"compilers.cpu", "monitoring", "inputs", "outputs"} <= own_imports("call")
-    assert {"compilers.cpu.table", "compilers.cpu.memory", "compilers.variant"} <= own_imports("compilers.cpu.pointwise")
+    assert {"compilers.cpu.table", "compilers.elements", "compilers.variant"} <= own_imports("compilers.cpu.pointwise")
     assert foreign_imports("compilers.cpu.driver") == {"numpy", "numba", "llvmlite"}
     assert "loss" in own_imports("")
 

@@ -15,7 +15,7 @@ from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lanes import LANES
 from jitloss.compilers.cpu.pointwise import TILE
-from jitloss.compilers.cpu.rowwise import TILE as ROW_TILE
+from jitloss.compilers.cpu.short_rows import TILE as ROW_TILE
 from jitloss.compilers.variant import Variant
 from jitloss.math import exp
 from loops import foreign_calls, innermost_loops, machine_lanes

@@ -46,7 +46,8 @@ _lock = threading.RLock()
 def fingerprint() -> str:
     """The compiler's own text, as part of every key of the disk cache: what numba finds by name it does not look into."""
     package = Path(__file__).parent
-    files = [package.parents[1] / "math.py", package.parents[1] / "binding.py", *sorted(package.glob("*.py"))]
+    files = [package.parents[1] / "math.py", package.parents[1] / "binding.py"]
+    files += [*sorted(package.parent.glob("*.py")), *sorted(package.glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import NativeValue, intrinsic, models, register_model, unbox
 
 from .cache import cached, own_files
-from .canonical import FLAGS
+from .flags import FLAGS
 
 __all__ = ["KERNEL", "MOST_WORDS", "entry_point", "range_kernel", "run"]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from ..elements import read
 from . import table as at
 from .driver import range_kernel
-from .memory import pointer, read, word
+from .memory import pointer, word
 
 __all__ = ["labels_kernel"]
 

@@ -4,30 +4,15 @@ from typing import Any
 
 import numpy as np
 
+from ..elements import ITEMSIZE, load, read, spread, stack, stacks, store
+from ..rowwise import row_loop
+from ..targets import element, mark
+from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
-from .memory import (
-    ITEMSIZE,
-    advance,
-    copy_out,
-    fence,
-    load,
-    pointer,
-    pointers,
-    read,
-    read_short,
-    spread,
-    stack,
-    stacks,
-    store,
-    wide_vectors,
-    word,
-    write_short,
-)
-from .rowwise import row_loop
-from .targets import element, mark
-from .tuples import add, cast, maximum_of, parameters, select, weighted
+from .flags import jitable
+from .memory import advance, copy_out, fence, pointer, pointers, read_short, wide_vectors, word, write_short
 
 __all__ = ["LANES", "lanes_kernel"]
 
@@ -43,13 +28,14 @@ STRIPE = 256
 
 def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over rows whose elements are ``inner`` apart, up to :data:`LANES` neighbouring rows at a time."""
-    loop = row_loop(variant)
+    loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
     top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, name, dtypes = variant.output, variant.statics, variant.working, loop.dtypes
-    inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
+    inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
+    outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = (
         peak is not None,
@@ -67,6 +53,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
+        classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, inner, streamed, total = word(table, at.COLUMNS), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
@@ -92,7 +79,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     if label == word(table, at.IGNORED):
                         weight, label = working(0.0), 0
                     write_short(labels, lane, label)
-                    store(marks, lane, mark(table, label, given, working, kind), name)
+                    store(marks, lane, mark(classes, label, given, working, kind), name)
                 if with_weights:
                     weight *= load((pointer(table, at.WEIGHTS),), (begin + lane) // word(table, at.WEIGHT_SPAN), own, working)[0]
                 store(factors, lane, weight, name)
@@ -104,7 +91,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     for lane in range(lanes):
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
+                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         highest = cast(top(*select(numbers, of_peak)), working)
                         spread(peaks, lane, maximum_of(load(peaks, lane, peak_dtypes, working), highest), name)
             for first in range(0, columns, STRIPE):
@@ -115,7 +102,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     for lane in range(lanes):
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
+                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         more = terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms))
                         spread(sums, lane, add(load(sums, lane, sum_dtypes, working), cast(more, working)), name)
                 for lane in range(lanes):
@@ -137,7 +124,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     for lane in range(lanes):
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(table, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
+                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         numbers = numbers + load(peaks, lane, peak_dtypes, working)
                         coefficients = select(load(results, lane, row_results, working), rest)
                         if takes_terms:

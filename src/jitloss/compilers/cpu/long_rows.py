@@ -4,28 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from ..elements import ITEMSIZE, load, read, spread, stacks, store
+from ..rowwise import row_loop
+from ..targets import element, mark
+from ..tuples import add, cast, maximum_of, parameters, patch, scaled, select
 from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
-from .memory import (
-    ITEMSIZE,
-    advance,
-    clear,
-    copy_out,
-    fence,
-    load,
-    pointer,
-    pointers,
-    read,
-    spread,
-    stacks,
-    store,
-    wide_vectors,
-    word,
-)
-from .rowwise import TILE, row_loop
-from .targets import element, mark
-from .tuples import add, cast, maximum_of, parameters, patch, scaled, select
+from .flags import jitable
+from .memory import advance, clear, copy_out, fence, pointer, pointers, wide_vectors, word
+from .short_rows import TILE
 
 __all__ = ["LONGEST_KEPT", "long_rows_kernel"]
 
@@ -38,13 +26,14 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
 
     Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" computes them once more.
     """
-    loop = row_loop(variant)
+    loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
     top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, own, dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes
-    inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
+    inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
+    outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = (
         peak is not None,
@@ -63,6 +52,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
+        classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
         tiles, destinations, own_terms = stacks(outputs, tile_bytes), pointers(table, outputs_at), stacks(sums_count, kept_bytes)
@@ -72,9 +62,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 label = read(pointer(table, at.LABELS), row)
                 if label == word(table, at.IGNORED):
                     weight, label = working(0.0), 0
-                target = mark(table, label, given, working, kind)
-                there = element(table, inputs, base + label, label, label, target, given, dtypes, working, kind)
-                elsewhere = element(table, inputs, base + label, label, None, target, given, dtypes, working, kind)
+                target = mark(classes, label, given, working, kind)
+                there = element(classes, inputs, base + label, label, label, target, given, dtypes, working, kind)
+                elsewhere = element(classes, inputs, base + label, label, None, target, given, dtypes, working, kind)
             if with_weights:
                 weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
             if factored and weight == working(0.0):
@@ -86,12 +76,12 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 continue
             if with_peak:
                 for column in range(columns):
-                    numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind)
+                    numbers = element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind)
                     peaks = maximum_of(peaks, cast(top(*select(numbers, of_peak)), working))
             for first in range(0, columns, TILE):
                 partial = zeros
                 for column in range(first, min(first + TILE, columns)):
-                    numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
+                    numbers = element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
                     more = cast(terms(*select(numbers, of_terms)), working)
                     partial = add(partial, more)
                     if kept:
@@ -110,7 +100,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 for first in range(0, columns, TILE):
                     count = min(TILE, columns - first)
                     for column in range(first, first + count):
-                        numbers = element(table, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
+                        numbers = (
+                            element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
+                        )
                         if kept:
                             numbers = numbers + coefficients + (load(own_terms, column, sum_dtypes, working),)
                         elif takes_terms:

@@ -1,10 +1,5 @@
-"""Memory as kernels see it: words of the table, loads and stores that convert, tiles on the stack, copies that pass the caches.
+"""Memory as the CPU's kernels see it: words of the table, copies that pass the caches, lines asked for ahead."""
 
-Pointers are ``void *`` and arrays are known by the name of their dtype, because numba has no arithmetic for the half types and no
-pointer to them: a load converts to the working precision, a store converts back, and both vectorise.
-"""
-
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -12,136 +7,28 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from .intrinsics import intrinsic
+from ..elements import ITEMSIZE, LOADS, address
+from ..intrinsics import intrinsic
 
 __all__ = [
-    "ITEMSIZE",
     "advance",
     "clear",
     "copy_out",
     "fence",
     "fill_weights",
-    "load",
-    "load_all",
-    "load_one",
     "pointer",
     "pointers",
     "prefetch",
-    "read",
     "read_short",
-    "spread",
-    "stack",
-    "stacks",
-    "store",
     "wide_vectors",
     "word",
-    "word_at",
     "write",
     "write_short",
 ]
 
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-_BYTES = _I8.as_pointer()
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_BYTES = ir.IntType(8).as_pointer()
 LINE = 64  # bytes of a cache line
-
-
-def _from_bfloat16(builder: Any, bits: Any, to: Any) -> Any:
-    wide = builder.bitcast(builder.shl(builder.zext(bits, _I32), _I32(16)), _FLOAT)
-    return wide if to == _FLOAT else builder.fpext(wide, to)
-
-
-def _to_bfloat16(builder: Any, value: Any) -> Any:
-    """Round to nearest, ties to even; NaN stays NaN."""
-    single = value if value.type == _FLOAT else builder.fptrunc(value, _FLOAT)
-    bits = builder.bitcast(single, _I32)
-    odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
-    rounded = builder.lshr(builder.add(bits, builder.add(odd, _I32(0x7FFF))), _I32(16))
-    return builder.trunc(builder.select(builder.fcmp_unordered("uno", single, single), _I32(0x7FC0), rounded), _I16)
-
-
-def _float_to(builder: Any, value: Any, to: Any) -> Any:
-    width = {_HALF: 16, _FLOAT: 32, _DOUBLE: 64}
-    if value.type == to:
-        return value
-    return builder.fpext(value, to) if width[value.type] < width[to] else builder.fptrunc(value, to)
-
-
-def _signed(builder: Any, value: Any, to: Any) -> Any:
-    return builder.sitofp(value, to)
-
-
-def _unsigned(builder: Any, value: Any, to: Any) -> Any:
-    return builder.uitofp(value, to)
-
-
-_LOADS: dict[str, tuple[Any, Callable[..., Any]]] = {
-    "float16": (_HALF, _float_to),
-    "bfloat16": (_I16, _from_bfloat16),
-    "float32": (_FLOAT, _float_to),
-    "float64": (_DOUBLE, _float_to),
-    "bool": (_I8, _unsigned),
-    **{f"int{bits}": (ir.IntType(bits), _signed) for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": (ir.IntType(bits), _unsigned) for bits in (8, 16, 32, 64)},
-}
-
-ITEMSIZE = {
-    name: 2 if kind == _HALF else 4 if kind == _FLOAT else 8 if kind == _DOUBLE else kind.width // 8
-    for name, (kind, _) in _LOADS.items()
-}
-
-
-def _element(builder: Any, pointer: Any, index: Any, kind: Any) -> Any:
-    return builder.gep(builder.bitcast(pointer, kind.as_pointer()), [index])
-
-
-def load_one(context: Any, builder: Any, pointer: Any, index: Any, name: str, working: Any) -> Any:
-    """Write the instructions that read an element and convert it."""
-    kind, convert = _LOADS[name]
-    stored = builder.load(_element(builder, pointer, index, kind))
-    stored.align = ITEMSIZE[name]
-    return convert(builder, stored, context.get_value_type(working))
-
-
-def load_all(context: Any, builder: Any, pointers: Any, index: Any, names: list[str], working: Any) -> list[Any]:
-    """The same for a tuple of pointers."""
-    each = enumerate(names)
-    return [load_one(context, builder, builder.extract_value(pointers, at), index, name, working) for at, name in each]
-
-
-def word_at(builder: Any, table: Any, position: int) -> Any:
-    """Write the instructions that read a word of the table as a pointer."""
-    return builder.inttoptr(builder.load(builder.gep(builder.inttoptr(table, _I64.as_pointer()), [_I64(position)])), _BYTES)
-
-
-@intrinsic(prefer_literal=True)
-def load(typing: Any, pointers: Any, index: Any, dtypes: Any, working: Any) -> Any:
-    """Element ``index`` of each array as a tuple in the working precision."""
-    names = [one.literal_value for one in dtypes]
-    result = types.UniTuple(working.dtype, len(names))
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_tuple(builder, result, load_all(context, builder, args[0], args[1], names, working.dtype))
-
-    return result(pointers, types.intp, dtypes, working), codegen
-
-
-@intrinsic(prefer_literal=True)
-def store(typing: Any, pointer: Any, index: Any, value: Any, dtype: Any) -> Any:
-    """Write one number to element ``index`` of an array of the named floating dtype."""
-    name = dtype.literal_value
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _store(builder, args[0], args[1], args[2], name)
-        return context.get_dummy_value()
-
-    return types.void(types.voidptr, types.intp, value, dtype), codegen
-
-
-def _store(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> None:
-    kind = _LOADS[name][0]
-    converted = _to_bfloat16(builder, value) if name == "bfloat16" else _float_to(builder, value, kind)
-    builder.store(converted, _element(builder, pointer, index, kind), align=ITEMSIZE[name])
 
 
 @intrinsic(prefer_literal=True)
@@ -153,26 +40,13 @@ def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any) ->
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
         wish = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         for position, name in enumerate(names):
-            first = _element(builder, builder.extract_value(args[0], position), args[1], _LOADS[name][0])
+            first = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
             first = builder.bitcast(first, _BYTES)
             for line in range(0, count.literal_value * ITEMSIZE[name], LINE):
                 builder.call(wish, [builder.gep(first, [_I64(line)]), _I32(0), _I32(3), _I32(1)])
         return context.get_dummy_value()
 
     return types.void(pointers, types.intp, dtypes, count), codegen
-
-
-@intrinsic(prefer_literal=True)
-def spread(typing: Any, pointers: Any, index: Any, values: Any, dtype: Any) -> Any:
-    """Write each number of a tuple to element ``index`` of an array of its own."""
-    name = dtype.literal_value
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        for position in range(len(values)):
-            _store(builder, builder.extract_value(args[0], position), args[1], builder.extract_value(args[2], position), name)
-        return context.get_dummy_value()
-
-    return types.void(pointers, types.intp, values, dtype), codegen
 
 
 @intrinsic
@@ -210,21 +84,11 @@ def pointers(typing: Any, table: Any, positions: Any) -> Any:
 
 
 @intrinsic
-def read(typing: Any, pointer: Any, index: Any) -> Any:
-    """An element of an int64 array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_element(builder, args[0], args[1], _I64))
-
-    return types.intp(types.voidptr, types.intp), codegen
-
-
-@intrinsic
 def write(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Write an element of an int64 array."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _element(builder, args[0], args[1], _I64))
+        builder.store(args[2], address(builder, args[0], args[1], _I64))
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.intp, types.intp), codegen
@@ -235,7 +99,7 @@ def read_short(typing: Any, pointer: Any, index: Any) -> Any:
     """An element of an int32 array."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_element(builder, args[0], args[1], _I32))
+        return builder.load(address(builder, args[0], args[1], _I32))
 
     return types.int32(types.voidptr, types.intp), codegen
 
@@ -245,7 +109,7 @@ def write_short(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Write an integer to an element of an int32 array."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(builder.trunc(args[2], _I32), _element(builder, args[0], args[1], _I32))
+        builder.store(builder.trunc(args[2], _I32), address(builder, args[0], args[1], _I32))
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.intp, types.intp), codegen
@@ -255,32 +119,6 @@ def write_short(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
 def advance(typing: Any, pointer: Any, count: Any) -> Any:
     """The pointer ``count`` bytes on."""
     return types.voidptr(types.voidptr, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
-
-
-@intrinsic(prefer_literal=True)
-def stack(typing: Any, count: Any) -> Any:
-    """``count`` bytes of the kernel's own stack, on a cache line."""
-    size = count.literal_value
-    return types.voidptr(count), lambda context, builder, signature, args: _allocate(builder, size)
-
-
-def _allocate(builder: Any, size: int) -> Any:
-    with builder.goto_entry_block():
-        memory = builder.alloca(_I8, _I64(size))
-        memory.align = 64
-    return memory
-
-
-@intrinsic(prefer_literal=True)
-def stacks(typing: Any, number: Any, count: Any) -> Any:
-    """A tuple of ``number`` pieces of stack; what is written to a piece and never read is compiled out."""
-    pieces, size = number.literal_value, count.literal_value
-    result = types.UniTuple(types.voidptr, pieces)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return context.make_tuple(builder, result, [_allocate(builder, size) for _ in range(pieces)])
-
-    return result(number, count), codegen
 
 
 @intrinsic

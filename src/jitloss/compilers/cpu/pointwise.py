@@ -4,26 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from ..canonical import point
+from ..elements import ITEMSIZE, load, stack, store
+from ..tuples import cast, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
-from .canonical import point
 from .driver import range_kernel
-from .memory import (
-    ITEMSIZE,
-    advance,
-    copy_out,
-    fence,
-    fill_weights,
-    load,
-    pointer,
-    pointers,
-    prefetch,
-    stack,
-    store,
-    wide_vectors,
-    word,
-)
-from .tuples import cast, parameters, select, weighted
+from .flags import jitable
+from .memory import advance, copy_out, fence, fill_weights, pointer, pointers, prefetch, wide_vectors, word
 
 __all__ = ["TILE", "pointwise_kernel"]
 
@@ -44,7 +32,7 @@ SHRINK = 2.0**-10
 def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not."""
     definition, working = variant.definition, np.dtype(variant.working).type
-    call = point(definition, working)
+    call = point(definition, working, jitable)
     function, wanted = call.function, call.wanted
     dtypes, output, kinds, weight_dtype = variant.inputs, variant.output, variant.statics, (variant.working,)
     with_gradient, with_hessian, with_items, with_weights = variant.gradient, variant.hessian, variant.items, variant.weights

@@ -4,31 +4,21 @@ from typing import Any
 
 import numpy as np
 
+from ..elements import ITEMSIZE, load, read, spread, stack, stacks, store
+from ..rowwise import row_loop
+from ..targets import element, mark
+from ..tuples import add, cast, maximum_of, parameters, scaled, select, weighted
 from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
-from .memory import (
-    ITEMSIZE,
-    advance,
-    copy_out,
-    fence,
-    load,
-    pointer,
-    pointers,
-    read,
-    spread,
-    stack,
-    stacks,
-    store,
-    wide_vectors,
-    word,
-)
-from .rowwise import TILE, row_loop
-from .targets import element, mark
-from .tuples import add, cast, maximum_of, parameters, scaled, select, weighted
+from .flags import jitable
+from .memory import advance, copy_out, fence, pointer, pointers, wide_vectors, word
 from .vectors import PADDING, fill_row
 
-__all__ = ["LONGEST", "short_rows_kernel"]
+__all__ = ["LONGEST", "TILE", "short_rows_kernel"]
+
+TILE = 1024
+"""Elements of a block of short rows, and between two writes of a long one."""
 
 LONGEST = 192
 """Elements of a row up to which blocks are faster than one row after the other."""
@@ -40,13 +30,14 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     Only what belongs to a row runs row by row: its peak and targets, the addition of its terms, the copies of its numbers beside its
     elements. The terms and slopes run over all elements of the block, ``value`` runs over all its rows.
     """
-    loop = row_loop(variant)
+    loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
     top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
     output, kinds, name, dtypes, others = variant.output, variant.statics, variant.working, loop.dtypes, loop.others
-    inputs_at, row_inputs_at, row_dtypes, outputs_at = loop.inputs_at, loop.row_inputs_at, loop.row_dtypes, loop.outputs_at
+    inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
+    outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, rest, wanted = loop.lowest, loop.zeros, loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = (
         peak is not None,
@@ -69,6 +60,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
+        classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
         tiles, destinations, label = stacks(outputs, tile_bytes), pointers(table, outputs_at), 0
@@ -89,14 +81,14 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     if with_peak or mixed:
                         for column in range(columns):
                             numbers = element(
-                                table, inputs, base + first + column, column, None, None, given, dtypes, working, kind
+                                classes, inputs, base + first + column, column, None, None, given, dtypes, working, kind
                             )
                             if mixed:
                                 store(targets, first + column, numbers[target_at], name)
                             if with_peak:
                                 highest = maximum_of(highest, cast(top(*select(numbers, of_peak)), working))
                     if with_labels:
-                        store(targets, first + label, mark(table, label, given, working, kind), name)
+                        store(targets, first + label, mark(classes, label, given, working, kind), name)
                     spread(row_peaks, row, highest, name)
                     fill_row(flat_peaks, first, columns, highest)
             for index in range(count):

@@ -16,6 +16,8 @@ __all__ = [
     "first_gradient",
     "first_hessian",
     "first_input",
+    "inputs_at",
+    "outputs_at",
 ]
 
 PARAMETERS = 0
@@ -50,3 +52,13 @@ def first_gradient(definition: Definition) -> int:
 
 def first_hessian(definition: Definition) -> int:
     return first_gradient(definition) + len(definition.differentiable)
+
+
+def inputs_at(definition: Definition, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """The words of some of a definition's inputs."""
+    return tuple(first_input(definition) + number for number in numbers)
+
+
+def outputs_at(definition: Definition, count: int) -> tuple[int, ...]:
+    """The words of the first outputs: gradients, then second derivatives."""
+    return tuple(first_gradient(definition) + number for number in range(count))

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from .intrinsics import intrinsic
+from ..intrinsics import intrinsic
 
 __all__ = ["PADDING", "fill_row"]
 

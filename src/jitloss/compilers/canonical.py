@@ -10,20 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from numba.extending import register_jitable
-
-from ...binding import bind
-from ...definition import Definition, Part
+from ..binding import bind
+from ..definition import Definition, Part
 from .tuples import add, cast, scaled, select
 
-__all__ = ["FLAGS", "Call", "Rows", "jitable", "parameter_names", "point", "rows"]
+__all__ = ["Call", "Jitable", "Rows", "parameter_names", "point", "rows"]
 
 Function = Callable[..., Any]
 
-FLAGS = {"reassoc", "contract", "nsz", "arcp"}
-"""The fast-math flags that are safe: sums may be reordered, NaN and inf come through."""
-
-jitable = register_jitable(fastmath=FLAGS, forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True, _nrt=False)
+Jitable = Callable[[Function], Function]
+"""What a compiler does to a small function that its kernels call."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +42,13 @@ def parameter_names(definition: Definition) -> list[str]:
     return [one.name for one in definition.parameters] + weights + smoothing
 
 
-def _call(part: Part, names: Sequence[str], working: Any, bound: dict[Function, Function]) -> Call:
+def _call(part: Part, names: Sequence[str], working: Any, bound: dict[Function, Function], jitable: Jitable) -> Call:
     """A part bound to the working precision; ``bound`` remembers the helpers that parts share."""
     wanted = tuple(names.index(argument) for argument in part.arguments)
     return Call(bind(part.function, working, jitable, bound), wanted, part.results)
 
 
-def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any) -> Call:
+def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any, jitable: Jitable) -> Call:
     """The sum of what the members return, as far as all return it, each times the number at its position in ``weights``."""
     least = min(call.results for call in calls)
     common = tuple(range(least))
@@ -70,7 +66,7 @@ def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any
     return Call(functools.reduce(plus, weighed), tuple(range(count)), least)
 
 
-def _side_by_side(calls: Sequence[Call], count: int, working: Any) -> Call:
+def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jitable) -> Call:
     """What the members return, one behind the other."""
     if len(calls) == 1:
         return calls[0]
@@ -86,13 +82,13 @@ def _side_by_side(calls: Sequence[Call], count: int, working: Any) -> Call:
     return Call(functools.reduce(beside, map(alone, calls)), tuple(range(count)), results)
 
 
-def point(definition: Definition, working: Any) -> Call:
+def point(definition: Definition, working: Any, jitable: Jitable) -> Call:
     """A pointwise definition as a call that returns value, gradient and, where it is known, the second derivative."""
     names = [*(one.name for one in definition.inputs), *parameter_names(definition)]
-    calls = [_call(member.parts["point"], names, working, {}) for member in definition.members]
+    calls = [_call(member.parts["point"], names, working, {}, jitable) for member in definition.members]
     if not definition.sum_of:
         return calls[0]
-    return _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working)
+    return _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working, jitable)
 
 
 @dataclass(frozen=True)
@@ -115,37 +111,39 @@ class Rows:
         return self.peak.results if self.peak else 0
 
 
-def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str], working: Any) -> Rows:
+def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str], working: Any, jitable: Jitable) -> Rows:
     """A rowwise definition in the form that the loops call."""
     given, members = parameter_names(definition), definition.members
     bound: dict[Function, Function] = {}
     peaks = [f"peak of {index}" for index, member in enumerate(members) if "peak" in member.parts]
     starts = [*elements, *given]
-    tops = [_call(member.parts["peak"], starts, working, bound) for member in members if "peak" in member.parts]
+    tops = [_call(member.parts["peak"], starts, working, bound, jitable) for member in members if "peak" in member.parts]
     terms, values, slopes, offset = [], [], [], 0
     coefficients = [member.parts["value"].results - 1 for member in members]
     for index, member in enumerate(members):
         seen = ["peak" if name == f"peak of {index}" else name for name in peaks]
-        terms.append(_call(member.parts["terms"], [*starts, *seen], working, bound))
+        terms.append(_call(member.parts["terms"], [*starts, *seen], working, bound, jitable))
         before, after = sum(coefficients[:index]), sum(coefficients[index + 1 :])
         own = [name for name in member.parts["slope"].arguments if name not in [*starts, *seen, "terms"]]
         placed = [*starts, *seen, *[_ANOTHERS] * before, *own, *[_ANOTHERS] * after]
         span = tuple(range(offset, offset + terms[-1].results))
         alone = not definition.sum_of
-        values.append(_taking(member.parts["value"], [*per_row, *given, *seen], "sums", span, alone, working, bound))
-        slopes.append(_taking(member.parts["slope"], placed, "terms", span, alone, working, bound))
+        values.append(_taking(member.parts["value"], [*per_row, *given, *seen], "sums", span, alone, working, bound, jitable))
+        slopes.append(_taking(member.parts["slope"], placed, "terms", span, alone, working, bound, jitable))
         offset += len(span)
     widest = len(starts) + len(peaks)
     takes_terms = any("terms" in member.parts["slope"].arguments for member in members)
-    top = _side_by_side(tops, len(starts), working) if tops else None
+    top = _side_by_side(tops, len(starts), working, jitable) if tops else None
     if not definition.sum_of:
         return Rows(top, terms[0], values[0], slopes[0], takes_terms)
     weights = [given.index(f"*{index}") for index in range(len(members))]
     value = _add_values(
-        values, [len(per_row) + weight for weight in weights], len(per_row) + len(given) + len(peaks) + 1, working
+        values, [len(per_row) + weight for weight in weights], len(per_row) + len(given) + len(peaks) + 1, working, jitable
     )
-    slope = _sum(slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients) + takes_terms, working)
-    return Rows(top, _side_by_side(terms, widest, working), value, slope, takes_terms)
+    slope = _sum(
+        slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients) + takes_terms, working, jitable
+    )
+    return Rows(top, _side_by_side(terms, widest, working, jitable), value, slope, takes_terms)
 
 
 _ANOTHERS = "another member's coefficient"
@@ -159,12 +157,13 @@ def _taking(
     alone: bool,
     working: Any,
     bound: dict[Function, Function],
+    jitable: Jitable,
 ) -> Call:
     """A part of one member that takes, behind its other numbers, the member's share of a tuple: its sums, or an element's terms.
 
     The share is a number where the member has one, as its definition is written.
     """
-    call = _call(part, [*names, last], working, bound)
+    call = _call(part, [*names, last], working, bound, jitable)
     if last not in part.arguments or (alone and len(span) > 1):
         return call
     function, wanted, single, before = call.function, call.wanted, len(span) == 1, tuple(range(len(names)))
@@ -179,7 +178,7 @@ def _taking(
     return Call(with_own_share, tuple(range(len(names) + 1)), part.results)
 
 
-def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, working: Any) -> Call:
+def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, working: Any, jitable: Jitable) -> Call:
     """The weighted sum of the members' values, then everybody's coefficients; a function of ``width`` numbers."""
 
     def weigh(call: Call, weight: int) -> Function:

@@ -7,9 +7,8 @@ from typing import Any
 
 from numba import types
 
-from . import table as at
+from .elements import load_all, load_one
 from .intrinsics import intrinsic
-from .memory import load_all, load_one, word_at
 
 __all__ = ["element", "mark", "source"]
 
@@ -19,14 +18,31 @@ def source(targets: str, smoothed: bool, class_weights: bool) -> str:
     return " ".join([targets, *(["smoothed"] if smoothed else []), *(["weighted"] if class_weights else [])])
 
 
-def _class_weight(context: Any, builder: Any, table: Any, column: Any, working: Any) -> Any:
-    return load_one(context, builder, word_at(builder, table, at.CLASS_WEIGHTS), column, str(working), working)
+def _class_weight(context: Any, builder: Any, classes: Any, column: Any, working: Any) -> Any:
+    return load_one(context, builder, classes, column, str(working), working)
 
 
-@intrinsic(prefer_literal=True)
+def _plain_element(
+    classes: Any, inputs: Any, index: Any, column: Any, label: Any, mark: Any, given: Any, dtypes: Any, working: Any, kind: str
+) -> tuple[Any, ...]:
+    words, numbers = kind.split(), [working(one[index]) for one in inputs]
+    weight = classes[column] if "weighted" in words else working(1.0)
+    if "labels" in words:
+        background = given[-1] * weight if "smoothed" in words else given[-1]
+        numbers.append(mark if label is not None and column == label else background)
+    elif "mixed" in words:
+        numbers[-1] = (given[-2] * numbers[-1] + given[-1]) * weight
+    return (*numbers, *given)
+
+
+def _plain_mark(classes: Any, label: Any, given: Any, working: Any, kind: str) -> Any:
+    return (given[-2] + given[-1]) * (classes[label] if "weighted" in kind.split() else working(1.0))
+
+
+@intrinsic(prefer_literal=True, plain=_plain_element)
 def element(
     typing: Any,
-    table: Any,
+    classes: Any,
     inputs: Any,
     index: Any,
     column: Any,
@@ -40,7 +56,8 @@ def element(
     """The numbers of the element at ``index`` of the inputs, its target last, and then the parameters.
 
     ``given`` ends with the share of the target that smoothing leaves and the background that it adds. ``label`` is the column that
-    has ``mark`` for its target, None where it is known to be another one; columns are compared in its width.
+    has ``mark`` for its target, None where it is known to be another one; columns are compared in its width. ``classes`` points to
+    the weights of the classes, where there are any.
     """
     names, words = [one.literal_value for one in dtypes], kind.literal_value.split()
     made = "labels" in words
@@ -64,11 +81,11 @@ def element(
             numbers[-1] = builder.fmul(mixed, _class_weight(context, builder, args[0], args[3], real)) if weighted else mixed
         return context.make_tuple(builder, result, [*numbers, *parameters])
 
-    return result(types.intp, inputs, types.intp, types.intp, label, mark, given, dtypes, working, kind), codegen
+    return result(types.voidptr, inputs, types.intp, types.intp, label, mark, given, dtypes, working, kind), codegen
 
 
-@intrinsic(prefer_literal=True)
-def mark(typing: Any, table: Any, label: Any, given: Any, working: Any, kind: Any) -> Any:
+@intrinsic(prefer_literal=True, plain=_plain_mark)
+def mark(typing: Any, classes: Any, label: Any, given: Any, working: Any, kind: Any) -> Any:
     """The target of the labelled element."""
     real, words = working.dtype, kind.literal_value.split()
 
@@ -77,4 +94,4 @@ def mark(typing: Any, table: Any, label: Any, given: Any, working: Any, kind: An
         target = builder.fadd(share, background)
         return builder.fmul(target, _class_weight(context, builder, args[0], args[1], real)) if "weighted" in words else target
 
-    return real(types.intp, types.intp, given, working, kind), codegen
+    return real(types.voidptr, types.intp, given, working, kind), codegen

@@ -5,15 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ..variant import Variant
-from . import table as at
-from .canonical import Rows, rows
+from .canonical import Jitable, Rows, rows
 from .targets import source
+from .variant import Variant
 
-__all__ = ["TILE", "RowLoop", "row_loop"]
-
-TILE = 1024
-"""Elements of a block of short rows, and between two writes of a long one."""
+__all__ = ["RowLoop", "row_loop"]
 
 
 @dataclass(frozen=True)
@@ -27,10 +23,12 @@ class RowLoop:
     dtypes: tuple[str, ...]
     others: tuple[int, ...]
     """Which of the numbers that are read from memory are not the target."""
-    inputs_at: tuple[int, ...]
+    inputs: tuple[int, ...]
+    """Which of the definition's inputs are read for an element."""
     row_dtypes: tuple[str, ...]
-    row_inputs_at: tuple[int, ...]
-    outputs_at: tuple[int, ...]
+    row_inputs: tuple[int, ...]
+    """Which are read for a row."""
+    outputs: int
 
     @property
     def lowest(self) -> tuple[Any, ...]:
@@ -48,12 +46,12 @@ class RowLoop:
     @property
     def wanted(self) -> tuple[int, ...]:
         """The slopes that go out."""
-        return tuple(range(len(self.outputs_at)))
+        return tuple(range(self.outputs))
 
 
-def row_loop(variant: Variant) -> RowLoop:
+def row_loop(variant: Variant, jitable: Jitable) -> RowLoop:
     definition, working = variant.definition, np.dtype(variant.working).type
-    position = {one.name: at.first_input(definition) + index for index, one in enumerate(definition.inputs)}
+    position = {one.name: number for number, one in enumerate(definition.inputs)}
     dtype = dict(zip(position, variant.inputs, strict=True))
     target = definition.target
     elements = [one for one in definition.inputs if not one.per_row and one is not target] + ([target] if target else [])
@@ -62,13 +60,13 @@ def row_loop(variant: Variant) -> RowLoop:
     outputs = len(definition.differentiable) * (variant.gradient + variant.hessian)
     dtypes = tuple(dtype[one.name] for one in stored)
     return RowLoop(
-        rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working),
+        rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working, jitable),
         working=working,
         source=source(variant.targets, variant.statics[-1] == "n", variant.class_weights),
         dtypes=dtypes,
         others=tuple(index for index, one in enumerate(stored) if one is not target),
-        inputs_at=tuple(position[one.name] for one in stored),
+        inputs=tuple(position[one.name] for one in stored),
         row_dtypes=tuple(dtype[one.name] for one in per_row),
-        row_inputs_at=tuple(position[one.name] for one in per_row),
-        outputs_at=tuple(at.first_gradient(definition) + index for index in range(outputs)),
+        row_inputs=tuple(position[one.name] for one in per_row),
+        outputs=outputs,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
@@ -11,7 +12,7 @@ from .intrinsics import intrinsic
 __all__ = ["add", "cast", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
 
 
-@intrinsic(prefer_literal=True)
+@intrinsic(prefer_literal=True, plain=lambda values, indices: tuple(values[index] for index in indices))
 def select(typing: Any, values: Any, indices: Any) -> Any:
     """The values at constant indices, in that order."""
     wanted = [one.literal_value % len(values) for one in indices]
@@ -23,7 +24,7 @@ def select(typing: Any, values: Any, indices: Any) -> Any:
     return result(values, indices), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda values, working: tuple(map(working, values if isinstance(values, tuple) else (values,))))
 def cast(typing: Any, values: Any, working: Any) -> Any:
     """A number or a tuple of numbers as a tuple in the working precision."""
     kinds = list(values) if isinstance(values, types.BaseTuple) else [values]
@@ -53,19 +54,19 @@ def _maximum(builder: Any, one: Any, other: Any) -> Any:
     )
 
 
-@intrinsic
+@intrinsic(plain=lambda left, right: tuple(one + other for one, other in zip(left, right, strict=True)))
 def add(typing: Any, left: Any, right: Any) -> Any:
     """Two tuples added number by number."""
     return _elementwise(left, lambda builder, one, other: builder.fadd(one, other))
 
 
-@intrinsic
+@intrinsic(plain=lambda left, right: tuple(map(np.maximum, left, right)))
 def maximum_of(typing: Any, left: Any, right: Any) -> Any:
     """The larger of two tuples number by number; NaN where either is."""
     return _elementwise(left, _maximum)
 
 
-@intrinsic
+@intrinsic(plain=lambda values, factor: tuple(one * factor for one in values))
 def scaled(typing: Any, values: Any, factor: Any) -> Any:
     """A tuple times a number."""
 
@@ -76,7 +77,7 @@ def scaled(typing: Any, values: Any, factor: Any) -> Any:
     return values(values, values.dtype), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda values, weight: tuple(one * weight if weight != 0.0 else weight * 0.0 for one in values))
 def weighted(typing: Any, values: Any, weight: Any) -> Any:
     """A tuple times a weight; exactly 0 where the weight is 0, whatever the values are."""
 

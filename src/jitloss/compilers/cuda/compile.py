@@ -1,0 +1,58 @@
+"""Kernels as machine code: a variant and a plan become a cubin, which is kept on disk; in the simulator they stay Python."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cuda, types
+
+from ..variant import Variant
+from .plan import Plan
+from .pointwise import pointwise_kernel
+from .rowwise import rowwise_kernel
+from .sums import count_kernel, total_kernel
+
+__all__ = ["Source", "counting", "loss", "ptx", "total"]
+
+_POINTER, _INTEGER, _DOUBLE = types.voidptr, types.int64, types.float64
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A kernel as Python, and the types of its arguments: tuples are taken apart into arguments of their own."""
+
+    function: Any
+    arguments: tuple[Any, ...]
+    threads: int
+
+
+def _tuple(kind: Any, count: int) -> Any:
+    return types.UniTuple(kind, count) if count else types.Tuple(())
+
+
+def loss(variant: Variant, plan: Plan) -> Source:
+    definition, working = variant.definition, types.float32 if variant.working == "float32" else types.float64
+    outputs = len(definition.differentiable) * (variant.gradient + variant.hessian)
+    build = pointwise_kernel if definition.form == "pointwise" else rowwise_kernel
+    arguments = (
+        _tuple(_POINTER, len(variant.inputs)),
+        _tuple(_POINTER, outputs),
+        _POINTER,
+        _tuple(working, variant.statics.count("n")),
+        *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _POINTER, _POINTER),
+    )
+    return Source(build(variant, plan), arguments, plan.threads)
+
+
+def total(threads: int, output: str, divided: bool) -> Source:
+    return Source(total_kernel(threads, output, divided), (_POINTER, _INTEGER, _DOUBLE, _POINTER, _POINTER), threads)
+
+
+def counting(threads: int, working: str, labels: bool, weights: bool, classes: bool) -> Source:
+    arguments = (_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _POINTER)
+    return Source(count_kernel(threads, working, labels, weights, classes), arguments, threads)
+
+
+def ptx(source: Source, capability: tuple[int, int]) -> str:
+    """The assembly of a kernel; nothing here needs a device of that capability, but for numba's small device functions."""
+    text, _ = cuda.compile_ptx(source.function, source.arguments, cc=capability, launch_bounds=source.threads)
+    return str(text)

@@ -1,0 +1,75 @@
+"""The small kernels round a loss: what "mean" divides by, found on the device, and the sum of what the blocks have summed.
+
+One block each: every thread adds numbers that lie a block apart, then the threads' sums are added in a fixed order.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda, types
+
+from ..elements import load, read, spread
+from ..tuples import add
+from .memory import WARP, reducer, shared_pieces
+from .toolchain import jitable
+
+__all__ = ["count_kernel", "share", "total_kernel"]
+
+
+@jitable
+def share(scale, divisor):  # type: ignore[no-untyped-def]
+    """A number divided, and 0 where nothing counts."""
+    return scale / divisor if divisor != 0.0 else 0.0
+
+
+def total_kernel(threads: int, output: str, divided: bool) -> Any:
+    """Add the blocks' sums and write the value of the loss."""
+    total_of, double, warps = reducer(add, threads, "float64", 1), ("float64",), threads // WARP
+
+    def kernel(partials, count, scale, divisor, value):  # type: ignore[no-untyped-def]
+        memory = cuda.shared.array(warps, types.float64)
+        total, index = 0.0, np.int64(cuda.threadIdx.x)
+        while index < count:
+            total += load((partials,), index, double, np.float64)[0]
+            index += threads
+        whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
+        if cuda.threadIdx.x == 0:
+            factor = scale
+            if divided:
+                factor = share(scale, load((divisor,), 0, double, np.float64)[0])
+            spread((value,), 0, (whole[0] * factor,), output)
+
+    return kernel
+
+
+def count_kernel(threads: int, working: str, labels: bool, weights: bool, classes: bool) -> Any:
+    """What a mean divides by, how many labels are neither a class nor ignored, and the row of the first of them.
+
+    Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored one nothing.
+    """
+    total_of, double, slots = reducer(add, threads, "float64", 2), (working,), 2 * (threads // WARP)
+    with_labels, with_weights, with_classes = labels, weights, classes
+
+    def kernel(labels, ignored, weights, span, classes, columns, count, counted):  # type: ignore[no-untyped-def]
+        memory = cuda.shared.array(slots, types.float64)
+        total, bad, row = 0.0, 0.0, np.int64(cuda.threadIdx.x)
+        while row < count:
+            each = 1.0
+            if with_weights:
+                each *= np.float64(load((weights,), row // span, double, np.float64)[0])
+            if with_labels:
+                label = read(labels, row)
+                if label == ignored:
+                    each = 0.0
+                elif label < 0 or label >= columns:
+                    bad += 1.0
+                elif with_classes:
+                    each *= np.float64(load((classes,), label, double, np.float64)[0])
+            total += each
+            row += threads
+        sums = total_of((total, bad), cuda.threadIdx.x, shared_pieces(memory, 2))
+        if cuda.threadIdx.x == 0:
+            spread((counted,), 0, (sums[0],), "float64")
+            spread((counted,), 1, (sums[1],), "float64")
+
+    return kernel

@@ -1,0 +1,161 @@
+"""numba-cuda, obtained in one place, and what it is taught: the functions of definitions and this library's intrinsics."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import config, cuda, types
+from numba.core import cgutils
+
+from ... import math as maths
+from .. import elementary, elements, targets, tuples
+
+__all__ = ["SIMULATED", "jitable", "teach_intrinsic"]
+
+if getattr(cuda, "implementation", None) != "NVIDIA":
+    raise ImportError("CUDA arrays need numba-cuda: pip install 'jitloss[cuda]' (or 'jitloss[cuda12]' for CUDA 12)")
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+"""Whether kernels run in numba's simulator: as Python, on arrays, every thread a thread of Python."""
+
+
+def jitable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A small function that kernels call."""
+    if SIMULATED:
+        return function
+    from numba.cuda import extending
+
+    made: Callable[..., Any] = extending.register_jitable(function)
+    return made
+
+
+def teach_intrinsic(one: Any, own: Callable[..., Any] | None = None) -> Any:
+    """Let kernels for CUDA call an intrinsic that numba's CPU compiler knows, with the same code or ``own``."""
+    if SIMULATED:
+        return one
+    from numba.cuda.typing import templates
+
+    def typer(typing: Any, *arguments: Any) -> Any:
+        try:
+            return (own or one.typer)(typing, *arguments)
+        except AttributeError:  # asked without the literals first
+            return None
+
+    typer.__wrapped__ = one.typer  # type: ignore[attr-defined]  # its names of arguments
+    template = templates.make_intrinsic_template(one, typer, one.__name__, prefer_literal=True, kwargs={"target": "cuda"})
+    templates.infer(template)
+    templates.infer_global(one, types.Function(template))
+    return one
+
+
+def _assembly(text: str) -> Callable[..., elementary.Number]:
+    """An instruction of PTX, ``{real}`` standing for f32 or f64."""
+
+    def instruction(*operands: elementary.Number) -> elementary.Number:
+        first = operands[0]
+        single = first.format.real == ir.FloatType()
+        kind = ir.FunctionType(first.value.type, [first.value.type] * len(operands))
+        constraints = ",".join(["=f" if single else "=d"] + ["f" if single else "d"] * len(operands))
+        code = ir.InlineAsm(kind, text.format(real="f32" if single else "f64"), constraints)
+        return first.of(first.builder.call(code, [operand.value for operand in operands]))
+
+    return instruction
+
+
+_power_of_two = _assembly("ex2.approx.ftz.{real} $0, $1;")
+
+
+def _exp(x: elementary.Number) -> elementary.Number:
+    """The hardware's power of two, with what the rounding of x log2(e) loses put back: within 2 ulp."""
+    if x.format.halves:
+        return elementary.exp(x)
+    high = float(np.float32(math.log2(math.e)))
+    rounded = x * high
+    lost = x.call("fma", high, -rounded) + x * (math.log2(math.e) - high)
+    power = _power_of_two(rounded)
+    return (x.call("fabs") < 1e30).select(power + power * (lost * math.log(2.0)), power)
+
+
+def _extreme(name: str) -> Callable[..., elementary.Number]:
+    """The larger or smaller number; NaN where either is."""
+    single = _assembly(name + ".NaN.{real} $0, $1, $2;")
+
+    def extreme(a: elementary.Number, b: elementary.Number) -> elementary.Number:
+        if not a.format.halves:
+            return single(a, b)
+        better = (a > b) if name == "max" else (a < b)
+        nan = a.of(a.builder.fcmp_unordered("uno", a.value, a.value))
+        return nan.select(a, better.select(a, b))
+
+    return extreme
+
+
+def _saturating_difference(a: elementary.Number, b: elementary.Number) -> elementary.Number:
+    larger = a.of(a.builder.icmp_unsigned(">", a.value, b.value))
+    return larger.select(a - b, 0)
+
+
+def _copysign(x: elementary.Number, sign: elementary.Number) -> elementary.Number:
+    return _assembly("copysign.{real} $0, $1, $2;")(sign, x)
+
+
+_FUNCTIONS = {
+    "fabs": _assembly("abs.{real} $0, $1;"),
+    "sqrt": _assembly("sqrt.rn.{real} $0, $1;"),
+    "copysign": _copysign,
+    "maximum": _extreme("max"),
+    "minimum": _extreme("min"),
+    "usub.sat": _saturating_difference,
+}
+"""What the dialect of CUDA's compiler lacks, or has by other names."""
+
+_FORMATS = (
+    dataclasses.replace(elementary.FLOAT32, own=_FUNCTIONS),
+    dataclasses.replace(elementary.FLOAT64, own=_FUNCTIONS),
+)
+
+
+def _larger(typing: Any, left: Any, right: Any) -> Any:
+    """``maximum_of``, for a tuple."""
+    form = _FORMATS[left.dtype != types.float32]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, one) for one in args), strict=True)
+        parts = [elementary.maximum(*(elementary.Number(builder, form, one) for one in pair)).value for pair in pairs]
+        return context.make_tuple(builder, left, parts)
+
+    return left(left, left), codegen
+
+
+def _teach() -> None:
+    from numba.cuda import extending
+    from numba.cuda.typing.templates import Signature
+
+    def signature(result: Any, *arguments: Any) -> Any:
+        return Signature(result, arguments, None)
+
+    for function, formula in elementary.FORMULAS.items():
+        elementary.teach(function, _exp if function is maths.exp else formula, extending, signature, _FORMATS)
+    for one in (
+        elements.load,
+        elements.read,
+        elements.spread,
+        elements.stacks,
+        elements.store,
+        targets.element,
+        targets.mark,
+        tuples.add,
+        tuples.cast,
+        tuples.scaled,
+        tuples.select,
+        tuples.weighted,
+    ):
+        teach_intrinsic(one)
+    teach_intrinsic(tuples.maximum_of, _larger)
+
+
+if not SIMULATED:
+    _teach()

@@ -1,0 +1,30 @@
+"""numba's ``@intrinsic``, with pickles that are the same in every process and a meaning in plain Python."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import extending
+
+__all__ = ["intrinsic"]
+
+
+def intrinsic(*functions: Any, prefer_literal: bool = False, plain: Callable[..., Any] | None = None) -> Any:
+    """Like :func:`numba.extending.intrinsic` for functions at the top of a module, which are pickled by their name.
+
+    numba pickles an intrinsic with a random number, and the key of its disk cache holds a pickle of every function in a kernel's
+    closure: a small function that names an intrinsic would never be found again.
+
+    ``plain`` is what a call means in Python, where pointers are arrays: a simulator of a device runs it. ``typer``, an attribute of
+    what is returned, is the decorated function, for another compiler.
+    """
+
+    def make(function: Any) -> Any:
+        made = extending.intrinsic(prefer_literal=prefer_literal)(function)
+        own: dict[str, Any] = {"__reduce__": lambda self: self.__qualname__}
+        if plain is not None:
+            own["__call__"] = lambda self, *args: plain(*args)
+        made.__class__ = type("NamedIntrinsic", (type(made),), own)
+        made.typer = function
+        return made
+
+    return make(functions[0]) if functions else make
