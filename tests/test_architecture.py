@@ -20,7 +20,7 @@ ROOMS = [
     {"registry"},
     {"options", "inputs", "outputs"},
     {"call"},
-    {"quick", "documentation"},
+    {"quick", "documentation", "device"},
     {"loss"},
     {"composition", "gradcheck"},
     {""},  # the public face, jitloss/__init__.py
@@ -137,6 +137,8 @@ def test_foreign_packages(module):
     room, allowed = room_of(module), {"numpy"}
     if room in {"compilers", "bench", "commands"}:
         allowed |= {"numba", "llvmlite"}
+    if module.startswith("compilers.cuda"):
+        allowed |= {"cuda"}  # NVIDIA's bindings, which come with numba-cuda
     used = foreign_imports(module)
     inside = set().union(*(foreign_imports(module, function) for function in _functions(TREES[module])))
     at_the_top = set().union(*(foreign_imports(module, one) for one in _statements(TREES[module])))

@@ -3,15 +3,16 @@
 Nothing is written before everything has been checked, labels included, so a call that fails leaves ``out`` as it was.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from . import monitoring
-from .compilers.variant import Targets, Variant
+from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition, DefinitionError
 from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
@@ -76,9 +77,9 @@ class Evaluation:
         self.definition, self.arguments, self.wants, self.owner = definition, arguments, wants, definition.name
         self.reduction = self._reduction()
         self.normalizer = normalizer_of(self._option("normalizer"), self.owner)
-        self.given = read(definition, arguments)
-        self.geometry = geometry(definition, self.given.arrays, self._option("axis"))
-        self.arrays = {name: native(array) for name, array in self.given.arrays.items()}
+        self._read_arrays()
+        self.labels: np.ndarray | None = None
+        self.ignored = 0
         self._choose_precision()
         self.factor = weights[0] if weights and not definition.sum_of else 1.0
         self._read_parameters(weights if definition.sum_of else ())
@@ -97,6 +98,11 @@ class Evaluation:
         if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
             raise ValueError(f"{self.owner}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
         return reduction
+
+    def _read_arrays(self) -> None:
+        self.given = read(self.definition, self.arguments)
+        self.geometry = geometry(self.definition, self.given.arrays, self._option("axis"))
+        self.arrays = {name: native(array) for name, array in self.given.arrays.items()}
 
     def _choose_precision(self) -> None:
         """float64 where any array of elements is, else float32."""
@@ -182,20 +188,21 @@ class Evaluation:
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
         """How often each class occurs, which an ``option`` that is ``"balanced"`` asks for."""
+        assert self.definition.target is not None
+        targets = self.arrays[self.definition.target.name] if self.labels is None else self.labels
+        return self._counts(targets, self.ignored, option)
+
+    def _counts(self, targets: np.ndarray, ignored: int, option: str) -> np.ndarray:
         if self.definition.form == "pointwise":
-            assert self.definition.target is not None
-            return binary_counts(self.arrays[self.definition.target.name], self.owner, option)
-        columns = self.geometry.columns
-        if self.labels is not None:
-            flat = self.labels.reshape(-1)
-            return np.bincount(flat[flat != self.ignored], minlength=columns).astype(np.float64)
-        counts: np.ndarray = self._dense_rows().sum(axis=0, dtype=np.float64)
+            return binary_counts(targets, self.owner, option)
+        if self.geometry.labels:
+            flat = targets.reshape(-1)
+            return np.bincount(flat[flat != ignored], minlength=self.geometry.columns).astype(np.float64)
+        counts: np.ndarray = self._rows_of(targets).sum(axis=0, dtype=np.float64)
         return counts
 
-    def _dense_rows(self) -> np.ndarray:
+    def _rows_of(self, targets: np.ndarray) -> np.ndarray:
         """Dense targets as a matrix with a row per item."""
-        assert self.definition.target is not None
-        targets = self.arrays[self.definition.target.name]
         axis = int(self._option("axis")) % targets.ndim
         return np.moveaxis(targets, axis, -1).reshape(-1, self.geometry.columns)
 
@@ -212,7 +219,8 @@ class Evaluation:
             counts = flat != self.ignored
             each = each[counts] * (1.0 if classes is None else classes[flat[counts]])
         elif classes is not None:
-            each = each * (self._dense_rows().astype(np.float64) @ classes)
+            assert self.definition.target is not None
+            each = each * (self._rows_of(self.arrays[self.definition.target.name]).astype(np.float64) @ classes)
         return float(each.sum())
 
     def divisor(self) -> float:
@@ -229,6 +237,10 @@ class Evaluation:
         mixed = self.definition.takes_labels and (self.smoothed or self.classes is not None)
         return "mixed" if mixed else "direct"
 
+    def _layout(self) -> Layout:
+        layout: Layout = compiler().layout(self.definition, self.geometry.columns, self.geometry.inner)
+        return layout
+
     def _variant(self, items: bool) -> Variant:
         return Variant(
             definition=self.definition,
@@ -236,7 +248,7 @@ class Evaluation:
             inputs=tuple(self.dtypes[one.name] for one in self.definition.inputs),
             output=dtype_name(self.output),
             statics=self.statics,
-            layout=compiler().layout(self.definition, self.geometry.columns, self.geometry.inner),
+            layout=self._layout(),
             targets=self._targets(),
             gradient=self.wants.gradient,
             hessian=self.wants.hessian,
@@ -276,8 +288,14 @@ class Evaluation:
         return result
 
     def _compiled(self, variant: Variant) -> int:
-        try:
+        with self._compiling():
             return int(compiler().kernel(variant))
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        """What numba says of a definition, as an error that names it."""
+        try:
+            yield
         except Exception as error:
             if not type(error).__module__.startswith("numba."):
                 raise

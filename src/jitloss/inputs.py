@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .arrays.cuda import Library, library_of
 from .definition import Definition, Input
 from .registry import ArrayType, array_type
 
-__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "native", "read"]
+__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "library_of_call", "native", "read"]
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -155,3 +156,15 @@ def _check_labels(
             f"{definition.name}: {other.public} of the shape {items} are class labels and must be integers or bools, got {given.dtype}; "
             f"a weight per class has the shape of {first.public}, {shape}"
         )
+
+
+def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> Library | None:
+    """The library whose arrays the inputs are, None where all are on the host; an error where they are not all on one side."""
+    found = {one.public: library_of(arguments[one.public]) for one in definition.inputs if one.public in arguments}
+    libraries = [library for library in found.values() if library is not None]
+    if not libraries:
+        return None
+    if len(libraries) < len(found) or len(set(libraries)) > 1:
+        sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
+        raise TypeError(f"{definition.name}: the arrays of a call must be of one library and on one side; got {sides}")
+    return libraries[0]

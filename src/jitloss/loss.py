@@ -9,8 +9,10 @@ import numpy as np
 
 from . import definition as definitions
 from .algebra import sum_of
+from .arrays.cuda import Library, library_of
 from .call import Evaluation, Result, Wants
 from .definition import Definition
+from .inputs import library_of_call
 from .options import DEFAULTS, option_names
 from .quick import LONG_WAY, Quick
 
@@ -73,17 +75,33 @@ class Form:
             result = quick(args, options.get("out"))
             if result is not LONG_WAY:
                 return result
+        extra = self._device_options(args, options)
         arguments = self.arguments(args, options)
         if self._wants.hessian and not self._loss.definition.hessian:
             raise NotImplementedError(
                 f"{self._loss.__name__}: the diagonal of its second derivative is not defined here; "
                 f"value_and_gradient is what this loss gives"
             )
+        library = library_of_call(self._loss.definition, arguments)
+        if library is not None:
+            return self._on_device(library, arguments, extra)
         evaluation = Evaluation(self._loss.definition, self._loss.weights, arguments, self._wants)
         result = self._pack(evaluation.run())
         if quick is not None:
             quick.learn(args, options, evaluation)
         return result
+
+    def _device_options(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+        """The options that only calls on a device have, taken out of the others."""
+        first = args[0] if args else options.get(self._inputs[0])
+        return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
+
+    def _on_device(self, library: Library, arguments: dict[str, Any], extra: dict[str, Any]) -> Any:
+        from .device import DeviceEvaluation
+
+        evaluation = DeviceEvaluation(self._loss.definition, self._loss.weights, arguments, self._wants, library, **extra)
+        results = evaluation.run_on_device()
+        return results[0] if len(results) == 1 else tuple(results)
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""

@@ -10,7 +10,7 @@ import numpy as np
 from .definition import Definition
 from .registry import array_type
 
-__all__ = ["Outputs", "allocate", "cache_bytes", "check_apart", "take"]
+__all__ = ["Outputs", "allocate", "by_name", "cache_bytes", "check_apart", "take"]
 
 LINE = 64
 
@@ -76,7 +76,7 @@ def take(
     """
     names = [one.name for one in definition.differentiable]
     outputs = Outputs(names)
-    given = _by_name(definition, out, names)
+    given = by_name(definition, out, names)
     for name in names:
         like = arrays[name]
         if given is None:
@@ -96,7 +96,8 @@ def take(
     return outputs
 
 
-def _by_name(definition: Definition, out: Any, names: list[str]) -> Mapping[str, Any] | None:
+def by_name(definition: Definition, out: Any, names: list[str]) -> Mapping[str, Any] | None:
+    """``out`` as a dict with an array for each name; None where there is none."""
     if out is None:
         return None
     if len(names) == 1:

@@ -48,12 +48,18 @@ def _unsigned(builder: Any, value: Any, to: Any) -> Any:
     return builder.uitofp(value, to)
 
 
+def _sign(builder: Any, value: Any, to: Any) -> Any:
+    """A bool as 1 or -1."""
+    return builder.sitofp(builder.sub(builder.shl(value, _I8(1)), _I8(1)), to)
+
+
 LOADS: dict[str, tuple[Any, Callable[..., Any]]] = {
     "float16": (_HALF, _float_to),
     "bfloat16": (_I16, _from_bfloat16),
     "float32": (_FLOAT, _float_to),
     "float64": (_DOUBLE, _float_to),
     "bool": (_I8, _unsigned),
+    "sign": (_I8, _sign),
     **{f"int{bits}": (ir.IntType(bits), _signed) for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": (ir.IntType(bits), _unsigned) for bits in (8, 16, 32, 64)},
 }
@@ -84,7 +90,8 @@ def load_all(context: Any, builder: Any, pointers: Any, index: Any, names: list[
 
 
 def _plain_load(arrays: Any, index: Any, dtypes: Any, working: Any) -> tuple[Any, ...]:
-    return tuple(working(one[index]) for one in arrays)
+    signs = zip(arrays, dtypes, strict=False)
+    return tuple(working(2 * int(one[index]) - 1 if name == "sign" else one[index]) for one, name in signs)
 
 
 def _plain_store(array: Any, index: Any, value: Any, dtype: Any) -> None:

@@ -1,1 +1,39 @@
 """The CUDA compiler: definitions become kernels for a device. Imported when the first array on a device arrives."""
+
+import functools
+
+from ..variant import Variant
+from . import compile as sources
+from .launch import Kernel, cache_folder, device_count
+from .plan import Plan, blocks, choose
+from .toolchain import SIMULATED
+
+__all__ = [
+    "SIMULATED",
+    "SUMMING_THREADS",
+    "Plan",
+    "blocks",
+    "cache_folder",
+    "choose",
+    "counting_kernel",
+    "device_count",
+    "loss_kernel",
+    "total_kernel",
+]
+
+SUMMING_THREADS = 4 if SIMULATED else 1024
+
+
+@functools.cache
+def loss_kernel(variant: Variant, plan: Plan) -> Kernel:
+    return Kernel(sources.loss(variant, plan))
+
+
+@functools.cache
+def total_kernel(output: str, divided: bool) -> Kernel:
+    return Kernel(sources.total(SUMMING_THREADS, output, divided))
+
+
+@functools.cache
+def counting_kernel(working: str, labels: str, weights: str, classes: bool) -> Kernel:
+    return Kernel(sources.counting(SUMMING_THREADS, working, labels, weights, classes))

@@ -36,9 +36,9 @@ def loss(variant: Variant, plan: Plan) -> Source:
     arguments = (
         _tuple(_POINTER, len(variant.inputs)),
         _tuple(_POINTER, outputs),
-        _POINTER,
+        _tuple(_POINTER, int(variant.items)),
         _tuple(working, variant.statics.count("n")),
-        *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _POINTER, _POINTER),
+        *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _DOUBLE, _POINTER, _POINTER),
     )
     return Source(build(variant, plan), arguments, plan.threads)
 
@@ -47,7 +47,7 @@ def total(threads: int, output: str, divided: bool) -> Source:
     return Source(total_kernel(threads, output, divided), (_POINTER, _INTEGER, _DOUBLE, _POINTER, _POINTER), threads)
 
 
-def counting(threads: int, working: str, labels: bool, weights: bool, classes: bool) -> Source:
+def counting(threads: int, working: str, labels: str, weights: str, classes: bool) -> Source:
     arguments = (_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _POINTER)
     return Source(count_kernel(threads, working, labels, weights, classes), arguments, threads)
 

@@ -3,6 +3,7 @@
 Elements are moved in vectors: as many neighbours as fill 128 bits in the widest of a kernel's arrays that are read by element.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,13 @@ from ..elements import ITEMSIZE, LOADS, address, load, spread
 from ..intrinsics import intrinsic
 from .toolchain import SIMULATED, jitable, teach_intrinsic
 
-__all__ = ["WARP", "expand", "fetch", "flush", "local", "reducer", "shared_pieces"]
+__all__ = ["WARP", "expand", "fetch", "flush", "integer", "local", "reducer", "repeated", "shared_pieces"]
 
 WARP = 1 if SIMULATED else 32
 """Threads that exchange numbers without shared memory: none in the simulator."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-_WIDEST = 16
 
 
 def _plain_local(count: Any, size: Any) -> tuple[Any, ...]:
@@ -37,7 +37,7 @@ def local(typing: Any, count: Any, size: Any) -> Any:
     def piece(builder: Any) -> Any:
         with builder.goto_entry_block():
             memory = builder.alloca(ir.ArrayType(ir.IntType(8), 8 * numbers))
-            memory.align = _WIDEST
+            memory.align = 16
         return builder.bitcast(memory, _BYTES)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -46,16 +46,45 @@ def local(typing: Any, count: Any, size: Any) -> Any:
     return result(count, size), codegen
 
 
-def _move(builder: Any, to: Any, source: Any, size: int) -> None:
-    """Copy ``size`` bytes by the widest loads and stores that there are."""
+def _chunks(size: int, itemsize: int) -> Iterator[tuple[int, Any, int]]:
+    """Bytes cut into the widest words that there are: where, the type of the words, and the bytes of one."""
     place = 0
     while place < size:
         width = next(one for one in (16, 8, 4, 2, 1) if one <= size - place)
-        kind = ir.VectorType(_I32, 4) if width == _WIDEST else ir.IntType(8 * width)
-        at = [_I64(place)]
-        value = builder.load(builder.bitcast(builder.gep(source, at), kind.as_pointer()), align=width)
-        builder.store(value, builder.bitcast(builder.gep(to, at), kind.as_pointer()), align=width)
+        word = max(itemsize, min(4, width))
+        kind = ir.IntType(8 * word)
+        yield place, kind if word == width else ir.VectorType(kind, width // word), word
         place += width
+
+
+def _read_items(builder: Any, source: Any, to: Any, size: int, itemsize: int) -> None:
+    """Copy from a device's memory by wide loads to a thread's own, item by item: LLVM turns those into registers."""
+    item = ir.IntType(8 * itemsize)
+    for place, kind, word in _chunks(size, itemsize):
+        width = word * getattr(kind, "count", 1)
+        words = builder.load(builder.bitcast(builder.gep(source, [_I64(place)]), kind.as_pointer()), align=width)
+        for offset in range(0, width, itemsize):
+            whole = words if width == word else builder.extract_element(words, _I32(offset // word))
+            shifted = builder.lshr(whole, whole.type(8 * (offset % word))) if offset % word else whole
+            part = builder.trunc(shifted, item) if word > itemsize else shifted
+            builder.store(part, builder.bitcast(builder.gep(to, [_I64(place + offset)]), item.as_pointer()), align=itemsize)
+
+
+def _write_items(builder: Any, to: Any, source: Any, size: int, itemsize: int) -> None:
+    """The way back."""
+    item = ir.IntType(8 * itemsize)
+    for place, kind, word in _chunks(size, itemsize):
+        width = word * getattr(kind, "count", 1)
+        words = ir.Constant(kind, ir.Undefined)
+        for first in range(0, width, word):
+            whole = ir.IntType(8 * word)(0)
+            for offset in range(first, first + word, itemsize):
+                at = builder.bitcast(builder.gep(source, [_I64(place + offset)]), item.as_pointer())
+                part = builder.load(at, align=itemsize)
+                part = builder.zext(part, whole.type) if word > itemsize else part
+                whole = builder.or_(whole, builder.shl(part, whole.type(8 * (offset - first)))) if word > itemsize else part
+            words = whole if width == word else builder.insert_element(words, whole, _I32(first // word))
+        builder.store(words, builder.bitcast(builder.gep(to, [_I64(place)]), kind.as_pointer()), align=width)
 
 
 def _plain_fetch(to: Any, at: Any, arrays: Any, index: Any, dtypes: Any, count: Any) -> None:
@@ -73,30 +102,31 @@ def fetch(typing: Any, to: Any, at: Any, pointers: Any, index: Any, dtypes: Any,
             kind, size = LOADS[name][0], number * ITEMSIZE[name]
             source = address(builder, builder.extract_value(args[2], position), args[3], kind)
             place = address(builder, builder.extract_value(args[0], position), args[1], kind)
-            _move(builder, builder.bitcast(place, _BYTES), builder.bitcast(source, _BYTES), size)
+            _read_items(builder, builder.bitcast(source, _BYTES), builder.bitcast(place, _BYTES), size, ITEMSIZE[name])
         return context.get_dummy_value()
 
     return types.void(to, types.intp, pointers, types.intp, dtypes, count), codegen
 
 
-def _plain_flush(arrays: Any, index: Any, pieces: Any, dtype: Any, count: Any) -> None:
+def _plain_flush(arrays: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any) -> None:
     for array, piece in zip(arrays, pieces, strict=True):
-        array[index : index + count] = piece[:count]
+        array[index : index + count] = piece[at : at + count]
 
 
 @intrinsic(prefer_literal=True, plain=_plain_flush)
-def flush(typing: Any, pointers: Any, index: Any, pieces: Any, dtype: Any, count: Any) -> Any:
-    """Write the first ``count`` elements of each piece of a thread's own memory to an array of its own, from ``index`` on."""
+def flush(typing: Any, pointers: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any) -> Any:
+    """Write ``count`` elements of each piece of a thread's own memory, from ``at`` on, to an array of its own from ``index`` on."""
     name, number = dtype.literal_value, count.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for position in range(len(pieces)):
             place = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
-            source = builder.extract_value(args[2], position)
-            _move(builder, builder.bitcast(place, _BYTES), source, number * ITEMSIZE[name])
+            source = address(builder, builder.extract_value(args[2], position), args[3], LOADS[name][0])
+            place, source = builder.bitcast(place, _BYTES), builder.bitcast(source, _BYTES)
+            _write_items(builder, place, source, number * ITEMSIZE[name], ITEMSIZE[name])
         return context.get_dummy_value()
 
-    return types.void(pointers, types.intp, pieces, dtype, count), codegen
+    return types.void(pointers, types.intp, pieces, types.intp, dtype, count), codegen
 
 
 def _plain_expand(numbers: Any, kinds: Any, working: Any) -> tuple[Any, ...]:
@@ -127,6 +157,19 @@ def expand(typing: Any, numbers: Any, kinds: Any, working: Any) -> Any:
         return context.make_tuple(builder, result, values)
 
     return result(numbers, kinds, working), codegen
+
+
+@intrinsic(prefer_literal=True, plain=lambda array, index, dtype: np.int64(array[index]))
+def integer(typing: Any, pointer: Any, index: Any, dtype: Any) -> Any:
+    """An element of an array of integers or bools, as int64."""
+    kind = LOADS[dtype.literal_value][0]
+    signed = not dtype.literal_value.startswith(("u", "b"))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        stored = builder.load(address(builder, args[0], args[1], kind), align=kind.width // 8)
+        return stored if kind.width == 64 else builder.sext(stored, _I64) if signed else builder.zext(stored, _I64)
+
+    return types.int64(types.voidptr, types.intp, dtype), codegen
 
 
 def _plain_pieces(memory: Any, count: Any) -> tuple[Any, ...]:
@@ -177,7 +220,7 @@ def exchange(typing: Any, values: Any, lanes: Any) -> Any:
     return values(values, lanes), codegen
 
 
-for _one in (local, fetch, flush, expand, shared_pieces, exchange):
+for _one in (local, fetch, flush, integer, expand, shared_pieces, exchange):
     teach_intrinsic(_one)
 
 
@@ -213,6 +256,23 @@ def reducer(combine: Any, team: int, name: str, count: int) -> Any:
         return values
 
     return reduce
+
+
+def repeated(step: Any, count: int, place: int, column: int) -> Any:
+    """A function that takes a step ``count`` times, a power of two, without a loop: what is indexed by constants stays in registers.
+
+    A step is ``(state, place, column, rest)`` to the new state; ``place`` and ``column`` say how far the next one lies.
+    """
+    if count == 1:
+        return step
+    half = repeated(step, count // 2, place, column)
+    places, columns = place * (count // 2), column * (count // 2)
+
+    @jitable
+    def twice(state, at, first, rest):  # type: ignore[no-untyped-def]
+        return half(half(state, at, first, rest), at + places, first + columns, rest)
+
+    return twice
 
 
 def _masks(width: int) -> tuple[int, ...]:

@@ -1,8 +1,20 @@
-"""How a call is spread over a device: what a kernel is compiled for beside its variant."""
+"""How a call is spread over a device: what a kernel is compiled for beside its variant, and how many blocks run it."""
 
 from dataclasses import dataclass
 
-__all__ = ["Plan"]
+from ..elements import ITEMSIZE
+from ..variant import Variant
+from .memory import WARP
+
+__all__ = ["LONGEST_KEPT_BYTES", "MOST_BLOCKS", "Plan", "blocks", "choose"]
+
+MOST_BLOCKS = 2048
+"""Blocks of a grid; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
+
+LONGEST_KEPT_BYTES = 128
+"""Bytes of a row that a thread holds in registers."""
+
+_SIMULATED_TEAM = 4
 
 
 @dataclass(frozen=True)
@@ -10,7 +22,8 @@ class Plan:
     """``threads`` of a block; ``team``, those that share a row; ``width``, neighbouring elements that a thread moves at once.
 
     ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``divided``
-    says that the sum is divided by a number that lies on the device.
+    says that the sum is divided by a number that lies on the device. ``labels`` and ``weights`` are the dtypes of integer labels
+    and sample weights.
     """
 
     threads: int
@@ -18,3 +31,50 @@ class Plan:
     width: int
     kept: int = 0
     divided: bool = False
+    labels: str = "int64"
+    weights: str = "float32"
+
+
+def choose(
+    variant: Variant, columns: int, inner: int, aligned: bool, *, divided: bool = False, labels: str = "int64", weights: str = ""
+) -> Plan:
+    """The plan for rows of so many columns; ``aligned`` says that every array starts at a multiple of 16 bytes."""
+    last = (divided, labels, weights or variant.working)
+    first = ITEMSIZE[variant.inputs[0]]
+    if variant.definition.form == "pointwise":
+        return Plan(_threads(256), 1, 16 // first if aligned else 1, 0, *last)
+    if inner > 1:
+        return Plan(_threads(128), 1, 1, 0, *last)
+    width = 16 // first if aligned and columns % (16 // first) == 0 else 1
+    vectors = -(-columns // width)
+    if WARP == 1:
+        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, 8), *last)
+    read = sum(ITEMSIZE[name] for name in _read_by_element(variant)) * width
+    most = max(1, LONGEST_KEPT_BYTES // read)
+    if vectors <= WARP * most:
+        team = min(WARP, 1 << (vectors - 1).bit_length())
+        return Plan(128, team, width, _kept(vectors, team, most), *last)
+    threads = next((size for size in (256, 512, 1024) if vectors <= size * most), 1024)
+    return Plan(threads, threads, width, _kept(vectors, threads, most), *last)
+
+
+def _threads(wanted: int) -> int:
+    return _SIMULATED_TEAM if WARP == 1 else wanted
+
+
+def _kept(vectors: int, team: int, most: int) -> int:
+    """Vectors of a row for each thread, rounded up to a power of two so that few kernels serve all rows; 0 for too many."""
+    needed = 1 << (-(-vectors // team) - 1).bit_length()
+    return needed if needed <= most else 0
+
+
+def _read_by_element(variant: Variant) -> list[str]:
+    inputs = zip(variant.definition.inputs, variant.inputs, strict=True)
+    labels = variant.targets == "labels"
+    return [name for one, name in inputs if not one.per_row and not (labels and one is variant.definition.target)]
+
+
+def blocks(plan: Plan, pointwise: bool, count: int) -> int:
+    """Blocks for so many elements or rows."""
+    each = plan.threads * plan.width if pointwise else plan.threads // plan.team
+    return max(1, min(MOST_BLOCKS, -(-count // each)))

@@ -20,29 +20,68 @@ SHRINK = 2.0**-10
 """A thread's sum is taken of values times this, exactly, so that it overflows only where the mean does."""
 
 
+def _outputs(variant: Variant) -> int:
+    return int(variant.gradient) + int(variant.hessian)
+
+
+def _one_element(variant: Variant, plan: Plan) -> Any:
+    """A function of one element: its value and its slopes, times its weights."""
+    working, names = np.dtype(variant.working).type, [one.name for one in variant.definition.inputs]
+    call = point(variant.definition, working, jitable)
+    function, wanted, dtypes, results = call.function, call.wanted, variant.inputs, tuple(range(1 + _outputs(variant)))
+    weight_dtype, class_dtype = (plan.weights,), (variant.working,)
+    with_weights, with_classes = variant.weights, variant.class_weights
+    target = names.index(variant.definition.target.name) if variant.definition.target is not None else 0
+
+    @jitable
+    def one(arrays, index, given, weights, which, classes):  # type: ignore[no-untyped-def]
+        elements = load(arrays, index, dtypes, working)
+        result = select(cast(function(*select(elements + given, wanted)), working), results)
+        if with_weights:
+            result = weighted(result, load((weights,), which, weight_dtype, working)[0])
+        if with_classes:
+            negative, positive = load((classes,), 0, class_dtype, working)[0], load((classes,), 1, class_dtype, working)[0]
+            result = weighted(result, negative + (positive - negative) * elements[target])
+        return result
+
+    return one
+
+
 def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     """A kernel in which each thread takes vectors of neighbouring elements, a grid apart.
 
     Sums are taken in the working precision, with what each addition rounds away in a second number, and in float64 over the block.
     """
-    definition, working = variant.definition, np.dtype(variant.working).type
-    call = point(definition, working, jitable)
-    function, wanted = call.function, call.wanted
-    dtypes, output, kinds, weight_dtype = variant.inputs, variant.output, variant.statics, (variant.working,)
-    outputs = variant.gradient + variant.hessian
-    results, slopes = tuple(range(call.results)), tuple(range(1, 1 + outputs))
-    with_outputs, with_items, with_weights, divided = outputs > 0, variant.items, variant.weights, plan.divided
+    working = np.dtype(variant.working).type
+    one = _one_element(variant, plan)
+    dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, _outputs(variant), plan.divided
+    of_items, of_outputs = (0,) * variant.items, tuple(range(1, 1 + outputs))
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
     total_of = reducer(add, threads, "float64", 1)
-    first_value, double, warps = (0,), ("float64",), threads // WARP
+    double, warps, with_items = ("float64",), threads // WARP, int(variant.items)
 
     def kernel(  # type: ignore[no-untyped-def]
-        inputs, outs, items, numbers, weights, span, labels, ignored, classes, columns, inner, count, scale, divisor, partials
+        inputs,
+        outs,
+        items,
+        numbers,
+        weights,
+        span,
+        labels,
+        ignored,
+        classes,
+        columns,
+        inner,
+        count,
+        scale,
+        times,
+        divisor,
+        partials,
     ):
         memory = cuda.shared.array(warps, types.float64)
         given = expand(numbers, kinds, working)
-        taken, made, values = local(inputs_count, width), local(outputs, width), local(1, width)
+        taken, made, values = local(inputs_count, width), local(outputs, width), local(with_items, width)
         factor = working(scale)
         if divided:
             factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
@@ -50,33 +89,22 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width
         step = np.int64(cuda.gridDim.x) * threads * width
         while first < count:
-            whole, partial = first + width <= count, zero
-            if whole:
+            partial = zero
+            if first + width <= count:
                 fetch(taken, 0, inputs, first, dtypes, width)
-            for index in range(width):
-                if first + index < count:
-                    if whole:
-                        elements = load(taken, index, dtypes, working)
-                    else:
-                        elements = load(inputs, first + index, dtypes, working)
-                    result = select(cast(function(*select(elements + given, wanted)), working), results)
-                    if with_weights:
-                        result = weighted(result, load((weights,), (first + index) // span, weight_dtype, working)[0])
+                for index in range(width):
+                    result = one(taken, index, given, weights, (first + index) // span, classes)
                     partial += shrink * result[0]
-                    if with_items:
-                        spread(values, index, select(result, first_value), output)
-                    if with_outputs:
-                        spread(made, index, scaled(select(result, slopes), factor), output)
-                    if not whole:
-                        if with_items:
-                            spread((items,), first + index, select(result, first_value), output)
-                        if with_outputs:
-                            spread(outs, first + index, scaled(select(result, slopes), factor), output)
-            if whole:
-                if with_items:
-                    flush((items,), first, values, output, width)
-                if with_outputs:
-                    flush(outs, first, made, output, width)
+                    spread(values, index, select(scaled(result, working(times)), of_items), output)
+                    spread(made, index, scaled(select(result, of_outputs), factor), output)
+                flush(items, first, values, 0, output, width)
+                flush(outs, first, made, 0, output, width)
+            else:
+                for index in range(first, count):
+                    result = one(inputs, index, given, weights, index // span, classes)
+                    partial += shrink * result[0]
+                    spread(items, index, select(scaled(result, working(times)), of_items), output)
+                    spread(outs, index, scaled(select(result, of_outputs), factor), output)
             joined = high + partial
             rest = joined - high
             low += (high - (joined - rest)) + (partial - rest)

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from ..elements import load, read, spread
-from ..rowwise import row_loop
+from ..elements import load, spread
+from ..rowwise import RowLoop, row_loop
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, local, reducer, shared_pieces
+from .memory import WARP, expand, fetch, flush, integer, local, reducer, repeated, shared_pieces
 from .plan import Plan
 from .sums import share
 from .toolchain import jitable
@@ -18,125 +18,181 @@ from .toolchain import jitable
 __all__ = ["rowwise_kernel"]
 
 
+def _steps(loop: RowLoop, factored: bool, output: str) -> tuple[Any, Any, Any]:
+    """What happens to one element in each pass: ``(state, place, column, row)`` gives the new state.
+
+    ``place`` is where the element lies in the thread's own memory; ``row`` is what all elements of a row share.
+    """
+    peak, terms, slope, working = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.slope, loop.working
+    top, of_peak, summed, of_terms = peak.function, peak.wanted, terms.function, terms.wanted
+    bent, of_slope, takes_terms, wanted = slope.function, slope.wanted, loop.rows.slope_takes_terms, loop.wanted
+    dtypes, kind = loop.dtypes, loop.source
+
+    @jitable
+    def numbers(place, column, row):  # type: ignore[no-untyped-def]
+        taken, classes, label, target, given, peaks = row[0], row[1], row[2], row[3], row[4], row[5]
+        return element(classes, taken, place, column, label, target, given, dtypes, working, kind) + peaks
+
+    @jitable
+    def highest(peaks, place, column, row):  # type: ignore[no-untyped-def]
+        return maximum_of(peaks, cast(top(*select(numbers(place, column, row), of_peak)), working))
+
+    @jitable
+    def sums(state, place, column, row):  # type: ignore[no-untyped-def]
+        return add(state, cast(summed(*select(numbers(place, column, row), of_terms)), working))
+
+    @jitable
+    def slopes(state, place, column, row):  # type: ignore[no-untyped-def]
+        coefficients, made, weight, factor = row[6], row[7], row[8], row[9]
+        found = numbers(place, column, row)
+        if takes_terms:
+            everything = found + coefficients + (cast(summed(*select(found, of_terms)), working),)
+        else:
+            everything = found + coefficients
+        results = select(cast(bent(*select(everything, of_slope)), working), wanted)
+        if factored:
+            results = weighted(results, weight)
+        spread(made, place, scaled(results, factor), output)
+        return state
+
+    return highest, sums, slopes
+
+
+def _pass(step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool, writes: bool) -> Any:
+    """One pass of a thread over its part of a row: ``(state, lane, row, span)`` gives the new state.
+
+    ``span`` is where the row lies: inputs, outputs, its first element, its columns, the distance of neighbours.
+    """
+    width, held, reach, dtypes = plan.width, plan.kept, plan.team * plan.width, loop.dtypes
+    each = repeated(step, width, 1, 1)
+
+    @jitable
+    def vector(state, place, column, both):  # type: ignore[no-untyped-def]
+        row, (inputs, outs, base, columns, inner) = both
+        if column < columns:
+            if reads:
+                fetch(row[0], place, inputs, base + column * inner, dtypes, width)
+            state = each(state, place, column, row)
+            if writes:
+                flush(outs, base + column * inner, row[7], place, output, width)
+        return state
+
+    if held:
+        all_of_them = repeated(vector, held, width, reach)
+
+        @jitable
+        def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+            return all_of_them(state, 0, np.int64(lane * width), (row, span))
+    else:
+
+        @jitable
+        def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+            column = np.int64(lane * width)
+            while column < span[3]:
+                state = vector(state, 0, column, (row, span))
+                column += reach
+            return state
+
+    return over_the_row
+
+
 def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     """A kernel in which a team of threads takes a row: its peak, its sums, its slopes.
 
-    A team is one thread, a warp or the block. The threads hold the row in registers where the plan says that it fits; else each of
-    the three passes reads it again, from the cache where it is not too long. A row whose label is no class becomes NaN.
+    A team is one thread, part of a warp, or the block. The threads hold the row in registers where the plan says that it fits; else
+    each of the three passes reads it again, from the cache where it is not too long. A row whose label is no class becomes NaN.
     """
     loop = row_loop(variant, jitable)
-    peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
-    of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
-    of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, kind, working, name = (peak or loop.rows.terms).function, loop.source, loop.working, variant.working
-    output, kinds, own, dtypes, row_dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes, loop.row_dtypes
-    places, row_places, lowest, zeros, rest, wanted = (
-        loop.inputs,
-        loop.row_inputs,
-        loop.lowest,
-        loop.zeros,
-        loop.rest,
-        loop.wanted,
+    value, of_value, working, name, kind = (
+        loop.rows.value.function,
+        loop.rows.value.wanted,
+        loop.working,
+        variant.working,
+        loop.source,
     )
-    with_peak, with_labels, with_items = peak is not None, variant.targets == "labels", variant.items
-    with_weights, takes_terms, divided = variant.weights, loop.rows.slope_takes_terms, plan.divided
-    factored, outputs, with_outputs = with_labels or with_weights, loop.outputs, loop.outputs > 0
-    threads, team, width, held = plan.threads, plan.team, plan.width, plan.kept
-    kept, inputs_count, teams, warps = held > 0, len(dtypes), threads // team, threads // WARP
-    stored, reach, first_value, double = max(held, 1) * width, team * width, (0,), ("float64",)
-    peaks_count, sums_count, pieces = len(lowest), len(zeros), max(len(lowest), len(zeros), 1)
+    output, kinds, weight_dtype, label_dtype = variant.output, variant.statics, (plan.weights,), plan.labels
+    places, row_places, row_dtypes, rest = loop.inputs, loop.row_inputs, loop.row_dtypes, loop.rest
+    lowest, zeros, peaks_count, sums_count = loop.lowest, loop.zeros, len(loop.lowest), len(loop.zeros)
+    with_peak, with_labels, with_weights = loop.rows.peak is not None, variant.targets == "labels", variant.weights
+    of_items, outputs, with_outputs, divided = (0,) * variant.items, loop.outputs, loop.outputs > 0, plan.divided
+    factored, team, threads, width, nan, double = (
+        with_labels or with_weights,
+        plan.team,
+        plan.threads,
+        plan.width,
+        working(np.nan),
+        ("float64",),
+    )
+    inputs_count, stored, teams, first_value = len(loop.dtypes), max(plan.kept, 1) * width, threads // team, (0,)
+    slots = max(peaks_count, sums_count, 1) * (threads // WARP)
+    highest, sums, slopes = _steps(loop, factored, output)
+    kept = plan.kept > 0
+    find_peaks = _pass(highest, loop, plan, output, reads=True, writes=False)
+    add_terms = _pass(sums, loop, plan, output, reads=not kept or not with_peak, writes=False)
+    write_slopes = _pass(slopes, loop, plan, output, reads=not kept, writes=True)
     highest_of, sum_of = reducer(maximum_of, team, name, max(peaks_count, 1)), reducer(add, team, name, sums_count)
-    slots = pieces * warps
-    total_of, none = reducer(add, threads, "float64", 1), working(np.nan)
+    total_of = reducer(add, threads, "float64", 1)
 
     def kernel(  # type: ignore[no-untyped-def]
-        arrays, outs, items, numbers, weights, span, labels, ignored, classes, columns, inner, count, scale, divisor, partials
+        arrays,
+        outs,
+        items,
+        numbers,
+        weights,
+        each,
+        labels,
+        ignored,
+        classes,
+        columns,
+        inner,
+        count,
+        scale,
+        times,
+        divisor,
+        partials,
     ):
         memory = cuda.shared.array(slots, types.float64)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
-        taken, made = local(inputs_count, stored), local(outputs, width)
-        lane = cuda.threadIdx.x % team
-        factor, total, label, target = working(scale), 0.0, np.int64(0), working(0.0)
+        taken, made = local(inputs_count, stored), local(outputs, stored)
+        lane, factor, total, label, target = cuda.threadIdx.x % team, working(scale), 0.0, np.int64(-1), working(0.0)
         if divided:
             factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
-        row, step = np.int64(cuda.blockIdx.x) * teams + cuda.threadIdx.x // team, np.int64(cuda.gridDim.x) * teams
-        passes = held if kept else (columns + reach - 1) // reach
-        while row < count:
-            base, peaks, weight = (row // inner) * columns * inner + row % inner, lowest, working(1.0)
+        begin, step = np.int64(cuda.blockIdx.x) * teams, np.int64(cuda.gridDim.x) * teams
+        while begin < count:
+            row = begin + cuda.threadIdx.x // team
+            active = row < count
+            row = min(row, count - 1)  # all threads of a warp exchange numbers, also those without a row of their own
+            span = (inputs, outs, (row // inner) * columns * inner + row % inner, columns, inner)
+            weight = working(1.0)
             if with_labels:
-                label = read(labels, row)
+                label = integer(labels, row, label_dtype)
                 if label == ignored:
                     weight, label = working(0.0), np.int64(0)
                 elif label < 0 or label >= columns:
-                    weight, label = none, np.int64(0)
+                    weight, label = nan, np.int64(0)
                 target = mark(classes, label, given, working, kind)
             if with_weights:
-                weight *= load((weights,), row // span, own, working)[0]
-            if kept:
-                for number in range(held):
-                    column = np.int64(number * reach + lane * width)
-                    if column < columns:
-                        fetch(taken, number * width, inputs, base + column, dtypes, width)
+                weight *= load((weights,), row // each, weight_dtype, working)[0]
+            peaks = lowest
             if with_peak:
-                for number in range(passes):
-                    column, at = np.int64(number) * reach + lane * width, number * width
-                    if column < columns:
-                        if not kept:
-                            at = 0
-                            fetch(taken, at, inputs, base + column * inner, dtypes, width)
-                        for index in range(width):
-                            found = element(
-                                classes, taken, at + index, column + index, label, target, given, dtypes, working, kind
-                            )
-                            peaks = maximum_of(peaks, cast(top(*select(found, of_peak)), working))
+                peaks = find_peaks(peaks, lane, (taken, classes, label, target, given, ()), span)
                 peaks = highest_of(peaks, lane, shared_pieces(memory, peaks_count))
-            sums = zeros
-            for number in range(passes):
-                column, at = np.int64(number) * reach + lane * width, number * width
-                if column < columns:
-                    if not kept:
-                        at = 0
-                        fetch(taken, at, inputs, base + column * inner, dtypes, width)
-                    for index in range(width):
-                        found = element(classes, taken, at + index, column + index, label, target, given, dtypes, working, kind)
-                        sums = add(sums, cast(terms(*select(found + peaks, of_terms)), working))
-            sums = sum_of(sums, lane, shared_pieces(memory, sums_count))
-            found = load(row_inputs, row, row_dtypes, working) + given + peaks + (sums,)
+            totals = add_terms(zeros, lane, (taken, classes, label, target, given, peaks), span)
+            totals = sum_of(totals, lane, shared_pieces(memory, sums_count))
+            found = load(row_inputs, row, row_dtypes, working) + given + peaks + (totals,)
             result = cast(value(*select(found, of_value)), working)
             counted = select(result, first_value)
             if factored:
                 counted = weighted(counted, weight)
-            if lane == 0:
+            if active and lane == 0:
                 total += np.float64(counted[0])
-                if with_items:
-                    spread((items,), row, counted, output)
-            if with_outputs:
-                coefficients = select(result, rest)
-                for number in range(passes):
-                    column, at = np.int64(number) * reach + lane * width, number * width
-                    if column < columns:
-                        if not kept:
-                            at = 0
-                            fetch(taken, at, inputs, base + column * inner, dtypes, width)
-                        for index in range(width):
-                            found = element(
-                                classes, taken, at + index, column + index, label, target, given, dtypes, working, kind
-                            )
-                            found = found + peaks
-                            if takes_terms:
-                                everything = found + coefficients + (cast(terms(*select(found, of_terms)), working),)
-                            else:
-                                everything = found + coefficients
-                            slopes = select(cast(slope(*select(everything, of_slope)), working), wanted)
-                            if factored:
-                                slopes = scaled(weighted(slopes, weight), factor)
-                            else:
-                                slopes = scaled(slopes, factor)
-                            spread(made, index, slopes, output)
-                        flush(outs, base + column * inner, made, output, width)
-            row += step
-        sum_here = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
+                spread(items, row, select(scaled(counted, working(times)), of_items), output)
+            if with_outputs and active:
+                shared = (taken, classes, label, target, given, peaks, select(result, rest), made, weight, factor)
+                write_slopes(0, lane, shared, span)
+            begin += step
+        whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
         if cuda.threadIdx.x == 0:
-            spread((partials,), cuda.blockIdx.x, sum_here, "float64")
+            spread((partials,), cuda.blockIdx.x, whole, "float64")
 
     return kernel

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from ..elements import load, read, spread
+from ..elements import load, spread
 from ..tuples import add
-from .memory import WARP, reducer, shared_pieces
+from .memory import WARP, integer, reducer, shared_pieces
 from .toolchain import jitable
 
 __all__ = ["count_kernel", "share", "total_kernel"]
@@ -42,13 +42,15 @@ def total_kernel(threads: int, output: str, divided: bool) -> Any:
     return kernel
 
 
-def count_kernel(threads: int, working: str, labels: bool, weights: bool, classes: bool) -> Any:
-    """What a mean divides by, how many labels are neither a class nor ignored, and the row of the first of them.
+def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:
+    """What a mean divides by, and how many labels are neither a class nor ignored.
 
     Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored one nothing.
+    ``labels`` and ``weights`` are dtypes, empty where there are none.
     """
-    total_of, double, slots = reducer(add, threads, "float64", 2), (working,), 2 * (threads // WARP)
-    with_labels, with_weights, with_classes = labels, weights, classes
+    total_of, slots = reducer(add, threads, "float64", 2), 2 * (threads // WARP)
+    label_dtype, weight_dtype, class_dtype = labels, (weights,), (working,)
+    with_labels, with_weights, with_classes = labels != "", weights != "", classes
 
     def kernel(labels, ignored, weights, span, classes, columns, count, counted):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(slots, types.float64)
@@ -56,15 +58,15 @@ def count_kernel(threads: int, working: str, labels: bool, weights: bool, classe
         while row < count:
             each = 1.0
             if with_weights:
-                each *= np.float64(load((weights,), row // span, double, np.float64)[0])
+                each *= np.float64(load((weights,), row // span, weight_dtype, np.float64)[0])
             if with_labels:
-                label = read(labels, row)
+                label = integer(labels, row, label_dtype)
                 if label == ignored:
                     each = 0.0
                 elif label < 0 or label >= columns:
                     bad += 1.0
                 elif with_classes:
-                    each *= np.float64(load((classes,), label, double, np.float64)[0])
+                    each *= np.float64(load((classes,), label, class_dtype, np.float64)[0])
             total += each
             row += threads
         sums = total_of((total, bad), cuda.threadIdx.x, shared_pieces(memory, 2))

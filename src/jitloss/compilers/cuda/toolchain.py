@@ -28,7 +28,7 @@ def jitable(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     from numba.cuda import extending
 
-    made: Callable[..., Any] = extending.register_jitable(function)
+    made: Callable[..., Any] = extending.register_jitable(forceinline=True)(function)
     return made
 
 

@@ -1,0 +1,305 @@
+"""Arrays on CUDA devices: how each library's are read, made and given back.
+
+A library is imported only by its own arrays' arrival. Its arrays are known by the names of their types; of others the CUDA array
+interface and DLPack are asked.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["BFLOAT16", "DeviceArray", "Library", "library_of"]
+
+
+@dataclass(frozen=True)
+class _BFloat16:
+    """What NumPy has no dtype for."""
+
+    name: str = "bfloat16"
+    kind: str = "V"
+    itemsize: int = 2
+
+
+BFLOAT16 = _BFloat16()
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceArray:
+    """An array of any library as kernels need it."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: Any
+    device: int
+    contiguous: bool
+    writable: bool
+    value: Any
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * int(self.dtype.itemsize)
+
+
+class Library:
+    """Arrays with the CUDA array interface or DLPack, of a library that is not known: results are numba's device arrays."""
+
+    name = "arrays with __cuda_array_interface__"
+
+    def view(self, value: Any) -> DeviceArray:
+        interface = getattr(value, "__cuda_array_interface__", None)
+        return _by_dlpack(value) if interface is None else _by_interface(value, interface, self.device_of(value))
+
+    def device_of(self, value: Any) -> int:
+        return 0
+
+    def contiguous(self, value: Any) -> Any:
+        raise ValueError("must be C-contiguous: this type of array offers no copy")
+
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        from numba import cuda
+
+        return cuda.device_array(shape, np.dtype(np.uint16) if dtype is BFLOAT16 else dtype)
+
+    def stream(self, like: Any, given: Any) -> int:
+        """The stream to launch on: the one that is given, else the library's current one."""
+        handle = getattr(given, "handle", given)
+        return 0 if handle is None else int(getattr(handle, "value", handle) or 0)
+
+    def to_host(self, value: Any) -> np.ndarray:
+        from numba import cuda
+
+        array: np.ndarray = cuda.as_cuda_array(value).copy_to_host()
+        return array
+
+    def from_host(self, array: np.ndarray, like: Any) -> Any:
+        from numba import cuda
+
+        return cuda.to_device(array)
+
+    def given_back(self, value: Any, like: Any) -> Any:
+        """A result in the caller's own type."""
+        return value
+
+    def add(self, values: list[Any]) -> Any:
+        """The sum of 0-d arrays."""
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
+        return total
+
+
+class Numba(Library):
+    name = "numba device arrays"
+
+    def view(self, value: Any) -> DeviceArray:
+        pointer = int(value.device_ctypes_pointer.value or 0)
+        return DeviceArray(pointer, tuple(value.shape), value.dtype, 0, bool(value.is_c_contiguous()), True, value)
+
+    def to_host(self, value: Any) -> np.ndarray:
+        array: np.ndarray = value.copy_to_host()
+        return array
+
+    def contiguous(self, value: Any) -> Any:
+        raise ValueError("must be C-contiguous: numba's device arrays offer no copy that is")
+
+    def add(self, values: list[Any]) -> Any:
+        raise TypeError("numba's device arrays cannot be added: add the values on the host, or use CuPy arrays")
+
+
+class Simulated(Numba):
+    """Arrays of numba's simulator, which lie on the host."""
+
+    name = "numba's simulated device arrays"
+
+    def view(self, value: Any) -> DeviceArray:
+        array = value._ary
+        pointer = array.__array_interface__["data"][0]
+        return DeviceArray(pointer, array.shape, array.dtype, 0, array.flags.c_contiguous, array.flags.writeable, value)
+
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        from numba import cuda
+
+        return cuda.to_device(np.zeros(shape, dtype))
+
+    def to_host(self, value: Any) -> np.ndarray:
+        array: np.ndarray = value._ary
+        return array
+
+
+class CuPy(Library):
+    name = "CuPy arrays"
+
+    def view(self, value: Any) -> DeviceArray:
+        dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
+        return DeviceArray(value.data.ptr, value.shape, dtype, value.device.id, value.flags.c_contiguous, True, value)
+
+    def contiguous(self, value: Any) -> Any:
+        import cupy
+
+        return cupy.ascontiguousarray(value)
+
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        import cupy
+
+        with like.device:
+            return cupy.empty(shape, like.dtype if dtype is BFLOAT16 else dtype)
+
+    def stream(self, like: Any, given: Any) -> int:
+        if given is not None:
+            return int(getattr(given, "ptr", given))
+        import cupy
+
+        return int(cupy.cuda.get_current_stream().ptr)
+
+    def to_host(self, value: Any) -> np.ndarray:
+        array: np.ndarray = value.get()
+        return array
+
+    def from_host(self, array: np.ndarray, like: Any) -> Any:
+        import cupy
+
+        with like.device:
+            return cupy.asarray(array)
+
+
+class Torch(Library):
+    name = "PyTorch CUDA tensors"
+
+    def view(self, value: Any) -> DeviceArray:
+        name = str(value.dtype).removeprefix("torch.")
+        dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
+        return DeviceArray(value.data_ptr(), tuple(value.shape), dtype, value.get_device(), value.is_contiguous(), True, value)
+
+    def contiguous(self, value: Any) -> Any:
+        return value.contiguous()
+
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        import torch
+
+        return torch.empty(shape, dtype=getattr(torch, dtype.name), device=like.device)
+
+    def stream(self, like: Any, given: Any) -> int:
+        if given is not None:
+            return int(getattr(given, "cuda_stream", given))
+        import torch
+
+        return int(torch.cuda.current_stream(like.device).cuda_stream)
+
+    def to_host(self, value: Any) -> np.ndarray:
+        value = value.detach()
+        array: np.ndarray = (value.float() if value.dtype.itemsize == 2 and value.is_floating_point() else value).cpu().numpy()
+        return array
+
+    def from_host(self, array: np.ndarray, like: Any) -> Any:
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(array)).to(like.device)
+
+
+class Jax(Library):
+    """JAX arrays cannot be written: results are made as numba's arrays and handed over."""
+
+    name = "JAX GPU arrays"
+
+    def device_of(self, value: Any) -> int:
+        return int(next(iter(value.devices())).local_hardware_id or 0)
+
+    def given_back(self, value: Any, like: Any) -> Any:
+        import jax.numpy as jnp
+
+        return jnp.asarray(value)
+
+    def to_host(self, value: Any) -> np.ndarray:
+        return np.asarray(value) if hasattr(value, "devices") else super().to_host(value)
+
+
+def _by_interface(value: Any, interface: dict[str, Any], device: int) -> DeviceArray:
+    shape, dtype, strides = tuple(interface["shape"]), np.dtype(interface["typestr"]), interface.get("strides")
+    pointer, read_only = interface["data"]
+    if dtype.kind == "V" and dtype.itemsize == 2:
+        dtype = BFLOAT16
+    return DeviceArray(int(pointer or 0), shape, dtype, device, _is_c(shape, strides, dtype.itemsize), not read_only, value)
+
+
+def _by_dlpack(value: Any) -> DeviceArray:
+    from cuda.core.utils import StridedMemoryView
+
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)
+    strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
+    contiguous = _is_c(view.shape, strides, view.dtype.itemsize)
+    return DeviceArray(int(view.ptr), tuple(view.shape), view.dtype, int(view.device_id), contiguous, not view.readonly, value)
+
+
+def _is_c(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> bool:
+    if strides is None or 0 in shape:
+        return True
+    step = itemsize
+    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if length > 1 and stride != step:
+            return False
+        step *= length
+    return True
+
+
+_UNKNOWN, _NUMBA, _SIMULATED, _CUPY, _TORCH, _JAX = Library(), Numba(), Simulated(), CuPy(), Torch(), Jax()
+
+Find = Callable[[Any], "Library | None"]
+
+
+def _jax_on_gpu(value: Any) -> Library | None:
+    return _JAX if all(device.platform in ("gpu", "cuda") for device in value.devices()) else None
+
+
+def _on_cuda_by_dlpack(value: Any) -> Library | None:
+    try:
+        return _UNKNOWN if int(value.__dlpack_device__()[0]) == 2 else None
+    except Exception:  # what cannot say where it is, is on no device
+        return None
+
+
+_BY_NAME: dict[str, Find] = {
+    "numba.DeviceNDArray": lambda value: _NUMBA,
+    "numba.FakeCUDAArray": lambda value: _SIMULATED,
+    "cupy.ndarray": lambda value: _CUPY,
+    "torch.Tensor": lambda value: _TORCH if value.is_cuda else None,
+    "jaxlib.ArrayImpl": _jax_on_gpu,
+    "jaxlib.Array": _jax_on_gpu,
+}
+
+_found: dict[type, Find] = {}
+
+
+def _nothing(value: Any) -> None:
+    return None
+
+
+def _find(kind: type) -> Find:
+    if issubclass(kind, (np.ndarray, np.generic, int, float, list, tuple)):
+        return _nothing
+    for base in kind.__mro__:
+        named = _BY_NAME.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+        if named is not None:
+            return named
+    if hasattr(kind, "__cuda_array_interface__"):
+        return lambda value: _UNKNOWN
+    return _on_cuda_by_dlpack if hasattr(kind, "__dlpack_device__") else _nothing
+
+
+def library_of(value: Any) -> Library | None:
+    """The library of an array on a CUDA device; None for everything else."""
+    kind = type(value)
+    find = _found.get(kind)
+    if find is None:
+        find = _found[kind] = _find(kind)
+    return find(value)

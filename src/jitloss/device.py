@@ -1,0 +1,364 @@
+"""One call of a loss on a CUDA device: like :mod:`jitloss.call`, but nothing waits for the device.
+
+Where the host would have to look at numbers, it does not: what a mean divides by is found on the device, a bad label makes its row
+NaN. ``check=True`` waits, looks, and raises.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import monitoring
+from .arrays.cuda import DeviceArray, Library, library_of
+from .call import Evaluation, Wants
+from .compilers.variant import Layout, Variant
+from .definition import Definition
+from .inputs import FLOATS, INTEGERS, dtype_name, geometry
+from .options import class_weights, ignored_label, sample_weights
+from .outputs import by_name
+
+__all__ = ["DeviceEvaluation"]
+
+
+@functools.cache
+def compiler() -> Any:
+    """The CUDA compiler, loaded when the first array on a device arrives."""
+    from .compilers import cuda
+
+    if not cuda.SIMULATED and cuda.device_count() == 0:
+        raise RuntimeError("this array is on a CUDA device, but no device or no driver is found here")
+    return cuda
+
+
+_NO_LABEL = -(2**63)
+
+
+class DeviceEvaluation(Evaluation):
+    """The steps of one call on a device, in order. ``stream`` and ``check`` are options that only such calls have."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        weights: tuple[float, ...],
+        arguments: Mapping[str, Any],
+        wants: Wants,
+        library: Library,
+        *,
+        stream: Any = None,
+        check: bool = False,
+    ) -> None:
+        self.library, self.check = library, check
+        self.cuda = compiler()
+        first = arguments[definition.inputs[0].public]
+        self.stream, self.first = library.stream(first, stream), first
+        super().__init__(definition, weights, arguments, wants)
+
+    # Inputs ---------------------------------------------------------------------------------------------------------------------
+
+    def _read_arrays(self) -> None:
+        self.views = {one.name: self._view(self.arguments[one.public], one.public) for one in self.definition.inputs}
+        devices = {view.device for view in self.views.values()}
+        if len(devices) > 1:
+            places = ", ".join(f"{one.public} on device {self.views[one.name].device}" for one in self.definition.inputs)
+            raise ValueError(f"{self.owner}: the arrays of a call must be on one device; got {places}")
+        self.device = devices.pop()
+        for one in self.definition.inputs:
+            self._check_dtype(one)
+        self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # it looks at shapes
+
+    def _view(self, value: Any, argument: str) -> DeviceArray:
+        view = self.library.view(value)
+        if view.contiguous:
+            return view
+        try:
+            return self.library.view(self.library.contiguous(value))
+        except ValueError as error:
+            raise ValueError(f"{self.owner}: {argument} {error}") from None
+
+    def _check_dtype(self, one: Any) -> None:
+        name = dtype_name(self.views[one.name].dtype)
+        if name in FLOATS or name in INTEGERS or (name == "bool" and (one.space.target or not one.differentiable)):
+            return
+        wanted = "numbers or bools" if one.space.target else "float16, bfloat16, float32, float64 or integers"
+        raise TypeError(f"{self.owner}: {one.public} must hold {wanted}, got the dtype {name}")
+
+    def _choose_precision(self) -> None:
+        """float64 where any array of elements is, or where predictions are integers; else float32."""
+        self.dtypes = {name: dtype_name(view.dtype) for name, view in self.views.items()}
+        target = self.definition.target
+        if target is not None and self.dtypes[target.name] == "bool" and target.space.name == "sign":
+            self.dtypes[target.name] = "sign"
+        elements = [one for one in self.definition.inputs if not one.per_row and not (self.geometry.labels and one is target)]
+        double = any(
+            self.dtypes[one.name] == "float64" or (one.differentiable and self.dtypes[one.name] in INTEGERS) for one in elements
+        )
+        self.working = "float64" if double else "float32"
+        written = {self.dtypes[one.name] for one in self.definition.differentiable}
+        if len(written) > 1:
+            raise TypeError(f"{self.owner}: on a device the inputs must have one dtype, got {', '.join(sorted(written))}")
+        like = self.views[self.definition.inputs[0].name]
+        self.output = np.dtype(np.float64) if dtype_name(like.dtype) in INTEGERS else like.dtype
+        self.arrays = {}
+
+    # Options --------------------------------------------------------------------------------------------------------------------
+
+    def _host(self, name: str) -> np.ndarray:
+        """An input on the host, for options that need to see it; this waits for the device."""
+        return self.library.to_host(self.views[name].value)
+
+    def _read_labels(self) -> None:
+        self.labels, self.ignored = None, _NO_LABEL
+        ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
+        self.label_view = self.views[self.definition.target.name] if self.geometry.labels and self.definition.target else None
+        if ignored is not None and -(2**63) <= ignored < 2**63:
+            self.ignored = ignored
+        self.counted = self.geometry.count
+
+    def _read_weights(self) -> None:
+        self.sample_view: DeviceArray | None = None
+        self.class_view: DeviceArray | None = None
+        self.span, self.sample, self.classes = 1, None, None
+        weight = self.arguments.get("sample_weight")
+        if weight is not None:
+            self._read_sample_weight(weight)
+        given, target = self.arguments.get("class_weight"), self.definition.target
+        if given is None or target is None:
+            return
+        if library_of(given) is not None:
+            given = self.library.to_host(given)
+        columns = self.geometry.columns if self.definition.form == "rowwise" else 2
+        self.classes = class_weights(given, self.class_counts, columns, self.owner)
+        assert self.classes is not None
+        self.class_view = self._upload(self.classes.astype(self.working))
+
+    def _read_sample_weight(self, weight: Any) -> None:
+        items = self.geometry.items
+        if library_of(weight) is None:
+            read = sample_weights(weight, items, self.working, self.owner, self._place)
+            assert read is not None
+            self.sample_view, self.span = self._upload(read.array), read.span
+            return
+        view = self._view(weight, "sample_weight")
+        if dtype_name(view.dtype) not in FLOATS | INTEGERS | {"bool"}:
+            raise TypeError(f"{self.owner}: sample_weight must hold numbers, got {dtype_name(view.dtype)}")
+        if view.shape != items[: view.ndim]:
+            raise ValueError(
+                f"{self.owner}: sample_weight must have the leading axes of the items, whose shape is {items}; got the shape {view.shape}"
+            )
+        if self.check:
+            sample_weights(self.library.to_host(weight), items, self.working, self.owner, self._place)
+        self.sample_view, self.span = view, int(np.prod(items[view.ndim :], dtype=np.int64))
+
+    def _upload(self, array: np.ndarray) -> DeviceArray:
+        return self.library.view(self.library.from_host(np.ascontiguousarray(array), self.first))
+
+    def class_counts(self, option: str = "class_weight") -> np.ndarray:
+        """How often each class occurs, counted on the host: an option that is "balanced" waits for the device."""
+        assert self.definition.target is not None
+        targets = self._host(self.definition.target.name)
+        if not self.geometry.labels:
+            return self._counts(targets, 0, option)
+        labels = targets.astype(np.int64).reshape(-1)
+        classes = (labels >= 0) & (labels < self.geometry.columns) & (labels != self.ignored)
+        return self._counts(labels[classes], -1, option)
+
+    # The run --------------------------------------------------------------------------------------------------------------------
+
+    def _layout(self) -> Layout:
+        return "flat" if self.definition.form == "pointwise" else "rows"
+
+    def _new(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        return self.library.view(self.library.empty(self.first, shape, dtype))
+
+    def _memory(self, view: DeviceArray | None) -> Any:
+        """What a kernel is given for an array."""
+        if not self.cuda.SIMULATED:
+            return 0 if view is None else view.pointer
+        return None if view is None else self.library.to_host(view.value).reshape(-1)
+
+    def _launch(self, kernel: Any, blocks: int, *arguments: Any) -> None:
+        kernel(self.device, self.stream, blocks, *arguments)
+
+    def _divisor(self) -> tuple[float, DeviceArray | None]:
+        """What the sum is divided by: a number, or 1 and a number on the device."""
+        if self.reduction != "mean":
+            return 1.0, None
+        if isinstance(self.normalizer, float):
+            return self.normalizer, None
+        weighted = self.normalizer == "weights"
+        if self.label_view is None and not (weighted and (self.sample_view or self.class_view)):
+            return float(self.geometry.count), None
+        if weighted and self.class_view is not None and self.label_view is None:
+            return self._mass_seen(), None
+        return 1.0, self._count(weighted)
+
+    def _count(self, weighted: bool) -> DeviceArray:
+        labels = dtype_name(self.label_view.dtype) if self.label_view else ""
+        weights = dtype_name(self.sample_view.dtype) if weighted and self.sample_view else ""
+        classes = weighted and self.class_view is not None
+        counted = self._new((2,), np.dtype(np.float64))
+        self._launch(
+            self.cuda.counting_kernel(self.working, labels, weights, classes),
+            1,
+            self._memory(self.label_view),
+            self.ignored,
+            self._memory(self.sample_view),
+            self.span,
+            self._memory(self.class_view),
+            self.geometry.columns,
+            self.geometry.count,
+            self._memory(counted),
+        )
+        return counted
+
+    def _mass_seen(self) -> float:
+        """The class weights of dense or binary targets, added on the host: this waits for the device."""
+        assert self.definition.target is not None
+        assert self.classes is not None
+        targets = self._host(self.definition.target.name).astype(np.float64)
+        if self.definition.form == "rowwise":
+            each = self._rows_of(targets) @ self.classes
+        else:
+            each = (self.classes[0] + (self.classes[1] - self.classes[0]) * targets).reshape(-1)
+        if self.sample_view is not None:
+            each *= np.repeat(self.library.to_host(self.sample_view.value).reshape(-1).astype(np.float64), self.span)
+        return float(each.sum())
+
+    def _check_labels(self) -> None:
+        """Wait for the device and raise for a label that is no class."""
+        if self.check and self.label_view is not None:
+            counted = self.library.to_host(self._count(False).value)
+            if counted[1] > 0:
+                labels = self._host(self.definition.target.name)  # type: ignore[union-attr]
+                self.labels = labels.astype(np.int64)
+                self._refuse_label(labels)
+
+    def run_on_device(self) -> list[Any]:
+        """Value, gradients and second derivatives as far as they are wanted, in the caller's own type."""
+        outs = self._outs()
+        self._check_labels()
+        alone = self.reduction == "none" and self.wants.value
+        items = self._new(self.geometry.items, self.output) if alone or monitoring.watching() else None
+        divisor, counted = self._divisor()
+        scale = self.factor / divisor if divisor else 0.0
+        grid, partials = 0, None
+        if self.geometry.count * self.geometry.columns:
+            grid, partials = self._run_loss(outs, items, scale, counted)
+        value = self._new((), np.dtype(self.working)) if self.wants.value and not alone else None
+        if value is not None:
+            kernel = self.cuda.total_kernel(self.working, counted is not None)
+            self._launch(kernel, 1, self._memory(partials), grid, scale, self._memory(counted), self._memory(value))
+        if monitoring.watching():
+            self._report(value, items, outs)
+        return self._results(items if alone else value, outs)
+
+    def _run_loss(
+        self, outs: Sequence[DeviceArray], items: DeviceArray | None, scale: float, counted: DeviceArray | None
+    ) -> tuple[int, DeviceArray]:
+        """Launch the kernel of the loss; how many blocks there are, and what each of them summed."""
+        variant = self._variant(items is not None)
+        inputs = [self.views[one.name] for one in self.definition.inputs]
+        plan = self.cuda.choose(
+            variant,
+            self.geometry.columns,
+            self.geometry.inner,
+            all(view.pointer % 16 == 0 for view in [*inputs, *outs, *([items] if items else [])]),
+            divided=counted is not None,
+            labels=dtype_name(self.label_view.dtype) if self.label_view else "int64",
+            weights=dtype_name(self.sample_view.dtype) if self.sample_view else "",
+        )
+        grid = self.cuda.blocks(plan, self.definition.form == "pointwise", self.geometry.count)
+        partials, number = self._new((grid,), np.dtype(np.float64)), np.dtype(self.working).type
+        with self._compiling():
+            self._launch(
+                self.cuda.loss_kernel(variant, plan),
+                grid,
+                tuple(map(self._memory, inputs)),
+                tuple(map(self._memory, outs)),
+                tuple(map(self._memory, [items] if items else [])),
+                tuple(number(one) for one, letter in zip(self.parameters, self.statics, strict=False) if letter == "n"),
+                self._memory(self.sample_view),
+                self.span,
+                self._memory(self.label_view),
+                self.ignored,
+                self._memory(self.class_view),
+                self.geometry.columns,
+                self.geometry.inner,
+                self.geometry.count,
+                scale,
+                self.factor,
+                self._memory(counted),
+                self._memory(partials),
+            )
+        return grid, partials
+
+    def _variant(self, items: bool) -> Variant:
+        return dataclasses.replace(super()._variant(items), weights=self.sample_view is not None)
+
+    # Outputs --------------------------------------------------------------------------------------------------------------------
+
+    def _outs(self) -> list[DeviceArray]:
+        if not self.wants.gradient:
+            return []
+        out, second = self.arguments.get("out"), None
+        if self.wants.hessian and out is not None:
+            if not isinstance(out, tuple) or len(out) != 2:
+                raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
+            out, second = out
+        outs = self._taken(out)
+        return outs + self._taken(second) if self.wants.hessian else outs
+
+    def _taken(self, out: Any) -> list[DeviceArray]:
+        names = [one.name for one in self.definition.differentiable]
+        given = by_name(self.definition, out, names)
+        if given is None:
+            return [self._new(self.views[name].shape, self.output) for name in names]
+        taken: list[DeviceArray] = []
+        for name in names:
+            taken.append(self._check_out(given[name], name, taken))
+        return taken
+
+    def _check_out(self, out: Any, name: str, before: list[DeviceArray]) -> DeviceArray:
+        public = next(one.public for one in self.definition.inputs if one.name == name)
+        if library_of(out) is not self.library:
+            kind = type(out)
+            raise TypeError(f"{self.owner}: out must be one of {self.library.name}, got {kind.__module__}.{kind.__qualname__}")
+        view, like = self.library.view(out), self.views[name]
+        if view.shape != like.shape:
+            raise ValueError(f"{self.owner}: out must have the shape of {public}, {like.shape}, got {view.shape}")
+        if dtype_name(view.dtype) != dtype_name(self.output):
+            raise ValueError(
+                f"{self.owner}: out must have the dtype of the gradient of {public}, {dtype_name(self.output)}, "
+                f"got {dtype_name(view.dtype)}"
+            )
+        if view.device != self.device:
+            raise ValueError(f"{self.owner}: out is on device {view.device}, {public} on device {self.device}")
+        if not view.contiguous or not view.writable:
+            raise ValueError(f"{self.owner}: out must be C-contiguous and writable")
+        others = [(other, one) for other, one in self.views.items()] + [("", one) for one in before]
+        others += [("", one) for one in (self.sample_view, self.class_view) if one is not None]
+        for other, one in others:
+            same = other == name and view.pointer == one.pointer
+            if not same and view.pointer < one.pointer + one.nbytes and one.pointer < view.pointer + view.nbytes:
+                raise ValueError(
+                    f"{self.owner}: out overlaps another array of the call; it may be {public} itself, and nothing else"
+                )
+        return view
+
+    def _results(self, value: DeviceArray | None, outs: Sequence[DeviceArray]) -> list[Any]:
+        back = functools.partial(self.library.given_back, like=self.first)
+        results = [back(value.value)] if value is not None else []
+        names = [one.name for one in self.definition.differentiable]
+        for start in range(0, len(outs), len(names)):
+            arrays = [back(one.value) for one in outs[start : start + len(names)]]
+            results.append(arrays[0] if len(names) == 1 else dict(zip(names, arrays, strict=True)))
+        return results
+
+    def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
+        """What :func:`jitloss.errstate` asks for; it waits for the device."""
+        number = 0.0 if value is None else float(self.library.to_host(value.value))
+        seen = None if items is None or (value is not None and np.isfinite(number)) else self.library.to_host(items.value)
+        monitoring.report(self.owner, number, seen, tuple(self.library.to_host(one.value) for one in outs))
