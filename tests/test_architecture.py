@@ -21,6 +21,7 @@ ROOMS = [
     {"options", "inputs", "outputs"},
     {"call"},
     {"quick", "documentation", "device"},
+    {"replay"},
     {"loss"},
     {"composition", "gradcheck"},
     {""},  # the public face, jitloss/__init__.py

@@ -1,10 +1,12 @@
 """Several losses as one: named outputs with weights, and penalties on the parameters of a model."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from .arrays.cuda import Library, library_of
 from .definition import Definition, as_float
 from .loss import Form, Loss
 from .outputs import check_apart
@@ -17,24 +19,57 @@ def _again(error: Exception, where: str) -> Exception:
     return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}")
 
 
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The arrays of nested dicts, by where they are."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _leaves(one, f"{name}[{key!r}]" if name else str(key))
+    else:
+        yield name, value
+
+
+def _library(owner: str, arrays: Mapping[Any, Any]) -> Library | None:
+    """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
+    found = {name: library_of(one) for name, one in _leaves(arrays)}
+    libraries = list(set(found.values()))
+    if len(libraries) > 1:
+        sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
+        raise TypeError(f"{owner}: the arrays of a call must be of one library and on one side; got {sides}")
+    return libraries[0] if libraries else None
+
+
+def _added(owner: str, library: Library | None, streams: list[Any], values: Iterable[Any]) -> Any:
+    """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
+    if library is None:
+        return float(sum(values))
+    from .device import added
+
+    if any(one is not streams[0] for one in streams):
+        raise ValueError(f"{owner}: values that are added must be on one stream")
+    return added(owner, library, [one for one in values if library_of(one)], *streams[:1])  # an empty dict gave a float
+
+
 class PenaltyForm(Form):
     """A form of a penalty: of one array, or of a dict of arrays (of dicts, of lists …), summed over all of them."""
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
+        first = args[0] if args else options.get("params")
+        extra = {name: options.pop(name) for name in ("stream", "check") if name in options and _is_on_device(first)}
         arguments = self.arguments(args, options)
         params = arguments.pop("params")
         if not isinstance(params, Mapping):
-            return super().__call__(params, **arguments)
+            return super().__call__(params, **arguments, **extra)
+        library = _library(self.__name__, params)
         outs = self._outs(params, arguments.pop("out", None))
         if not params:
             super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
         results = {}
         for name, array in params.items():
             try:
-                results[name] = self(array, **arguments, **outs[name])
+                results[name] = self(array, **arguments, **outs[name], **(extra if _is_on_device(array) else {}))
             except (TypeError, ValueError) as error:
                 raise _again(error, f"params[{name!r}]") from None
-        return self._join(params, results)
+        return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
 
     def _outs(self, params: Mapping[Any, Any], out: Any) -> dict[Any, dict[str, Any]]:
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
@@ -53,14 +88,18 @@ class PenaltyForm(Form):
         check_apart(self.__name__, {str(name): (params[name], mine) for name, mine in outs.items()})
         return {name: {"out": mine if self._wants.hessian else mine[0]} for name, mine in outs.items()}
 
-    def _join(self, params: Mapping[Any, Any], results: dict[Any, Any]) -> Any:
+    def _join(self, params: Mapping[Any, Any], results: dict[Any, Any], add: Callable[[Iterable[Any]], Any]) -> Any:
         """The sum of the values, and a dict of the arrays."""
         if not self._wants.gradient:
-            return float(sum(results.values()))
+            return add(results.values())
         if not self._wants.value:
             return results
         rows = list(zip(*results.values(), strict=True)) or [(), ()] + [()] * self._wants.hessian
-        return (float(sum(rows[0])), *(dict(zip(params, row, strict=True)) for row in rows[1:]))
+        return (add(rows[0]), *(dict(zip(params, row, strict=True)) for row in rows[1:]))
+
+
+def _is_on_device(params: Any) -> bool:
+    return any(library_of(one) is not None for _, one in _leaves(params))
 
 
 class Penalty(Loss):
@@ -83,31 +122,36 @@ class WeightedSum:
     def __repr__(self) -> str:
         return f"weighted_sum({', '.join(f'{name}={loss.__name__}' for name, (loss, _, _) in self.terms.items())})"
 
-    def __call__(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> float:
+    def __call__(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> Any:
         """The weighted sum of the values. Options of one output's loss are a dict under the output's name."""
-        return float(sum(self._each("value", outputs, targets, options).values()))
+        values, add = self._each("value", outputs, targets, options)
+        return add(values.values())
 
     def gradient(self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]) -> dict[str, Any]:
         """The gradients by output, each times its weight."""
-        return self._each("gradient", outputs, targets, options)
+        return self._each("gradient", outputs, targets, options)[0]
 
     def value_and_gradient(
         self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]
-    ) -> tuple[float, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """The weighted sum of the values and the gradients by output; each output is passed over once."""
-        results = self._each("value_and_gradient", outputs, targets, options)
-        return float(sum(value for value, _ in results.values())), {name: gradient for name, (_, gradient) in results.items()}
+        results, add = self._each("value_and_gradient", outputs, targets, options)
+        return add([value for value, _ in results.values()]), {name: gradient for name, (_, gradient) in results.items()}
 
-    def _each(self, form: str, outputs: Any, targets: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What a form of each loss gives, by output."""
+    def _each(
+        self, form: str, outputs: Any, targets: Any, options: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Callable[[Iterable[Any]], Any]]:
+        """What a form of each loss gives, by output, and how their values are added."""
         results, given = {}, self._arguments(outputs, targets, options)
+        library = _library("weighted_sum", {name: inputs[0] for name, (inputs, _) in given.items()})
+        streams = [mine.get("stream") for _, mine in given.values()]
         check_apart("weighted_sum", {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
         for name, (inputs, mine) in given.items():
             try:
                 results[name] = getattr(self.terms[name][0], form)(*inputs, **mine)
             except (TypeError, ValueError) as error:
                 raise _again(error, name) from None
-        return results
+        return results, functools.partial(_added, "weighted_sum", library, streams)
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]

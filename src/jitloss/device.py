@@ -20,7 +20,7 @@ from .inputs import FLOATS, INTEGERS, dtype_name, geometry
 from .options import class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
-__all__ = ["DeviceEvaluation"]
+__all__ = ["Address", "DeviceEvaluation", "added", "packed"]
 
 
 @functools.cache
@@ -31,6 +31,51 @@ def compiler() -> Any:
     if not cuda.SIMULATED and cuda.device_count() == 0:
         raise RuntimeError("this array is on a CUDA device, but no device or no driver is found here")
     return cuda
+
+
+class Address(int):
+    """An address that knows its array, so that a launch can be repeated with others."""
+
+    view: DeviceArray
+
+
+def memory(library: Library, view: DeviceArray | None) -> Any:
+    """What a kernel is given for an array: its address, or in the simulator the array itself, flat."""
+    if not compiler().SIMULATED:
+        if view is None:
+            return 0
+        address = Address(view.pointer)
+        address.view = view
+        return address
+    return None if view is None else library.to_host(view.value).reshape(-1)
+
+
+MOST_ADDED = 256
+"""Values that one kernel adds: as many pointers find a place among its arguments."""
+
+
+def added(owner: str, library: Library, values: Sequence[Any], stream: Any = None) -> Any:
+    """The sum of values that lie on a device, added there, in float64."""
+    views = [library.view(one) for one in values]
+    devices = {view.device for view in views}
+    if len(devices) > 1:
+        raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
+    while len(views) > 1:
+        parts, rest = views[:MOST_ADDED], views[MOST_ADDED:]
+        total = library.view(library.empty(values[0], (), np.result_type(*(one.dtype for one in parts))))
+        kernel = compiler().adding_kernel(tuple(dtype_name(one.dtype) for one in parts), dtype_name(total.dtype))
+        pointers = tuple(memory(library, one) for one in parts)
+        kernel(total.device, library.stream(values[0], stream), 1, pointers, memory(library, total))
+        views = [total, *rest]
+    return library.given_back(views[0].value, like=values[0])
+
+
+def packed(pairs: Sequence[tuple[str, Any]], several: int) -> list[Any]:
+    """The value, which has no name, then gradients and second derivatives: arrays, or dicts where there are several of each."""
+    values, arrays = [one for name, one in pairs if not name], [pair for pair in pairs if pair[0]]
+    if several == 1:
+        return [*values, *(one for _, one in arrays)]
+    return [*values, *(dict(arrays[start : start + several]) for start in range(0, len(arrays), several))]
 
 
 _NO_LABEL = -(2**63)
@@ -51,6 +96,9 @@ class DeviceEvaluation(Evaluation):
         check: bool = False,
     ) -> None:
         self.library, self.check = library, check
+        self.launches: list[tuple[Any, int, tuple[Any, ...]]] = []
+        self.made: list[tuple[DeviceArray, tuple[int, ...], Any]] = []
+        self.returned: list[tuple[str, DeviceArray]] = []
         self.cuda = compiler()
         first = arguments[definition.inputs[0].public]
         self.stream, self.first = library.stream(first, stream), first
@@ -82,8 +130,9 @@ class DeviceEvaluation(Evaluation):
         name = dtype_name(self.views[one.name].dtype)
         if name in FLOATS or name in INTEGERS or (name == "bool" and (one.space.target or not one.differentiable)):
             return
-        wanted = "numbers or bools" if one.space.target else "float16, bfloat16, float32, float64 or integers"
-        raise TypeError(f"{self.owner}: {one.public} must hold {wanted}, got the dtype {name}")
+        number = one.differentiable and not one.space.target
+        wanted = "be float16, bfloat16, float32, float64 or integers" if number else "hold numbers or bools"
+        raise TypeError(f"{self.owner}: {one.public} must {wanted}, got the dtype {name}")
 
     def _choose_precision(self) -> None:
         """float64 where any array of elements is, or where predictions are integers; else float32."""
@@ -113,8 +162,11 @@ class DeviceEvaluation(Evaluation):
         self.labels, self.ignored = None, _NO_LABEL
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         self.label_view = self.views[self.definition.target.name] if self.geometry.labels and self.definition.target else None
-        if ignored is not None and -(2**63) <= ignored < 2**63:
-            self.ignored = ignored
+        if self.label_view is not None and ignored is not None:
+            kind = self.label_view.dtype
+            limits = np.iinfo(kind if kind.kind in "iu" else np.uint8)
+            if limits.min <= ignored <= limits.max:  # from 2**63 on, uint64 labels are read as negative numbers
+                self.ignored = ignored if ignored < 2**63 else ignored - 2**64
         self.counted = self.geometry.count
 
     def _read_weights(self) -> None:
@@ -127,8 +179,9 @@ class DeviceEvaluation(Evaluation):
         given, target = self.arguments.get("class_weight"), self.definition.target
         if given is None or target is None:
             return
-        if library_of(given) is not None:
-            given = self.library.to_host(given)
+        library = library_of(given)
+        if library is not None:
+            given = library.to_host(given)
         columns = self.geometry.columns if self.definition.form == "rowwise" else 2
         self.classes = class_weights(given, self.class_counts, columns, self.owner)
         assert self.classes is not None
@@ -136,11 +189,16 @@ class DeviceEvaluation(Evaluation):
 
     def _read_sample_weight(self, weight: Any) -> None:
         items = self.geometry.items
-        if library_of(weight) is None:
+        library = library_of(weight)
+        if library is None:
             read = sample_weights(weight, items, self.working, self.owner, self._place)
             assert read is not None
             self.sample_view, self.span = self._upload(read.array), read.span
             return
+        if library is not self.library:
+            raise TypeError(
+                f"{self.owner}: sample_weight must be in host memory or one of {self.library.name}, got one of {library.name}"
+            )
         view = self._view(weight, "sample_weight")
         if dtype_name(view.dtype) not in FLOATS | INTEGERS | {"bool"}:
             raise TypeError(f"{self.owner}: sample_weight must hold numbers, got {dtype_name(view.dtype)}")
@@ -171,15 +229,15 @@ class DeviceEvaluation(Evaluation):
         return "flat" if self.definition.form == "pointwise" else "rows"
 
     def _new(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        return self.library.view(self.library.empty(self.first, shape, dtype))
+        view = self.library.view(self.library.empty(self.first, shape, dtype))
+        self.made.append((view, shape, dtype))
+        return view
 
     def _memory(self, view: DeviceArray | None) -> Any:
-        """What a kernel is given for an array."""
-        if not self.cuda.SIMULATED:
-            return 0 if view is None else view.pointer
-        return None if view is None else self.library.to_host(view.value).reshape(-1)
+        return memory(self.library, view)
 
     def _launch(self, kernel: Any, blocks: int, *arguments: Any) -> None:
+        self.launches.append((kernel, blocks, arguments))
         kernel(self.device, self.stream, blocks, *arguments)
 
     def _divisor(self) -> tuple[float, DeviceArray | None]:
@@ -241,19 +299,23 @@ class DeviceEvaluation(Evaluation):
         outs = self._outs()
         self._check_labels()
         alone = self.reduction == "none" and self.wants.value
-        items = self._new(self.geometry.items, self.output) if alone or monitoring.watching() else None
+        watching = monitoring.watching()
+        items = self._new(self.geometry.items, self.output) if alone or watching else None
         divisor, counted = self._divisor()
         scale = self.factor / divisor if divisor else 0.0
         grid, partials = 0, None
         if self.geometry.count * self.geometry.columns:
             grid, partials = self._run_loss(outs, items, scale, counted)
-        value = self._new((), np.dtype(self.working)) if self.wants.value and not alone else None
+        elif items is not None:
+            kind = np.float32 if dtype_name(self.output) == "bfloat16" else self.output
+            items = self._upload(np.zeros(self.geometry.items, kind))  # rows without a column
+        value = self._new((), np.dtype(self.working)) if (self.wants.value or watching) and not alone else None
         if value is not None:
             kernel = self.cuda.total_kernel(self.working, counted is not None)
             self._launch(kernel, 1, self._memory(partials), grid, scale, self._memory(counted), self._memory(value))
-        if monitoring.watching():
+        if watching:
             self._report(value, items, outs)
-        return self._results(items if alone else value, outs)
+        return self._results(items if alone else value if self.wants.value else None, outs)
 
     def _run_loss(
         self, outs: Sequence[DeviceArray], items: DeviceArray | None, scale: float, counted: DeviceArray | None
@@ -341,7 +403,7 @@ class DeviceEvaluation(Evaluation):
         others = [(other, one) for other, one in self.views.items()] + [("", one) for one in before]
         others += [("", one) for one in (self.sample_view, self.class_view) if one is not None]
         for other, one in others:
-            same = other == name and view.pointer == one.pointer
+            same = other == name and view.pointer == one.pointer and view.nbytes == one.nbytes
             if not same and view.pointer < one.pointer + one.nbytes and one.pointer < view.pointer + view.nbytes:
                 raise ValueError(
                     f"{self.owner}: out overlaps another array of the call; it may be {public} itself, and nothing else"
@@ -349,13 +411,11 @@ class DeviceEvaluation(Evaluation):
         return view
 
     def _results(self, value: DeviceArray | None, outs: Sequence[DeviceArray]) -> list[Any]:
-        back = functools.partial(self.library.given_back, like=self.first)
-        results = [back(value.value)] if value is not None else []
         names = [one.name for one in self.definition.differentiable]
-        for start in range(0, len(outs), len(names)):
-            arrays = [back(one.value) for one in outs[start : start + len(names)]]
-            results.append(arrays[0] if len(names) == 1 else dict(zip(names, arrays, strict=True)))
-        return results
+        pairs = zip(names * (len(outs) // len(names)), outs, strict=True)
+        self.returned = [("", value)] if value is not None else []
+        self.returned += pairs
+        return packed([(name, self.library.given_back(view.value, self.first)) for name, view in self.returned], len(names))
 
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
         """What :func:`jitloss.errstate` asks for; it waits for the device."""

@@ -63,6 +63,11 @@ class Library:
     def device_of(self, value: Any) -> int:
         return 0
 
+    def facts(self, value: Any) -> tuple[Any, ...]:
+        """All that a kernel is chosen by, and the address last, found as fast as it can be."""
+        view = self.view(value)
+        return view.shape, view.dtype, view.device, view.contiguous, view.pointer
+
     def contiguous(self, value: Any) -> Any:
         raise ValueError("must be C-contiguous: this type of array offers no copy")
 
@@ -91,13 +96,6 @@ class Library:
         """A result in the caller's own type."""
         return value
 
-    def add(self, values: list[Any]) -> Any:
-        """The sum of 0-d arrays."""
-        total = values[0]
-        for value in values[1:]:
-            total = total + value
-        return total
-
 
 class Numba(Library):
     name = "numba device arrays"
@@ -113,9 +111,6 @@ class Numba(Library):
     def contiguous(self, value: Any) -> Any:
         raise ValueError("must be C-contiguous: numba's device arrays offer no copy that is")
 
-    def add(self, values: list[Any]) -> Any:
-        raise TypeError("numba's device arrays cannot be added: add the values on the host, or use CuPy arrays")
-
 
 class Simulated(Numba):
     """Arrays of numba's simulator, which lie on the host."""
@@ -130,7 +125,7 @@ class Simulated(Numba):
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         from numba import cuda
 
-        return cuda.to_device(np.zeros(shape, dtype))
+        return cuda.to_device(np.full(shape, np.nan, dtype))  # what nobody writes is seen
 
     def to_host(self, value: Any) -> np.ndarray:
         array: np.ndarray = value._ary
@@ -143,6 +138,10 @@ class CuPy(Library):
     def view(self, value: Any) -> DeviceArray:
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
         return DeviceArray(value.data.ptr, value.shape, dtype, value.device.id, value.flags.c_contiguous, True, value)
+
+    def facts(self, value: Any) -> tuple[Any, ...]:
+        memory = value.data
+        return value.shape, value.dtype, memory.device_id, value.flags.c_contiguous, memory.ptr
 
     def contiguous(self, value: Any) -> Any:
         import cupy
@@ -180,6 +179,9 @@ class Torch(Library):
         name = str(value.dtype).removeprefix("torch.")
         dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
         return DeviceArray(value.data_ptr(), tuple(value.shape), dtype, value.get_device(), value.is_contiguous(), True, value)
+
+    def facts(self, value: Any) -> tuple[Any, ...]:
+        return value.shape, value.dtype, value.get_device(), value.is_contiguous(), value.data_ptr()
 
     def contiguous(self, value: Any) -> Any:
         return value.contiguous()

@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 import numba
+from numba import config
 from numba.core.caching import FunctionCache
 
 from ..bench.report import machine
@@ -63,7 +64,7 @@ def cache_line() -> str:
 
 
 def _cuda() -> str:
-    """The CUDA devices that numba-cuda sees. numba's own CUDA target, which is deprecated, is not asked."""
+    """How many CUDA devices numba-cuda sees, and which. numba's own CUDA target, which is deprecated, is not asked."""
     try:
         importlib.metadata.version("numba-cuda")
     except importlib.metadata.PackageNotFoundError:
@@ -71,7 +72,9 @@ def _cuda() -> str:
     try:
         from numba import cuda
 
+        if config.ENABLE_CUDASIM:
+            return "none (NUMBA_ENABLE_CUDASIM is set: numba's simulator)"
         names = [gpu.name.decode() if isinstance(gpu.name, bytes) else str(gpu.name) for gpu in cuda.gpus]
     except Exception as error:  # a driver that is missing or too old says so in many ways
         return f"none ({' '.join(str(error).split())[:100] or type(error).__name__})"
-    return ", ".join(names) or "none"
+    return f"{len(names)} ({', '.join(names)})" if names else "none"

@@ -12,6 +12,7 @@ __all__ = [
     "SIMULATED",
     "SUMMING_THREADS",
     "Plan",
+    "adding_kernel",
     "blocks",
     "cache_folder",
     "choose",
@@ -32,6 +33,11 @@ def loss_kernel(variant: Variant, plan: Plan) -> Kernel:
 @functools.cache
 def total_kernel(output: str, divided: bool) -> Kernel:
     return Kernel(sources.total(SUMMING_THREADS, output, divided))
+
+
+@functools.cache
+def adding_kernel(dtypes: tuple[str, ...], output: str) -> Kernel:
+    return Kernel(sources.adding(dtypes, output))
 
 
 @functools.cache

@@ -9,9 +9,9 @@ from ..variant import Variant
 from .plan import Plan
 from .pointwise import pointwise_kernel
 from .rowwise import rowwise_kernel
-from .sums import count_kernel, total_kernel
+from .sums import adding_kernel, count_kernel, total_kernel
 
-__all__ = ["Source", "counting", "loss", "ptx", "total"]
+__all__ = ["Source", "adding", "counting", "loss", "ptx", "total"]
 
 _POINTER, _INTEGER, _DOUBLE = types.voidptr, types.int64, types.float64
 
@@ -45,6 +45,10 @@ def loss(variant: Variant, plan: Plan) -> Source:
 
 def total(threads: int, output: str, divided: bool) -> Source:
     return Source(total_kernel(threads, output, divided), (_POINTER, _INTEGER, _DOUBLE, _POINTER, _POINTER), threads)
+
+
+def adding(dtypes: tuple[str, ...], output: str) -> Source:
+    return Source(adding_kernel(dtypes, output), (_tuple(_POINTER, len(dtypes)), _POINTER), 1)
 
 
 def counting(threads: int, working: str, labels: str, weights: str, classes: bool) -> Source:

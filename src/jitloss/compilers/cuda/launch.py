@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 from numba import cuda
 from numba.core import serialize
 
 from .compile import Source, ptx
 from .toolchain import SIMULATED
 
-__all__ = ["Kernel", "cache_folder", "cubin", "device_count", "memory_of"]
+__all__ = ["Kernel", "cache_folder", "cubin", "device_count", "flat"]
 
 Capability = tuple[int, int]
 
@@ -147,20 +146,21 @@ class Kernel:
         """Launch on a stream; tuples among the arguments are what the kernel takes as tuples."""
         if self._simulated is not None:
             self._simulated[blocks, self.source.threads](*arguments)
-            return
+        else:
+            self.launcher(device, blocks)(stream, *flat(arguments))
+
+    def launcher(self, device: int, blocks: int) -> Callable[..., None]:
+        """The launch of so many blocks as a function of a stream and the arguments one by one."""
         from cuda.core import launch
 
-        launch(_stream(stream), _shape(blocks, self.source.threads), self._load(device), *_flat(arguments))
+        config, kernel = _shape(blocks, self.source.threads), self._load(device)
+        return lambda stream, *arguments: launch(_stream(stream), config, kernel, *arguments)
 
 
-def _flat(arguments: Any) -> Iterator[Any]:
+def flat(arguments: Any) -> Iterator[Any]:
+    """Arguments as a kernel's machine code takes them: tuples in parts, addresses as plain integers."""
     for one in arguments:
         if isinstance(one, tuple):
-            yield from one
+            yield from flat(one)
         else:
-            yield one
-
-
-def memory_of(pointer: int, array: Callable[[], np.ndarray]) -> Any:
-    """What a kernel is given for an array: its address, or in the simulator the array itself, flat."""
-    return array() if SIMULATED else pointer
+            yield int(one) if isinstance(one, int) else one

@@ -15,7 +15,7 @@ from ..elements import ITEMSIZE, LOADS, address, load, spread
 from ..intrinsics import intrinsic
 from .toolchain import SIMULATED, jitable, teach_intrinsic
 
-__all__ = ["WARP", "expand", "fetch", "flush", "integer", "local", "reducer", "repeated", "shared_pieces"]
+__all__ = ["WARP", "expand", "fetch", "flush", "integer", "local", "reducer", "repeated", "settled", "shared_pieces"]
 
 WARP = 1 if SIMULATED else 32
 """Threads that exchange numbers without shared memory: none in the simulator."""
@@ -172,6 +172,19 @@ def integer(typing: Any, pointer: Any, index: Any, dtype: Any) -> Any:
     return types.int64(types.voidptr, types.intp, dtype), codegen
 
 
+@intrinsic(plain=lambda value: value)
+def settled(typing: Any, value: Any) -> Any:
+    """The number itself, computed here: LLVM would move a conversion from float64 into the loop that uses it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind, letter = args[0].type, "f" if value == types.float32 else "d"
+        code = f"mov.{'f32' if value == types.float32 else 'f64'} $0, $1;"
+        asm = ir.InlineAsm(ir.FunctionType(kind, [kind]), code, f"={letter},{letter}", side_effect=True)
+        return builder.call(asm, [args[0]])
+
+    return value(value), codegen
+
+
 def _plain_pieces(memory: Any, count: Any) -> tuple[Any, ...]:
     size = len(memory) // max(count, 1)
     return tuple(memory[index * size : (index + 1) * size] for index in range(count))
@@ -220,7 +233,7 @@ def exchange(typing: Any, values: Any, lanes: Any) -> Any:
     return values(values, lanes), codegen
 
 
-for _one in (local, fetch, flush, integer, expand, shared_pieces, exchange):
+for _one in (local, fetch, flush, integer, expand, settled, shared_pieces, exchange):
     teach_intrinsic(_one)
 
 

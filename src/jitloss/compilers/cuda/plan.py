@@ -6,13 +6,16 @@ from ..elements import ITEMSIZE
 from ..variant import Variant
 from .memory import WARP
 
-__all__ = ["LONGEST_KEPT_BYTES", "MOST_BLOCKS", "Plan", "blocks", "choose"]
+__all__ = ["MOST_BLOCKS", "MOST_KEPT", "MOST_VECTORS", "Plan", "blocks", "choose"]
 
 MOST_BLOCKS = 2048
 """Blocks of a grid; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
 
-LONGEST_KEPT_BYTES = 128
-"""Bytes of a row that a thread holds in registers."""
+MOST_KEPT = 32
+"""Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64."""
+
+MOST_VECTORS = 8
+"""Vectors of a row that a thread holds: each has an address of its own."""
 
 _SIMULATED_TEAM = 4
 
@@ -46,16 +49,22 @@ def choose(
     if inner > 1:
         return Plan(_threads(128), 1, 1, 0, *last)
     width = 16 // first if aligned and columns % (16 // first) == 0 else 1
-    vectors = -(-columns // width)
+    vectors, inputs = -(-columns // width), _read_by_element(variant)
     if WARP == 1:
-        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, 8), *last)
-    read = sum(ITEMSIZE[name] for name in _read_by_element(variant)) * width
-    most = max(1, LONGEST_KEPT_BYTES // read)
+        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, MOST_VECTORS), *last)
+    most = _most_vectors(variant, width, inputs)
     if vectors <= WARP * most:
         team = min(WARP, 1 << (vectors - 1).bit_length())
         return Plan(128, team, width, _kept(vectors, team, most), *last)
-    threads = next((size for size in (256, 512, 1024) if vectors <= size * most), 1024)
+    threads = next((size for size in (256, 512) if vectors <= size * most), 1024)
+    if threads == 1024 and (inputs > 1 or variant.working == "float64"):
+        most //= 2  # 64 registers are what a thread of so large a block has
     return Plan(threads, threads, width, _kept(vectors, threads, most), *last)
+
+
+def _most_vectors(variant: Variant, width: int, inputs: int) -> int:
+    values = MOST_KEPT // 2 if variant.working == "float64" else MOST_KEPT
+    return max(1, min(MOST_VECTORS, values // (width * inputs)))
 
 
 def _threads(wanted: int) -> int:
@@ -68,10 +77,10 @@ def _kept(vectors: int, team: int, most: int) -> int:
     return needed if needed <= most else 0
 
 
-def _read_by_element(variant: Variant) -> list[str]:
-    inputs = zip(variant.definition.inputs, variant.inputs, strict=True)
+def _read_by_element(variant: Variant) -> int:
+    """How many inputs are read for each element: labels and numbers of a row are not."""
     labels = variant.targets == "labels"
-    return [name for one, name in inputs if not one.per_row and not (labels and one is variant.definition.target)]
+    return sum(not one.per_row and not (labels and one is variant.definition.target) for one in variant.definition.inputs)
 
 
 def blocks(plan: Plan, pointwise: bool, count: int) -> int:

@@ -9,7 +9,7 @@ from ..canonical import point
 from ..elements import load, spread
 from ..tuples import add, cast, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, local, reducer, shared_pieces
+from .memory import WARP, expand, fetch, flush, local, reducer, settled, shared_pieces
 from .plan import Plan
 from .sums import share
 from .toolchain import jitable
@@ -56,10 +56,11 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     one = _one_element(variant, plan)
     dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, _outputs(variant), plan.divided
     of_items, of_outputs = (0,) * variant.items, tuple(range(1, 1 + outputs))
+    with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
     total_of = reducer(add, threads, "float64", 1)
-    double, warps, with_items = ("float64",), threads // WARP, int(variant.items)
+    double, warps = ("float64",), threads // WARP
 
     def kernel(  # type: ignore[no-untyped-def]
         inputs,
@@ -81,10 +82,11 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     ):
         memory = cuda.shared.array(warps, types.float64)
         given = expand(numbers, kinds, working)
-        taken, made, values = local(inputs_count, width), local(outputs, width), local(with_items, width)
+        taken, made, values = local(inputs_count, width), local(outputs, width), local(item_count, width)
         factor = working(scale)
         if divided:
             factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
+        factor, own = settled(factor), settled(working(times))
         high, low = zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width
         step = np.int64(cuda.gridDim.x) * threads * width
@@ -95,16 +97,20 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
                 for index in range(width):
                     result = one(taken, index, given, weights, (first + index) // span, classes)
                     partial += shrink * result[0]
-                    spread(values, index, select(scaled(result, working(times)), of_items), output)
-                    spread(made, index, scaled(select(result, of_outputs), factor), output)
+                    if with_items:
+                        spread(values, index, scaled(select(result, of_items), own), output)
+                    if with_outputs:
+                        spread(made, index, scaled(select(result, of_outputs), factor), output)
                 flush(items, first, values, 0, output, width)
                 flush(outs, first, made, 0, output, width)
             else:
                 for index in range(first, count):
                     result = one(inputs, index, given, weights, index // span, classes)
                     partial += shrink * result[0]
-                    spread(items, index, select(scaled(result, working(times)), of_items), output)
-                    spread(outs, index, scaled(select(result, of_outputs), factor), output)
+                    if with_items:
+                        spread(items, index, scaled(select(result, of_items), own), output)
+                    if with_outputs:
+                        spread(outs, index, scaled(select(result, of_outputs), factor), output)
             joined = high + partial
             rest = joined - high
             low += (high - (joined - rest)) + (partial - rest)

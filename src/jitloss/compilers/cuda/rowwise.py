@@ -10,7 +10,7 @@ from ..rowwise import RowLoop, row_loop
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, integer, local, reducer, repeated, shared_pieces
+from .memory import WARP, expand, fetch, flush, integer, local, reducer, repeated, settled, shared_pieces
 from .plan import Plan
 from .sums import share
 from .toolchain import jitable
@@ -114,7 +114,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     places, row_places, row_dtypes, rest = loop.inputs, loop.row_inputs, loop.row_dtypes, loop.rest
     lowest, zeros, peaks_count, sums_count = loop.lowest, loop.zeros, len(loop.lowest), len(loop.zeros)
     with_peak, with_labels, with_weights = loop.rows.peak is not None, variant.targets == "labels", variant.weights
-    of_items, outputs, with_outputs, divided = (0,) * variant.items, loop.outputs, loop.outputs > 0, plan.divided
+    with_items, outputs, with_outputs, divided = variant.items, loop.outputs, loop.outputs > 0, plan.divided
     factored, team, threads, width, nan, double = (
         with_labels or with_weights,
         plan.team,
@@ -127,6 +127,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     highest, sums, slopes = _steps(loop, factored, output)
     kept = plan.kept > 0
+    place = np.int32 if kept else np.int64  # a row that is kept has few columns, and comparing them costs half
     find_peaks = _pass(highest, loop, plan, output, reads=True, writes=False)
     add_terms = _pass(sums, loop, plan, output, reads=not kept or not with_peak, writes=False)
     write_slopes = _pass(slopes, loop, plan, output, reads=not kept, writes=True)
@@ -154,9 +155,10 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         memory = cuda.shared.array(slots, types.float64)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
         taken, made = local(inputs_count, stored), local(outputs, stored)
-        lane, factor, total, label, target = cuda.threadIdx.x % team, working(scale), 0.0, np.int64(-1), working(0.0)
+        lane, factor, total, label, target = cuda.threadIdx.x % team, working(scale), 0.0, place(-1), working(0.0)
         if divided:
             factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
+        factor = settled(factor)
         begin, step = np.int64(cuda.blockIdx.x) * teams, np.int64(cuda.gridDim.x) * teams
         while begin < count:
             row = begin + cuda.threadIdx.x // team
@@ -165,11 +167,13 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             span = (inputs, outs, (row // inner) * columns * inner + row % inner, columns, inner)
             weight = working(1.0)
             if with_labels:
-                label = integer(labels, row, label_dtype)
-                if label == ignored:
-                    weight, label = working(0.0), np.int64(0)
-                elif label < 0 or label >= columns:
-                    weight, label = nan, np.int64(0)
+                found_label, label = integer(labels, row, label_dtype), place(0)
+                if found_label == ignored:
+                    weight = working(0.0)
+                elif found_label < 0 or found_label >= columns:
+                    weight = nan
+                else:
+                    label = place(found_label)
                 target = mark(classes, label, given, working, kind)
             if with_weights:
                 weight *= load((weights,), row // each, weight_dtype, working)[0]
@@ -186,7 +190,8 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
                 counted = weighted(counted, weight)
             if active and lane == 0:
                 total += np.float64(counted[0])
-                spread(items, row, select(scaled(counted, working(times)), of_items), output)
+                if with_items:
+                    spread(items, row, scaled(counted, working(times)), output)
             if with_outputs and active:
                 shared = (taken, classes, label, target, given, peaks, select(result, rest), made, weight, factor)
                 write_slopes(0, lane, shared, span)

@@ -13,7 +13,7 @@ from ..tuples import add
 from .memory import WARP, integer, reducer, shared_pieces
 from .toolchain import jitable
 
-__all__ = ["count_kernel", "share", "total_kernel"]
+__all__ = ["adding_kernel", "count_kernel", "share", "total_kernel"]
 
 
 @jitable
@@ -38,6 +38,18 @@ def total_kernel(threads: int, output: str, divided: bool) -> Any:
             if divided:
                 factor = share(scale, load((divisor,), 0, double, np.float64)[0])
             spread((value,), 0, (whole[0] * factor,), output)
+
+    return kernel
+
+
+def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
+    """Add numbers, each an array of its own: the values of several losses. One thread does it."""
+
+    def kernel(values, total):  # type: ignore[no-untyped-def]
+        whole = 0.0
+        for one in load(values, 0, dtypes, np.float64):
+            whole += one
+        spread((total,), 0, (whole,), output)
 
     return kernel
 

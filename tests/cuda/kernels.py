@@ -1,0 +1,152 @@
+"""Kernels for CUDA, compiled and linked without a device, each once: what the tests of their code look at."""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from jitloss.compilers.cuda import compile as compiler
+from jitloss.compilers.cuda.plan import Plan, choose
+from jitloss.compilers.variant import Variant
+from jitloss.definition import Definition
+from ptx import Assembly
+
+__all__ = ["CAPABILITY", "DTYPES", "Cubin", "Kernel", "assembly_of", "elements_of", "link", "plans", "variant"]
+
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+CAPABILITY = (9, 0)
+
+
+@dataclass(frozen=True)
+class Cubin:
+    """Machine code for a device, and what the assembler says of it."""
+
+    code: bytes
+    registers: int
+    stack: int
+    spills: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel to look at: its name in the test report, what it is compiled for, and how it is spread over a device."""
+
+    name: str
+    variant: Variant
+    plan: Plan
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def rowwise(self) -> bool:
+        return self.variant.definition.form == "rowwise"
+
+    @property
+    def outputs(self) -> int:
+        """How many arrays of gradients and second derivatives it writes."""
+        return len(self.variant.definition.differentiable) * (self.variant.gradient + self.variant.hessian)
+
+    @property
+    def assembly(self) -> Assembly:
+        return _assembly(self.variant, self.plan)
+
+    @property
+    def cubin(self) -> Cubin:
+        return link(self.assembly.text)
+
+
+def elements_of(variant: Variant) -> tuple[str, ...]:
+    """The dtypes of the inputs that are read for each element."""
+    inputs = zip(variant.definition.inputs, variant.inputs, strict=True)
+    target = variant.definition.target
+    return tuple(dtype for one, dtype in inputs if not one.per_row and not (one is target and variant.targets == "labels"))
+
+
+ROWS: dict[str, tuple[int, int, bool]] = {
+    "short": (10, 1, True),
+    "unaligned": (1001, 1, False),
+    "kept-by-warp": (512, 1, True),
+    "kept-by-block": (4096, 1, True),
+    "kept-by-largest-block": (16384, 1, True),
+    "long": (262144, 1, True),
+    "inner-axis": (1000, 64, True),
+}
+"""Shapes of rows that are spread over a device in each way: columns, the distance of neighbours, whether arrays are aligned."""
+
+
+def plans(variant: Variant, **options: Any) -> dict[str, Plan]:
+    """The plans that the library chooses among for a variant, by what they are for."""
+    if variant.definition.form == "pointwise":
+        return {"vectors": choose(variant, 1, 1, True, **options), "unaligned": choose(variant, 1, 1, False, **options)}
+    return {name: choose(variant, *shape, **options) for name, shape in ROWS.items()}
+
+
+def variant(definition: Definition, dtype: str, *, others: bool = False, smoothed: bool = False, **changes: Any) -> Variant:
+    """What a call with arrays of one dtype compiles; ``others`` turns each switch and option of the definition the other way."""
+    labels = definition.takes_labels and changes.get("targets", "labels") == "labels"
+    inputs = tuple("int64" if labels and one is definition.target else dtype for one in definition.inputs)
+    values = [one.other if others and one.has_other else one.default for one in definition.parameters]
+    letters = ["0" if one is None else "TF"[not one] if isinstance(one, bool) else "n" for one in values]
+    letters += "n" * len(definition.sum_of)
+    if definition.form == "rowwise":
+        letters += "nn" if smoothed else "nz"
+    given = {
+        "working": "float64" if dtype == "float64" else "float32",
+        "inputs": inputs,
+        "output": dtype,
+        "layout": "flat" if definition.form == "pointwise" else "rows",
+        "targets": "labels" if labels else "direct",
+    }
+    return Variant(definition=definition, statics="".join(letters), **{**given, **changes})
+
+
+@contextlib.contextmanager
+def _imagined_device() -> Iterator[None]:
+    """numba-cuda asks the current device for its capability when a kernel calls a small function."""
+    device = mock.Mock(compute_capability=CAPABILITY)
+    with (
+        mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device),
+        mock.patch("numba.cuda.compiler.get_current_device", return_value=device),
+    ):
+        yield
+
+
+def assembly_of(source: compiler.Source) -> Assembly:
+    with _imagined_device():
+        return Assembly.read(compiler.ptx(source, CAPABILITY))
+
+
+@functools.cache
+def _assembly(variant: Variant, plan: Plan) -> Assembly:
+    return assembly_of(compiler.loss(variant, plan))
+
+
+@functools.cache
+def link(text: str) -> Cubin:
+    """The machine code that nvJitLink makes of assembly; it needs no driver."""
+    from cuda.bindings import nvjitlink
+
+    data, options = text.encode(), [f"-arch=sm_{CAPABILITY[0]}{CAPABILITY[1]}", "-Xptxas=-v"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, data, len(data), "kernel")
+        nvjitlink.complete(handle)
+        code, said = bytearray(nvjitlink.get_linked_cubin_size(handle)), bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_linked_cubin(handle, code)
+        nvjitlink.get_info_log(handle, said)
+    finally:
+        nvjitlink.destroy(handle)
+    return Cubin(bytes(code), *_reported(said.decode()))
+
+
+def _reported(log: str) -> tuple[int, int, int]:
+    """Registers of a thread, bytes of its stack, bytes that it spills."""
+    registers, stack = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes stack frame", log)
+    assert registers, log
+    spills = sum(map(int, re.findall(r"(\d+) bytes spill", log)))
+    return int(registers[1]), int(stack[1]) if stack else 0, spills

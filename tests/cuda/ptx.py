@@ -1,0 +1,155 @@
+"""A kernel's assembly (PTX), read: its loops, and what its instructions do."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+__all__ = ["Assembly", "Loop"]
+
+_LABEL = re.compile(r"^(\$\w+):")
+_INSTRUCTION = re.compile(r"^\s*(?:(@!?%p\d+)\s+)?([a-z][\w.:]*)\s*([^;]*);")
+_VECTOR = r"{}\.global\S*\.(v4\.[a-z]32|v2\.[a-z]64)"
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Instructions without a jump among them, and the numbers of the blocks that may come next."""
+
+    instructions: tuple[str, ...]
+    following: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """The opcodes of a part of a kernel, such as ``ld.global.v4.f32``."""
+
+    opcodes: tuple[str, ...]
+
+    def count(self, pattern: str) -> int:
+        """How many opcodes begin with a pattern."""
+        return sum(bool(re.match(pattern, one)) for one in self.opcodes)
+
+    @property
+    def loads(self) -> int:
+        return self.count(r"ld\.global")
+
+    @property
+    def stores(self) -> int:
+        return self.count(r"st\.global")
+
+    @property
+    def vector_loads(self) -> int:
+        """Loads of 128 bits."""
+        return self.count(_VECTOR.format("ld"))
+
+    @property
+    def vector_stores(self) -> int:
+        return self.count(_VECTOR.format("st"))
+
+    @property
+    def doubles(self) -> Counter[str]:
+        """The instructions that compute or convert float64, roundings left out of their names; copies of registers are none."""
+        found = (re.sub(r"\.r[nzmp]\b", "", one) for one in self.opcodes if ".f64" in one)
+        return Counter(one for one in found if not one.startswith(("mov.", "ld.param")))
+
+
+@dataclass(frozen=True)
+class Loop(Instructions):
+    """A natural loop with those inside it; ``outermost`` where no other holds it."""
+
+    outermost: bool
+
+
+@dataclass(frozen=True)
+class Assembly(Instructions):
+    """The whole of a kernel."""
+
+    text: str
+    loops: tuple[Loop, ...]
+
+    @classmethod
+    def read(cls, text: str) -> "Assembly":
+        blocks = _blocks(text)
+        whole = tuple(one for block in blocks for one in block.instructions)
+        found = _natural_loops(blocks)
+        loops = (
+            Loop(
+                tuple(one for number in sorted(body) for one in blocks[number].instructions),
+                outermost=not any(body < other for other in found),
+            )
+            for body in found
+        )
+        return cls(whole, text, tuple(loops))
+
+    @property
+    def has_local_memory(self) -> bool:
+        return ".local" in self.text
+
+    @property
+    def has_calls(self) -> bool:
+        return self.count(r"call\b") > 0
+
+
+def _blocks(text: str) -> list[_Block]:
+    """The basic blocks of the one function that a kernel has."""
+    parts: list[list[str]] = [[]]
+    ends: list[tuple[str | None, bool]] = []  # the label that a block jumps to, and whether it may also fall through
+    places: dict[str, int] = {}
+
+    def end(target: str | None, falls: bool) -> None:
+        ends.append((target, falls))
+        parts.append([])
+
+    for line in text[text.index("\n{") :].splitlines():
+        if label := _LABEL.match(line):
+            if parts[-1]:
+                end(None, True)
+            places[label[1]] = len(ends)
+        elif instruction := _INSTRUCTION.match(line):
+            condition, opcode, operands = instruction.groups()
+            parts[-1].append(opcode)
+            if opcode.startswith("bra"):
+                assert "brx" not in opcode, "a jump through a table, which this reader does not know"
+                end(operands, condition is not None)
+            elif opcode in ("ret", "exit", "trap"):
+                end(None, condition is not None)
+    ends.append((None, False))
+    return [
+        _Block(tuple(part), ((places[target],) if target else ()) + ((number + 1,) if falls else ()))
+        for number, (part, (target, falls)) in enumerate(zip(parts, ends, strict=True))
+    ]
+
+
+def _natural_loops(blocks: list[_Block]) -> list[frozenset[int]]:
+    """The blocks of each loop: a header, and those that come back to it without passing through it."""
+    preceding: dict[int, set[int]] = {}
+    for number, block in enumerate(blocks):
+        for one in block.following:
+            preceding.setdefault(one, set()).add(number)
+    bodies: dict[int, set[int]] = {}
+    for source, header in _edges_back(blocks):
+        body, waiting = bodies.setdefault(header, {header}), [source]
+        while waiting:
+            one = waiting.pop()
+            if one not in body:
+                body.add(one)
+                waiting += preceding[one]
+    return [frozenset(body) for body in bodies.values()]
+
+
+def _edges_back(blocks: list[_Block]) -> list[tuple[int, int]]:
+    """The jumps to a block on the way that led to the jump."""
+    found, seen, path = [], {0}, [0]
+    left = [iter(blocks[0].following)]
+    while path:
+        one = next(left[-1], None)
+        if one is None:
+            path.pop()
+            left.pop()
+        elif one in path:
+            found.append((path[-1], one))
+        elif one not in seen:
+            seen.add(one)
+            path.append(one)
+            left.append(iter(blocks[one].following))
+    return found

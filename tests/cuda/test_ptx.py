@@ -1,0 +1,245 @@
+"""Every loss as machine code for a device, compiled and linked without one: what the loops of its kernels do, and do not."""
+
+from collections import Counter
+
+import pytest
+
+import jitloss
+import toolkit
+
+if reason := toolkit.missing():
+    pytest.skip(reason, allow_module_level=True)
+
+from jitloss.compilers.cuda import compile as compiler
+from jitloss.math import exp, sign
+from kernels import DTYPES, Kernel, assembly_of, elements_of, link, plans, variant
+
+# What is compiled -------------------------------------------------------------------------------------------------------------
+
+
+@jitloss.pointwise
+def custom(prediction, target, alpha=1.0):
+    error = prediction - target
+    return error * error + alpha * abs(error), 2.0 * error + alpha * sign(error)
+
+
+@jitloss.rowwise
+class soft_rows:
+    strength = 2.0
+
+    def peak(prediction):
+        return prediction
+
+    def terms(prediction, target: jitloss.definition.Distribution, peak, strength):
+        height = exp(prediction - peak)
+        return height, target * height * strength
+
+    def value(sums):
+        total, agreement = sums
+        return agreement / total, 1.0 / total
+
+    def slope(prediction, target, peak, strength, share):
+        return target * exp(prediction - peak) * strength * share
+
+
+DEFINITIONS = {name: loss.definition for name, loss in jitloss.LOSSES.items()}
+
+OWN = {
+    "custom": custom,
+    "soft_rows": soft_rows,
+    "mse_loss+l1_loss": jitloss.mse_loss + 0.5 * jitloss.l1_loss,
+    "mse_loss+custom": jitloss.mse_loss + custom,
+    "cross_entropy_loss+kl_divergence": jitloss.cross_entropy_loss + 0.5 * jitloss.kl_divergence,
+}
+"""Losses of a user's, and sums of losses."""
+
+
+def kernels(name, definition, dtype, label="", only=None, **changes):
+    made = variant(definition, dtype, **changes)
+    return [
+        Kernel("-".join(filter(None, (name, dtype, label, how))), made, plan)
+        for how, plan in plans(made).items()
+        if only is None or how in only
+    ]
+
+
+FEW, FEWER = ("vectors", "kept-by-block", "long"), ("vectors", "kept-by-block")
+"""Plans that stand for all where an option is tried: one that keeps a row, one that reads it again."""
+
+MOST = ("vectors", "short", "kept-by-warp", "kept-by-block", "kept-by-largest-block", "long")
+"""Those that differ by dtype; single elements are compiled for float32 alone."""
+
+LABELS, DENSE = ("cross_entropy_loss", "cross_entropy_with_logits"), ("mse_loss", "kl_divergence", "triplet_loss")
+
+
+def options():
+    """Kernels of calls with options, in float32 unless the option is about dtypes."""
+    for name, definition in DEFINITIONS.items():
+        if definition.hessian:
+            yield from kernels(name, definition, "float32", "hessian", FEW, hessian=True)
+        yield from kernels(name, definition, "float32", "value", FEWER, gradient=False)
+        if any(one.has_other for one in definition.parameters):
+            yield from kernels(name, definition, "float32", "others", FEWER, others=True)
+    for name in LABELS + DENSE:
+        yield from kernels(name, DEFINITIONS[name], "float32", "weights-items", FEW, weights=True, items=True)
+    for name in ("mse_loss", "cross_entropy_with_logits"):
+        yield from kernels(name, DEFINITIONS[name], "bfloat16", "weights-items", FEW, weights=True, items=True)
+    for name in LABELS:
+        given, taken = DEFINITIONS[name], {"class_weights": True, "smoothed": True}
+        yield from kernels(name, given, "float32", "class-weights", FEWER, class_weights=True)
+        yield from kernels(name, given, "float32", "smoothed", FEWER, smoothed=True)
+        yield from kernels(name, given, "float32", "smoothed-class-weights", FEW, **taken)
+        yield from kernels(name, given, "float32", "dense", FEWER, targets="direct")
+        yield from kernels(name, given, "float32", "dense-smoothed", FEWER, targets="mixed", smoothed=True)
+        yield from kernels(name, given, "float32", "dense-smoothed-class-weights", FEW, targets="mixed", **taken)
+    for target in ("bool", "int64", "float16"):
+        yield from kernels(
+            "mse_loss", DEFINITIONS["mse_loss"], "float32", f"target-{target}", ("vectors",), inputs=("float32", target)
+        )
+
+
+DEFAULTS = [kernel for name, definition in DEFINITIONS.items() for dtype in DTYPES for kernel in kernels(name, definition, dtype)]
+OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32")]
+ALL = [*DEFAULTS, *OTHERS, *options()]
+
+
+def each(found):
+    return pytest.mark.parametrize("kernel", [pytest.param(one, id=one.name) for one in found])
+
+
+def test_every_loss_is_compiled():
+    assert {kernel.variant.definition.name for kernel in DEFAULTS} >= set(jitloss.LOSSES)
+
+
+# What all kernels keep to -----------------------------------------------------------------------------------------------------
+
+
+@each(ALL)
+def test_the_kernel_links(kernel):
+    assert kernel.cubin.code.startswith(b"\x7fELF")
+
+
+@each(ALL)
+def test_no_function_is_called(kernel):
+    assert not kernel.assembly.has_calls
+
+
+PER_ROW = Counter({"cvt.f64.f32": 1, "add.f64": 1, "sub.f64": 1, "selp.f64": 1})
+"""What the loop over rows may do in float64: a row's value, which is float32, is added up by one thread of its team."""
+
+
+@each([kernel for kernel in ALL if kernel.variant.working == "float32"])
+def test_elements_are_never_float64(kernel):
+    """In a loop that reads or writes arrays; one over rows, and no loop inside it, may add a row's value."""
+    loops = [loop for loop in kernel.assembly.loops if loop.loads or loop.stores]
+    assert loops
+    for loop in loops:
+        allowed = PER_ROW if kernel.rowwise and loop.outermost else Counter()
+        assert dict(loop.doubles - allowed) == {}
+
+
+@each([kernel for kernel in ALL if kernel.variant.working == "float64"])
+def test_float64_is_never_rounded(kernel):
+    assert "cvt.f32.f64" not in kernel.assembly.doubles
+    assert kernel.assembly.count(r"ex2\.approx") == 0
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------------
+
+
+def once_a_row(kernel):
+    """Loads of single numbers: the label, its class's weight, the sample's weight, what else is given for a row."""
+    given = kernel.variant
+    labels = given.targets == "labels"
+    return sum(
+        (
+            labels,
+            labels and given.class_weights,
+            given.weights,
+            sum(one.per_row for one in given.definition.inputs),
+        )
+    )
+
+
+def one_dtype(kernel):
+    return set(elements_of(kernel.variant)) == {kernel.variant.output}
+
+
+@each([kernel for kernel in ALL if kernel.plan.width > 1 and one_dtype(kernel)])
+def test_vectors_are_128_bits(kernel):
+    assert kernel.assembly.vector_loads >= len(elements_of(kernel.variant))
+    assert kernel.assembly.vector_stores >= kernel.outputs
+
+
+def loops_over_rows(kernel):
+    """One, or several of which a call takes one, where the compiler has moved a choice out of the loop."""
+    found = [loop for loop in kernel.assembly.loops if loop.outermost and loop.loads]
+    assert found
+    return found
+
+
+def reads_class_weights(kernel):
+    """Whether a weight is read for each element."""
+    given = kernel.variant
+    return given.class_weights and (given.targets == "mixed" or given.statics[-1] == "n")
+
+
+@each([kernel for kernel in ALL if kernel.rowwise and kernel.plan.width > 1 and not reads_class_weights(kernel)])
+def test_no_element_of_a_row_is_read_alone(kernel):
+    for loop in loops_over_rows(kernel):
+        assert loop.loads - loop.vector_loads <= once_a_row(kernel)
+
+
+KEPT = [kernel for kernel in ALL if kernel.plan.kept]
+
+
+@each([kernel for kernel in KEPT if kernel.plan.width > 1])
+def test_a_row_that_is_kept_is_read_and_written_once(kernel):
+    for loop in loops_over_rows(kernel):
+        assert loop.vector_loads == len(elements_of(kernel.variant)) * kernel.plan.kept
+        assert loop.vector_stores == kernel.outputs * kernel.plan.kept
+
+
+@each(KEPT)
+def test_a_row_that_is_kept_stays_in_registers(kernel):
+    assert not kernel.assembly.has_local_memory
+    assert kernel.cubin.spills == 0
+    assert kernel.cubin.stack == 0
+
+
+@each([kernel for kernel in ALL if kernel.variant.working == "float32"])
+def test_registers_allow_the_block(kernel):
+    """A multiprocessor has 65536 registers, which warps take by 8 a thread."""
+    registers = -(-kernel.cubin.registers // 8) * 8
+    assert registers * kernel.plan.threads <= 65536
+
+
+# Instructions of the device ---------------------------------------------------------------------------------------------------
+
+SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "cross_entropy_with_logits"]
+
+
+@each([kernel for kernel in SOFTMAX if kernel.variant.working == "float32"])
+def test_softmax_takes_the_devices_power_of_two(kernel):
+    assert kernel.assembly.count(r"ex2\.approx") >= 1
+
+
+# The kernels around a loss ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("divided", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_total_links(dtype, divided):
+    assembly = assembly_of(compiler.total(1024, dtype, divided))
+    assert link(assembly.text).spills == 0
+    assert not assembly.has_local_memory
+
+
+@pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.parametrize("weights", ["", "float32"])
+@pytest.mark.parametrize("labels", ["", "int64", "uint8"])
+@pytest.mark.parametrize("working", ["float32", "float64"])
+def test_the_count_links(working, labels, weights, classes):
+    assembly = assembly_of(compiler.counting(1024, working, labels, weights, classes))
+    assert link(assembly.text).spills == 0
+    assert not assembly.has_local_memory
