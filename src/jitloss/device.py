@@ -211,7 +211,7 @@ class DeviceEvaluation(Evaluation):
         self.sample_view, self.span = view, int(np.prod(items[view.ndim :], dtype=np.int64))
 
     def _upload(self, array: np.ndarray) -> DeviceArray:
-        return self.library.view(self.library.from_host(np.ascontiguousarray(array), self.first))
+        return self.library.view(self.library.from_host(np.asarray(array, order="C"), self.first))
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
         """How often each class occurs, counted on the host: an option that is "balanced" waits for the device."""
@@ -257,10 +257,11 @@ class DeviceEvaluation(Evaluation):
         labels = dtype_name(self.label_view.dtype) if self.label_view else ""
         weights = dtype_name(self.sample_view.dtype) if weighted and self.sample_view else ""
         classes = weighted and self.class_view is not None
-        counted = self._new((2,), np.dtype(np.float64))
+        grid = self.cuda.counting_blocks(self.cuda.SUMMING_THREADS, self.geometry.count)
+        counted = self._new((2, grid), np.dtype(np.float64))
         self._launch(
             self.cuda.counting_kernel(self.working, labels, weights, classes),
-            1,
+            grid,
             self._memory(self.label_view),
             self.ignored,
             self._memory(self.sample_view),
@@ -289,7 +290,7 @@ class DeviceEvaluation(Evaluation):
         """Wait for the device and raise for a label that is no class."""
         if self.check and self.label_view is not None:
             counted = self.library.to_host(self._count(False).value)
-            if counted[1] > 0:
+            if counted[1].sum() > 0:
                 labels = self._host(self.definition.target.name)  # type: ignore[union-attr]
                 self.labels = labels.astype(np.int64)
                 self._refuse_label(labels)
@@ -301,6 +302,7 @@ class DeviceEvaluation(Evaluation):
         alone = self.reduction == "none" and self.wants.value
         watching = monitoring.watching()
         items = self._new(self.geometry.items, self.output) if alone or watching else None
+        value = self._new((), np.dtype(self.working)) if (self.wants.value or watching) and not alone else None
         divisor, counted = self._divisor()
         scale = self.factor / divisor if divisor else 0.0
         grid, partials = 0, None
@@ -309,13 +311,16 @@ class DeviceEvaluation(Evaluation):
         elif items is not None:
             kind = np.float32 if dtype_name(self.output) == "bfloat16" else self.output
             items = self._upload(np.zeros(self.geometry.items, kind))  # rows without a column
-        value = self._new((), np.dtype(self.working)) if (self.wants.value or watching) and not alone else None
         if value is not None:
             kernel = self.cuda.total_kernel(self.working, counted is not None)
-            self._launch(kernel, 1, self._memory(partials), grid, scale, self._memory(counted), self._memory(value))
+            self._launch(kernel, 1, self._memory(partials), grid, scale, *self._parts(counted), self._memory(value))
         if watching:
             self._report(value, items, outs)
         return self._results(items if alone else value if self.wants.value else None, outs)
+
+    def _parts(self, counted: DeviceArray | None) -> tuple[Any, int]:
+        """What the blocks that count have found, and how many there are."""
+        return self._memory(counted), 0 if counted is None else counted.shape[1]
 
     def _run_loss(
         self, outs: Sequence[DeviceArray], items: DeviceArray | None, scale: float, counted: DeviceArray | None
@@ -332,30 +337,46 @@ class DeviceEvaluation(Evaluation):
             labels=dtype_name(self.label_view.dtype) if self.label_view else "int64",
             weights=dtype_name(self.sample_view.dtype) if self.sample_view else "",
         )
-        grid = self.cuda.blocks(plan, self.definition.form == "pointwise", self.geometry.count)
-        partials, number = self._new((grid,), np.dtype(np.float64)), np.dtype(self.working).type
+        number = np.dtype(self.working).type
+        before = (
+            tuple(map(self._memory, inputs)),
+            tuple(map(self._memory, outs)),
+            tuple(map(self._memory, [items] if items else [])),
+            tuple(number(one) for one, letter in zip(self.parameters, self.statics, strict=False) if letter == "n"),
+            self._memory(self.sample_view),
+            self.span,
+            self._memory(self.label_view),
+            self.ignored,
+            self._memory(self.class_view),
+            self.geometry.columns,
+        )
+        after = (scale, self.factor, *self._parts(counted))
+        pointwise = self.definition.form == "pointwise"
         with self._compiling():
-            self._launch(
-                self.cuda.loss_kernel(variant, plan),
-                grid,
-                tuple(map(self._memory, inputs)),
-                tuple(map(self._memory, outs)),
-                tuple(map(self._memory, [items] if items else [])),
-                tuple(number(one) for one, letter in zip(self.parameters, self.statics, strict=False) if letter == "n"),
-                self._memory(self.sample_view),
-                self.span,
-                self._memory(self.label_view),
-                self.ignored,
-                self._memory(self.class_view),
-                self.geometry.columns,
-                self.geometry.inner,
-                self.geometry.count,
-                scale,
-                self.factor,
-                self._memory(counted),
-                self._memory(partials),
-            )
+            if not pointwise and self._pieces(plan)[0] > 1:
+                return self._run_split(variant, self.cuda.split(plan), before, after)
+            grid = self.cuda.blocks(plan, pointwise, self.geometry.count)
+            partials, kernel = self._new((grid,), np.dtype(np.float64)), self.cuda.loss_kernel(variant, plan)
+            self._launch(kernel, grid, *before, self.geometry.inner, self.geometry.count, *after, self._memory(partials))
         return grid, partials
+
+    def _pieces(self, plan: Any) -> tuple[int, int]:
+        pieces: tuple[int, int] = self.cuda.pieces(
+            self.cuda.split(plan), self.geometry.count, self.geometry.columns, self.geometry.inner
+        )
+        return pieces
+
+    def _run_split(self, variant: Variant, plan: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[int, DeviceArray]:
+        """Few and long rows, each shared by several blocks: peaks, sums, slopes."""
+        rows, (pieces, length) = self.geometry.count, self._pieces(plan)
+        peaks, sums = self.cuda.pieces_found(variant)
+        found = [self._new((rows * pieces,), np.dtype(self.working)) for _ in range(peaks + sums)]
+        found_peaks, found_sums = tuple(map(self._memory, found[:peaks])), tuple(map(self._memory, found[peaks:]))
+        partials = self._new((rows,), np.dtype(np.float64))
+        for stage in ("peaks", "sums", "slopes") if peaks else ("sums", "slopes"):
+            kernel = self.cuda.split_kernel(variant, plan, stage)
+            self._launch(kernel, rows * pieces, *before, length, pieces, *after, found_peaks, found_sums, self._memory(partials))
+        return rows, partials
 
     def _variant(self, items: bool) -> Variant:
         return dataclasses.replace(super()._variant(items), weights=self.sample_view is not None)
@@ -370,17 +391,17 @@ class DeviceEvaluation(Evaluation):
             if not isinstance(out, tuple) or len(out) != 2:
                 raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
             out, second = out
-        outs = self._taken(out)
-        return outs + self._taken(second) if self.wants.hessian else outs
+        outs = self._taken(out, [])
+        return outs + self._taken(second, outs) if self.wants.hessian else outs
 
-    def _taken(self, out: Any) -> list[DeviceArray]:
+    def _taken(self, out: Any, before: list[DeviceArray]) -> list[DeviceArray]:
         names = [one.name for one in self.definition.differentiable]
         given = by_name(self.definition, out, names)
         if given is None:
             return [self._new(self.views[name].shape, self.output) for name in names]
         taken: list[DeviceArray] = []
         for name in names:
-            taken.append(self._check_out(given[name], name, taken))
+            taken.append(self._check_out(given[name], name, before + taken))
         return taken
 
     def _check_out(self, out: Any, name: str, before: list[DeviceArray]) -> DeviceArray:

@@ -106,8 +106,9 @@ class Form:
         from .device import DeviceEvaluation
         from .replay import Replay
 
-        evaluation = DeviceEvaluation(self._loss.definition, self._loss.weights, arguments, self._wants, library, **extra)
-        results = evaluation.run_on_device()
+        with library.on(extra.get("stream"), arguments[self._inputs[0]]):
+            evaluation = DeviceEvaluation(self._loss.definition, self._loss.weights, arguments, self._wants, library, **extra)
+            results = evaluation.run_on_device()
         if len(alone) == len(self._inputs):
             self._replay = self._replay or Replay()
             self._replay.learn(alone, evaluation)

@@ -6,6 +6,7 @@ interface and DLPack are asked.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,10 +59,7 @@ class Library:
 
     def view(self, value: Any) -> DeviceArray:
         interface = getattr(value, "__cuda_array_interface__", None)
-        return _by_dlpack(value) if interface is None else _by_interface(value, interface, self.device_of(value))
-
-    def device_of(self, value: Any) -> int:
-        return 0
+        return _by_dlpack(value) if interface is None else _by_interface(value, interface)
 
     def facts(self, value: Any) -> tuple[Any, ...]:
         """All that a kernel is chosen by, and the address last, found as fast as it can be."""
@@ -77,9 +75,15 @@ class Library:
         return cuda.device_array(shape, np.dtype(np.uint16) if dtype is BFLOAT16 else dtype)
 
     def stream(self, like: Any, given: Any) -> int:
-        """The stream to launch on: the one that is given, else the library's current one."""
+        """The stream to launch on: the one that is given, else the library's current one, or the one that an interface names."""
+        if given is None:
+            given = getattr(like, "__cuda_array_interface__", {}).get("stream")
         handle = getattr(given, "handle", given)
         return 0 if handle is None else int(getattr(handle, "value", handle) or 0)
+
+    def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
+        """Within it, the library works on the stream that is given: what it allocates and copies is in the order of that stream."""
+        return nullcontext()
 
     def to_host(self, value: Any) -> np.ndarray:
         from numba import cuda
@@ -102,7 +106,9 @@ class Numba(Library):
 
     def view(self, value: Any) -> DeviceArray:
         pointer = int(value.device_ctypes_pointer.value or 0)
-        return DeviceArray(pointer, tuple(value.shape), value.dtype, 0, bool(value.is_c_contiguous()), True, value)
+        return DeviceArray(
+            pointer, tuple(value.shape), value.dtype, _device_of(pointer), bool(value.is_c_contiguous()), True, value
+        )
 
     def to_host(self, value: Any) -> np.ndarray:
         array: np.ndarray = value.copy_to_host()
@@ -161,6 +167,14 @@ class CuPy(Library):
 
         return int(cupy.cuda.get_current_stream().ptr)
 
+    def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
+        if given is None:
+            return nullcontext()
+        import cupy
+
+        stream: AbstractContextManager[Any] = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
+        return stream
+
     def to_host(self, value: Any) -> np.ndarray:
         array: np.ndarray = value.get()
         return array
@@ -198,6 +212,15 @@ class Torch(Library):
 
         return int(torch.cuda.current_stream(like.device).cuda_stream)
 
+    def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
+        if given is None:
+            return nullcontext()
+        import torch
+
+        stream = torch.cuda.ExternalStream(self.stream(like, given), device=like.device)
+        entered: AbstractContextManager[Any] = torch.cuda.stream(stream)
+        return entered
+
     def to_host(self, value: Any) -> np.ndarray:
         value = value.detach()
         array: np.ndarray = (value.float() if value.dtype.itemsize == 2 and value.is_floating_point() else value).cpu().numpy()
@@ -210,28 +233,59 @@ class Torch(Library):
 
 
 class Jax(Library):
-    """JAX arrays cannot be written: results are made as numba's arrays and handed over."""
+    """JAX's arrays belong to streams that nobody sees: a call waits for its inputs, and for its results before they are given back."""
 
     name = "JAX GPU arrays"
 
-    def device_of(self, value: Any) -> int:
-        return int(next(iter(value.devices())).local_hardware_id or 0)
+    def view(self, value: Any) -> DeviceArray:
+        dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
+        device = next(iter(value.devices()))
+        pointer = int(value.unsafe_buffer_pointer())
+        return DeviceArray(pointer, value.shape, dtype, int(device.local_hardware_id or 0), True, False, value)
 
-    def given_back(self, value: Any, like: Any) -> Any:
+    def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         import jax.numpy as jnp
 
-        return jnp.asarray(value)
+        return jnp.empty(shape, dtype.name, device=next(iter(like.devices()))).block_until_ready()
+
+    def stream(self, like: Any, given: Any) -> int:
+        like.block_until_ready()
+        return super().stream(None, given)
+
+    def given_back(self, value: Any, like: Any) -> Any:
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        LEGACY_DEFAULT_STREAM.sync()
+        return value
 
     def to_host(self, value: Any) -> np.ndarray:
-        return np.asarray(value) if hasattr(value, "devices") else super().to_host(value)
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        LEGACY_DEFAULT_STREAM.sync()
+        return np.asarray(value)
+
+    def from_host(self, array: np.ndarray, like: Any) -> Any:
+        import jax
+
+        return jax.device_put(array, next(iter(like.devices()))).block_until_ready()
 
 
-def _by_interface(value: Any, interface: dict[str, Any], device: int) -> DeviceArray:
+def _device_of(pointer: int) -> int:
+    """The device on which memory lies."""
+    from cuda.bindings import driver
+
+    asked = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    error, device = driver.cuPointerGetAttribute(asked, pointer)
+    return int(device) if error == driver.CUresult.CUDA_SUCCESS else 0
+
+
+def _by_interface(value: Any, interface: dict[str, Any]) -> DeviceArray:
     shape, dtype, strides = tuple(interface["shape"]), np.dtype(interface["typestr"]), interface.get("strides")
     pointer, read_only = interface["data"]
     if dtype.kind == "V" and dtype.itemsize == 2:
         dtype = BFLOAT16
-    return DeviceArray(int(pointer or 0), shape, dtype, device, _is_c(shape, strides, dtype.itemsize), not read_only, value)
+    contiguous, address = _is_c(shape, strides, dtype.itemsize), int(pointer or 0)
+    return DeviceArray(address, shape, dtype, _device_of(address), contiguous, not read_only, value)
 
 
 def _by_dlpack(value: Any) -> DeviceArray:

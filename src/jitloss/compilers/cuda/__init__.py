@@ -5,7 +5,8 @@ import functools
 from ..variant import Variant
 from . import compile as sources
 from .launch import Kernel, cache_folder, device_count
-from .plan import Plan, blocks, choose
+from .plan import Plan, blocks, choose, counting_blocks, pieces, split
+from .split_rows import Stage
 from .toolchain import SIMULATED
 
 __all__ = [
@@ -16,9 +17,14 @@ __all__ = [
     "blocks",
     "cache_folder",
     "choose",
+    "counting_blocks",
     "counting_kernel",
     "device_count",
     "loss_kernel",
+    "pieces",
+    "pieces_found",
+    "split",
+    "split_kernel",
     "total_kernel",
 ]
 
@@ -28,6 +34,14 @@ SUMMING_THREADS = 4 if SIMULATED else 1024
 @functools.cache
 def loss_kernel(variant: Variant, plan: Plan) -> Kernel:
     return Kernel(sources.loss(variant, plan))
+
+
+@functools.cache
+def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Kernel:
+    return Kernel(sources.split(variant, plan, stage))
+
+
+pieces_found = functools.cache(sources.pieces_found)
 
 
 @functools.cache

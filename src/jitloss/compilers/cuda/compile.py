@@ -5,11 +5,14 @@ from typing import Any
 
 from numba import cuda, types
 
+from ..rowwise import row_loop
 from ..variant import Variant
 from .plan import Plan
 from .pointwise import pointwise_kernel
 from .rowwise import rowwise_kernel
+from .split_rows import Stage, split_kernel
 from .sums import adding_kernel, count_kernel, total_kernel
+from .toolchain import jitable
 
 __all__ = ["Source", "adding", "counting", "loss", "ptx", "total"]
 
@@ -38,13 +41,50 @@ def loss(variant: Variant, plan: Plan) -> Source:
         _tuple(_POINTER, outputs),
         _tuple(_POINTER, int(variant.items)),
         _tuple(working, variant.statics.count("n")),
-        *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _DOUBLE, _POINTER, _POINTER),
+        *(
+            _POINTER,
+            _INTEGER,
+            _POINTER,
+            _INTEGER,
+            _POINTER,
+            _INTEGER,
+            _INTEGER,
+            _INTEGER,
+            _DOUBLE,
+            _DOUBLE,
+            _POINTER,
+            _INTEGER,
+            _POINTER,
+        ),
     )
     return Source(build(variant, plan), arguments, plan.threads)
 
 
+def split(variant: Variant, plan: Plan, stage: Stage) -> Source:
+    """One of the three launches over pieces of rows."""
+    definition, working = variant.definition, types.float32 if variant.working == "float32" else types.float64
+    loop = row_loop(variant, jitable)
+    arguments = (
+        _tuple(_POINTER, len(variant.inputs)),
+        _tuple(_POINTER, len(definition.differentiable) * (variant.gradient + variant.hessian)),
+        _tuple(_POINTER, int(variant.items)),
+        _tuple(working, variant.statics.count("n")),
+        *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _DOUBLE, _POINTER, _INTEGER),
+        _tuple(_POINTER, loop.rows.peaks),
+        _tuple(_POINTER, len(loop.zeros)),
+        _POINTER,
+    )
+    return Source(split_kernel(variant, plan, stage), arguments, plan.threads)
+
+
+def pieces_found(variant: Variant) -> tuple[int, int]:
+    """How many numbers each piece of a row finds: peaks and sums."""
+    loop = row_loop(variant, jitable)
+    return loop.rows.peaks, len(loop.zeros)
+
+
 def total(threads: int, output: str, divided: bool) -> Source:
-    return Source(total_kernel(threads, output, divided), (_POINTER, _INTEGER, _DOUBLE, _POINTER, _POINTER), threads)
+    return Source(total_kernel(threads, output, divided), (_POINTER, _INTEGER, _DOUBLE, _POINTER, _INTEGER, _POINTER), threads)
 
 
 def adding(dtypes: tuple[str, ...], output: str) -> Source:

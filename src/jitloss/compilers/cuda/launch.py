@@ -1,5 +1,6 @@
 """Kernels on a device: made once, kept on disk between processes, launched on the caller's stream."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -102,6 +103,24 @@ def device_count() -> int:
         return 0
 
 
+@contextlib.contextmanager
+def current(device: int) -> Iterator[None]:
+    """Make a device the thread's current one: a launch goes to the current one's context, whatever its arrays."""
+    from cuda.bindings import driver
+    from cuda.core import Device
+
+    error, now = driver.cuCtxGetDevice()
+    if error == driver.CUresult.CUDA_SUCCESS and int(now) == device:
+        yield
+        return
+    _, before = driver.cuCtxGetCurrent()
+    Device(device).set_current()
+    try:
+        yield
+    finally:
+        driver.cuCtxSetCurrent(before)
+
+
 @functools.lru_cache(256)
 def _stream(handle: int) -> Any:
     from cuda.core import LEGACY_DEFAULT_STREAM, PER_THREAD_DEFAULT_STREAM, Stream
@@ -154,7 +173,12 @@ class Kernel:
         from cuda.core import launch
 
         config, kernel = _shape(blocks, self.source.threads), self._load(device)
-        return lambda stream, *arguments: launch(_stream(stream), config, kernel, *arguments)
+
+        def go(stream: int, *arguments: Any) -> None:
+            with current(device):
+                launch(_stream(stream), config, kernel, *arguments)
+
+        return go
 
 
 def flat(arguments: Any) -> Iterator[Any]:

@@ -1,12 +1,12 @@
 """How a call is spread over a device: what a kernel is compiled for beside its variant, and how many blocks run it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..elements import ITEMSIZE
 from ..variant import Variant
 from .memory import WARP
 
-__all__ = ["MOST_BLOCKS", "MOST_KEPT", "MOST_VECTORS", "Plan", "blocks", "choose"]
+__all__ = ["MOST_BLOCKS", "MOST_KEPT", "MOST_VECTORS", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
 MOST_BLOCKS = 2048
 """Blocks of a grid; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
@@ -16,6 +16,11 @@ MOST_KEPT = 32
 
 MOST_VECTORS = 8
 """Vectors of a row that a thread holds: each has an address of its own."""
+
+MOST_COUNTING_BLOCKS = 64
+
+FEW_ROWS = 64
+"""Rows below which a row is shared by several blocks, if it is long."""
 
 _SIMULATED_TEAM = 4
 
@@ -87,3 +92,25 @@ def blocks(plan: Plan, pointwise: bool, count: int) -> int:
     """Blocks for so many elements or rows."""
     each = plan.threads * plan.width if pointwise else plan.threads // plan.team
     return max(1, min(MOST_BLOCKS, -(-count // each)))
+
+
+def counting_blocks(threads: int, rows: int) -> int:
+    """Blocks that count rows; every block of the loss reads what each of them has found."""
+    return max(1, min(MOST_COUNTING_BLOCKS, -(-rows // (4 * threads))))
+
+
+def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
+    """Into how many pieces rows are split, and how long one is: several where rows are too few to occupy a device."""
+    reach = plan.threads * plan.width
+    if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS:
+        return 1, columns
+    most = min(-(-2 * FEW_ROWS // rows), columns // (4 * reach))
+    if most < 2:
+        return 1, columns
+    length = -(-columns // (most * reach)) * reach
+    return -(-columns // length), length
+
+
+def split(plan: Plan) -> Plan:
+    """The plan for pieces of rows, which are read in each pass."""
+    return replace(plan, threads=min(plan.threads, 512), team=min(plan.team, 512), kept=0)

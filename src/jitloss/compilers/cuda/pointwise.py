@@ -60,7 +60,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
     total_of = reducer(add, threads, "float64", 1)
-    double, warps = ("float64",), threads // WARP
+    warps = threads // WARP
 
     def kernel(  # type: ignore[no-untyped-def]
         inputs,
@@ -77,7 +77,8 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         count,
         scale,
         times,
-        divisor,
+        divisors,
+        parts,
         partials,
     ):
         memory = cuda.shared.array(warps, types.float64)
@@ -85,7 +86,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         taken, made, values = local(inputs_count, width), local(outputs, width), local(item_count, width)
         factor = working(scale)
         if divided:
-            factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
+            factor = working(share(scale, divisors, parts))
         factor, own = settled(factor), settled(working(times))
         high, low = zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width

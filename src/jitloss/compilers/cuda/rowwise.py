@@ -15,10 +15,10 @@ from .plan import Plan
 from .sums import share
 from .toolchain import jitable
 
-__all__ = ["rowwise_kernel"]
+__all__ = ["row_pass", "rowwise_kernel", "steps"]
 
 
-def _steps(loop: RowLoop, factored: bool, output: str) -> tuple[Any, Any, Any]:
+def steps(loop: RowLoop, factored: bool, output: str) -> tuple[Any, Any, Any]:
     """What happens to one element in each pass: ``(state, place, column, row)`` gives the new state.
 
     ``place`` is where the element lies in the thread's own memory; ``row`` is what all elements of a row share.
@@ -58,17 +58,18 @@ def _steps(loop: RowLoop, factored: bool, output: str) -> tuple[Any, Any, Any]:
     return highest, sums, slopes
 
 
-def _pass(step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool, writes: bool) -> Any:
+def row_pass(step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool, writes: bool) -> Any:
     """One pass of a thread over its part of a row: ``(state, lane, row, span)`` gives the new state.
 
-    ``span`` is where the row lies: inputs, outputs, its first element, its columns, the distance of neighbours.
+    ``span`` is where the row lies: inputs, outputs, its first element, its columns, the distance of neighbours, and the first column
+    that is wanted.
     """
     width, held, reach, dtypes = plan.width, plan.kept, plan.team * plan.width, loop.dtypes
     each = repeated(step, width, 1, 1)
 
     @jitable
     def vector(state, place, column, both):  # type: ignore[no-untyped-def]
-        row, (inputs, outs, base, columns, inner) = both
+        row, (inputs, outs, base, columns, inner, _) = both
         if column < columns:
             if reads:
                 fetch(row[0], place, inputs, base + column * inner, dtypes, width)
@@ -87,7 +88,7 @@ def _pass(step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool, wri
 
         @jitable
         def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
-            column = np.int64(lane * width)
+            column = span[5] + lane * width
             while column < span[3]:
                 state = vector(state, 0, column, (row, span))
                 column += reach
@@ -115,22 +116,15 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     lowest, zeros, peaks_count, sums_count = loop.lowest, loop.zeros, len(loop.lowest), len(loop.zeros)
     with_peak, with_labels, with_weights = loop.rows.peak is not None, variant.targets == "labels", variant.weights
     with_items, outputs, with_outputs, divided = variant.items, loop.outputs, loop.outputs > 0, plan.divided
-    factored, team, threads, width, nan, double = (
-        with_labels or with_weights,
-        plan.team,
-        plan.threads,
-        plan.width,
-        working(np.nan),
-        ("float64",),
-    )
+    factored, team, threads, width, nan = with_labels or with_weights, plan.team, plan.threads, plan.width, working(np.nan)
     inputs_count, stored, teams, first_value = len(loop.dtypes), max(plan.kept, 1) * width, threads // team, (0,)
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
-    highest, sums, slopes = _steps(loop, factored, output)
+    highest, sums, slopes = steps(loop, factored, output)
     kept = plan.kept > 0
     place = np.int32 if kept else np.int64  # a row that is kept has few columns, and comparing them costs half
-    find_peaks = _pass(highest, loop, plan, output, reads=True, writes=False)
-    add_terms = _pass(sums, loop, plan, output, reads=not kept or not with_peak, writes=False)
-    write_slopes = _pass(slopes, loop, plan, output, reads=not kept, writes=True)
+    find_peaks = row_pass(highest, loop, plan, output, reads=True, writes=False)
+    add_terms = row_pass(sums, loop, plan, output, reads=not kept or not with_peak, writes=False)
+    write_slopes = row_pass(slopes, loop, plan, output, reads=not kept, writes=True)
     highest_of, sum_of = reducer(maximum_of, team, name, max(peaks_count, 1)), reducer(add, team, name, sums_count)
     total_of = reducer(add, threads, "float64", 1)
 
@@ -149,7 +143,8 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         count,
         scale,
         times,
-        divisor,
+        divisors,
+        parts,
         partials,
     ):
         memory = cuda.shared.array(slots, types.float64)
@@ -157,14 +152,14 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         taken, made = local(inputs_count, stored), local(outputs, stored)
         lane, factor, total, label, target = cuda.threadIdx.x % team, working(scale), 0.0, place(-1), working(0.0)
         if divided:
-            factor = working(share(scale, load((divisor,), 0, double, np.float64)[0]))
-        factor = settled(factor)
+            factor = working(share(scale, divisors, parts))
+        factor, own = settled(factor), settled(working(times))
         begin, step = np.int64(cuda.blockIdx.x) * teams, np.int64(cuda.gridDim.x) * teams
         while begin < count:
             row = begin + cuda.threadIdx.x // team
             active = row < count
             row = min(row, count - 1)  # all threads of a warp exchange numbers, also those without a row of their own
-            span = (inputs, outs, (row // inner) * columns * inner + row % inner, columns, inner)
+            span = (inputs, outs, (row // inner) * columns * inner + row % inner, columns, inner, np.int64(0))
             weight = working(1.0)
             if with_labels:
                 found_label, label = integer(labels, row, label_dtype), place(0)
@@ -191,7 +186,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             if active and lane == 0:
                 total += np.float64(counted[0])
                 if with_items:
-                    spread(items, row, scaled(counted, working(times)), output)
+                    spread(items, row, scaled(counted, own), output)
             if with_outputs and active:
                 shared = (taken, classes, label, target, given, peaks, select(result, rest), made, weight, factor)
                 write_slopes(0, lane, shared, span)

@@ -1,6 +1,6 @@
 """The small kernels round a loss: what "mean" divides by, found on the device, and the sum of what the blocks have summed.
 
-One block each: every thread adds numbers that lie a block apart, then the threads' sums are added in a fixed order.
+Every thread adds numbers that lie a grid apart, then the threads' sums are added in a fixed order.
 """
 
 from typing import Any
@@ -16,17 +16,23 @@ from .toolchain import jitable
 __all__ = ["adding_kernel", "count_kernel", "share", "total_kernel"]
 
 
+_DOUBLE = ("float64",)
+
+
 @jitable
-def share(scale, divisor):  # type: ignore[no-untyped-def]
-    """A number divided, and 0 where nothing counts."""
-    return scale / divisor if divisor != 0.0 else 0.0
+def share(scale, divisors, parts):  # type: ignore[no-untyped-def]
+    """A number divided by what the counting blocks have found together, and 0 where nothing counts."""
+    whole = 0.0
+    for index in range(parts):
+        whole += load((divisors,), index, _DOUBLE, np.float64)[0]
+    return scale / whole if whole != 0.0 else 0.0
 
 
 def total_kernel(threads: int, output: str, divided: bool) -> Any:
     """Add the blocks' sums and write the value of the loss."""
     total_of, double, warps = reducer(add, threads, "float64", 1), ("float64",), threads // WARP
 
-    def kernel(partials, count, scale, divisor, value):  # type: ignore[no-untyped-def]
+    def kernel(partials, count, scale, divisors, parts, value):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(warps, types.float64)
         total, index = 0.0, np.int64(cuda.threadIdx.x)
         while index < count:
@@ -36,7 +42,7 @@ def total_kernel(threads: int, output: str, divided: bool) -> Any:
         if cuda.threadIdx.x == 0:
             factor = scale
             if divided:
-                factor = share(scale, load((divisor,), 0, double, np.float64)[0])
+                factor = share(scale, divisors, parts)
             spread((value,), 0, (whole[0] * factor,), output)
 
     return kernel
@@ -55,7 +61,7 @@ def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
 
 
 def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:
-    """What a mean divides by, and how many labels are neither a class nor ignored.
+    """What a mean divides by, a part for each block; behind those, how many labels are neither a class nor ignored.
 
     Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored one nothing.
     ``labels`` and ``weights`` are dtypes, empty where there are none.
@@ -66,7 +72,8 @@ def count_kernel(threads: int, working: str, labels: str, weights: str, classes:
 
     def kernel(labels, ignored, weights, span, classes, columns, count, counted):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(slots, types.float64)
-        total, bad, row = 0.0, 0.0, np.int64(cuda.threadIdx.x)
+        total, bad, row = 0.0, 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
+        step = np.int64(cuda.gridDim.x) * threads
         while row < count:
             each = 1.0
             if with_weights:
@@ -80,10 +87,10 @@ def count_kernel(threads: int, working: str, labels: str, weights: str, classes:
                 elif with_classes:
                     each *= np.float64(load((classes,), label, class_dtype, np.float64)[0])
             total += each
-            row += threads
+            row += step
         sums = total_of((total, bad), cuda.threadIdx.x, shared_pieces(memory, 2))
         if cuda.threadIdx.x == 0:
-            spread((counted,), 0, (sums[0],), "float64")
-            spread((counted,), 1, (sums[1],), "float64")
+            spread((counted,), cuda.blockIdx.x, (sums[0],), "float64")
+            spread((counted,), cuda.gridDim.x + cuda.blockIdx.x, (sums[1],), "float64")
 
     return kernel
