@@ -38,6 +38,14 @@ def _library(owner: str, arrays: Mapping[Any, Any]) -> Library | None:
     return libraries[0] if libraries else None
 
 
+def _check_apart(owner: str, library: Library | None, calls: Mapping[str, tuple[Any, Any]]) -> None:
+    if library is not None:
+        from .device import places
+
+        calls = {name: places(call) for name, call in calls.items()}
+    check_apart(owner, calls)
+
+
 def _added(owner: str, library: Library | None, streams: list[Any], values: Iterable[Any]) -> Any:
     """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
     if library is None:
@@ -60,7 +68,7 @@ class PenaltyForm(Form):
         if not isinstance(params, Mapping):
             return super().__call__(params, **arguments, **extra)
         library = _library(self.__name__, params)
-        outs = self._outs(params, arguments.pop("out", None))
+        outs = self._outs(params, arguments.pop("out", None), library)
         if not params:
             super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
         results = {}
@@ -71,7 +79,7 @@ class PenaltyForm(Form):
                 raise _again(error, f"params[{name!r}]") from None
         return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
 
-    def _outs(self, params: Mapping[Any, Any], out: Any) -> dict[Any, dict[str, Any]]:
+    def _outs(self, params: Mapping[Any, Any], out: Any, library: Library | None) -> dict[Any, dict[str, Any]]:
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
         if out is None:
             return {name: {} for name in params}
@@ -85,7 +93,7 @@ class PenaltyForm(Form):
                 wanted, got = (", ".join(map(str, names)) or "nothing" for names in (params, one))
                 raise ValueError(f"{self.__name__}: out must be a dict with the arrays {wanted}, got {got}")
         outs = {name: tuple(one[name] for one in pair) for name in params}
-        check_apart(self.__name__, {str(name): (params[name], mine) for name, mine in outs.items()})
+        _check_apart(self.__name__, library, {str(name): (params[name], mine) for name, mine in outs.items()})
         return {name: {"out": mine if self._wants.hessian else mine[0]} for name, mine in outs.items()}
 
     def _join(self, params: Mapping[Any, Any], results: dict[Any, Any], add: Callable[[Iterable[Any]], Any]) -> Any:
@@ -145,7 +153,7 @@ class WeightedSum:
         results, given = {}, self._arguments(outputs, targets, options)
         library = _library("weighted_sum", {name: inputs[0] for name, (inputs, _) in given.items()})
         streams = [mine.get("stream") for _, mine in given.values()]
-        check_apart("weighted_sum", {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+        _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
         for name, (inputs, mine) in given.items():
             try:
                 results[name] = getattr(self.terms[name][0], form)(*inputs, **mine)

@@ -2,14 +2,13 @@
 
 import importlib.util
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import jitloss
-from cases import agree
+from cases import CASES, PARAMETERS, Case, agree, draw, is_binary, weights
 
-__all__ = ["FORMS", "NUMPY_FORMS", "equal_on_both_sides", "missing", "on_device", "on_host", "same_bits", "simulated"]
+__all__ = ["FORMS", "NUMPY_FORMS", "equal_on_both_sides", "missing", "on_device", "on_host", "product", "same_bits", "simulated"]
 
 FORMS = ("value", "gradient", "value_and_gradient", "value_gradient_hessian")
 
@@ -66,11 +65,12 @@ def equal_on_both_sides(
     forms: tuple[str, ...] = ("value_and_gradient",),
     device: Any = None,
     looser: float = 1.0,
+    size: float = 0.0,
     **options: Any,
 ) -> Any:
     """Assert that calls on the device give what the same calls on the host give; the last results, as NumPy arrays.
 
-    ``device`` are options that differ there. Single values are compared in the precision that the device computes in.
+    ``device`` are options that differ there; ``looser`` and ``size`` are those of ``agree``. Single values are compared in the precision that the device computes in.
     """
     got: Any = None
     for form in forms:
@@ -78,22 +78,22 @@ def equal_on_both_sides(
         got = on_host(call(loss, form, *map(on_device, inputs), **{**options, **(device or {})}))
         assert len(got) == len(want)
         for one, other in zip(got, want, strict=True):
-            compare(one, other, f"{loss.__name__} {form} {options}", looser)
+            compare(one, other, f"{loss.__name__} {form} {options}", looser, size)
     return got
 
 
-def compare(got: Any, want: Any, what: str, looser: float = 1.0) -> None:
+def compare(got: Any, want: Any, what: str, looser: float = 1.0, size: float = 0.0) -> None:
     if isinstance(want, dict):
         assert list(got) == list(want), what
         for key in want:
-            compare(got[key], want[key], f"{what} {key}", looser)
+            compare(got[key], want[key], f"{what} {key}", looser, size)
         return
     if isinstance(want, np.ndarray):
         assert got.dtype == want.dtype, f"{what}: dtype {got.dtype}, wanted {want.dtype}"
     else:
         assert got.shape == (), f"{what}: a value of the shape {got.shape}"
         assert got.dtype in (np.float32, np.float64), what
-    agree(got, want, looser=looser * TIGHTER[got.dtype.name], what=what)
+    agree(got, want, size=size, looser=looser * TIGHTER[got.dtype.name], what=what)
 
 
 def same_bits(one: Any, other: Any) -> None:
@@ -121,5 +121,40 @@ def error_of(loss: Any, inputs: Any, options: Any) -> Exception | None:
     return None
 
 
-def averaged() -> list[Any]:
-    return [loss for loss in jitloss.LOSSES.values() if not loss.definition.is_penalty]
+class Product(NamedTuple):
+    """A call with many options at once."""
+
+    case: Case
+    inputs: list[Any]
+    options: dict[str, Any]
+    device: dict[str, Any]
+
+
+def product(seed: int) -> Product:
+    """Options drawn together: dtype, shape, axis, reduction, normalizer, weights, labels, parameters."""
+    random = np.random.default_rng(seed)
+
+    def one_of(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    case = one_of(*(case for case in CASES if not case.loss.definition.is_penalty))
+    shape, axis = tuple(random.integers(1, 6, random.integers(1 + case.rowwise, 4)).tolist()), -1
+    options: dict[str, Any] = {"reduction": one_of("mean", "mean", "sum", "none"), "normalizer": one_of("count", "weights", 3.0)}
+    options |= one_of({}, *PARAMETERS.get(case.name, []))
+    if case.rowwise:
+        options["axis"] = axis = int(random.integers(-len(shape), len(shape)))
+    items = tuple(np.delete(shape, axis).tolist()) if case.rowwise else shape
+    inputs = draw(case, shape, one_of("float16", "float32", "float64"), axis=axis, seed=seed, ignored=bool(one_of(0, 1)))
+    device = {}
+    if one_of(0, 1, 1):
+        weight = np.asarray(weights(items[: random.integers(0, len(items) + 1)], seed), one_of("float32", "float64"))
+        options["sample_weight"] = weight
+        device["sample_weight"] = one_of(weight, on_device(weight))
+    if case.loss.definition.takes_labels:
+        options["class_weight"] = one_of(None, random.random(shape[axis]), {0: 2.5}, *["balanced"] * case.labels)
+        options["label_smoothing"] = one_of(0.0, 0.1, 1.0)
+        if case.labels:
+            inputs[1] = inputs[1].astype(one_of("int8", "int32", "int64"))
+    elif is_binary(case):
+        options["class_weight"] = one_of(None, [0.5, 2.0], {1: 3.0})
+    return Product(case, inputs, options, device)

@@ -123,6 +123,9 @@ class Simulated(Numba):
 
     name = "numba's simulated device arrays"
 
+    def stream(self, like: Any, given: Any) -> int:
+        return 0
+
     def view(self, value: Any) -> DeviceArray:
         array = value._ary
         pointer = array.__array_interface__["data"][0]

@@ -12,7 +12,20 @@ from numba import types
 
 from .intrinsics import intrinsic
 
-__all__ = ["ITEMSIZE", "LOADS", "address", "load", "load_all", "load_one", "read", "spread", "stack", "stacks", "store"]
+__all__ = [
+    "ITEMSIZE",
+    "LOADS",
+    "address",
+    "load",
+    "load_all",
+    "load_one",
+    "read",
+    "spread",
+    "stack",
+    "stacks",
+    "store",
+    "store_one",
+]
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -121,13 +134,14 @@ def store(typing: Any, pointer: Any, index: Any, value: Any, dtype: Any) -> Any:
     name = dtype.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _store(builder, args[0], args[1], args[2], name)
+        store_one(builder, args[0], args[1], args[2], name)
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.intp, value, dtype), codegen
 
 
-def _store(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> None:
+def store_one(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> None:
+    """Write the instructions that convert a number and store it."""
     kind = LOADS[name][0]
     converted = _to_bfloat16(builder, value) if name == "bfloat16" else _float_to(builder, value, kind)
     builder.store(converted, address(builder, pointer, index, kind), align=ITEMSIZE[name])
@@ -140,7 +154,7 @@ def spread(typing: Any, pointers: Any, index: Any, values: Any, dtype: Any) -> A
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for position in range(len(values)):
-            _store(builder, builder.extract_value(args[0], position), args[1], builder.extract_value(args[2], position), name)
+            store_one(builder, builder.extract_value(args[0], position), args[1], builder.extract_value(args[2], position), name)
         return context.get_dummy_value()
 
     return types.void(pointers, types.intp, values, dtype), codegen

@@ -1,6 +1,7 @@
 """The CPU compiler: definitions become kernels, kernels run over ranges on all cores."""
 
 import functools
+import gc
 import hashlib
 import threading
 from pathlib import Path
@@ -56,7 +57,14 @@ _kernels: dict[Variant, Any] = {}
 
 
 def _compile(variant: Variant) -> Any:
-    return _BUILDERS[variant.layout](variant, fingerprint())
+    """Compile, with Python's garbage collector at rest: numba makes many objects, and keeps most of them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _BUILDERS[variant.layout](variant, fingerprint())
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def kernel(variant: Variant) -> int:

@@ -7,19 +7,26 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from ..elements import ITEMSIZE, LOADS, address
+from ..elements import ITEMSIZE, LOADS, address, load_one
 from ..intrinsics import intrinsic
+from . import table as at
 
 __all__ = [
     "advance",
     "clear",
+    "copy_all_out",
     "copy_out",
     "fence",
     "fill_weights",
+    "label_of",
+    "literals",
+    "places",
     "pointer",
     "pointers",
     "prefetch",
     "read_short",
+    "row_weight",
+    "wide",
     "wide_vectors",
     "word",
     "write",
@@ -81,6 +88,67 @@ def pointers(typing: Any, table: Any, positions: Any) -> Any:
         return context.make_tuple(builder, result, [builder.inttoptr(one, _BYTES) for one in words])
 
     return result(types.intp, positions), codegen
+
+
+@intrinsic(prefer_literal=True)
+def places(typing: Any, pieces: Any, table: Any, elements: Any, rows: Any, dtypes: Any, element: Any, row: Any) -> Any:
+    """Pieces of stack, and behind them words of the table as pointers to an element or a row of arrays of those dtypes."""
+    words, kinds = literals(elements) + literals(rows), [LOADS[name][0] for name in literals(dtypes)]
+    result = types.UniTuple(types.voidptr, len(pieces) + len(words))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [builder.extract_value(args[0], position) for position in range(len(pieces))]
+        for number, (position, kind) in enumerate(zip(words, kinds, strict=True)):
+            index = args[5] if number < len(elements) else args[6]
+            parts.append(builder.bitcast(address(builder, _word(builder, args[1], position, _BYTES), index, kind), _BYTES))
+        return context.make_tuple(builder, result, parts)
+
+    return result(pieces, types.intp, elements, rows, dtypes, types.intp, types.intp), codegen
+
+
+def literals(values: Any) -> list[Any]:
+    """The values of a tuple of constants, from its type."""
+    return [one.literal_value for one in values]
+
+
+def _word(builder: Any, table: Any, position: int, kind: Any) -> Any:
+    """A word of the table as a value of a type that is as wide."""
+    return builder.load(builder.gep(builder.inttoptr(table, kind.as_pointer()), [_I64(position)]))
+
+
+def _is_ignored(builder: Any, table: Any, row: Any) -> tuple[Any, Any]:
+    """A row's label, and whether it is the ignored one."""
+    label = builder.load(builder.gep(_word(builder, table, at.LABELS, _I64.as_pointer()), [row]))
+    return label, builder.icmp_signed("==", label, _word(builder, table, at.IGNORED, _I64))
+
+
+@intrinsic
+def label_of(typing: Any, table: Any, row: Any) -> Any:
+    """A row's label; 0 where it is the ignored one."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        label, ignored = _is_ignored(builder, *args)
+        return builder.select(ignored, _I64(0), label)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def row_weight(typing: Any, table: Any, row: Any, labels: Any, weights: Any, working: Any) -> Any:
+    """What a row counts for: 1, 0 where there are ``labels`` and its own is the ignored one, times its weight where there are any."""
+    real = working.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        one = context.get_constant(real, 1.0)
+        ignored = _is_ignored(builder, args[0], args[1])[1] if labels.literal_value else ir.IntType(1)(0)
+        weight = builder.select(ignored, one.type(0.0), one)
+        if weights.literal_value:
+            which = builder.sdiv(args[1], _word(builder, args[0], at.WEIGHT_SPAN, _I64))
+            own = load_one(context, builder, _word(builder, args[0], at.WEIGHTS, _BYTES), which, str(real), real)
+            weight = builder.fmul(weight, own)
+        return weight
+
+    return real(types.intp, types.intp, labels, weights, working), codegen
 
 
 @intrinsic
@@ -175,6 +243,12 @@ def _to_line(typing: Any, pointer: Any) -> Any:
     return types.intp(types.voidptr), codegen
 
 
+def wide(function: Any) -> None:
+    """The same wish for a function of LLVM's."""
+    function.attributes.add("noinline")
+    set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no attributes of targets
+
+
 @intrinsic
 def wide_vectors(typing: Any) -> Any:
     """Ask for vectors of 512 bits in the function that calls this, where the machine has them.
@@ -184,9 +258,7 @@ def wide_vectors(typing: Any) -> Any:
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        attributes = builder.function.attributes
-        attributes.add("noinline")
-        set.add(attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no attributes of targets
+        wide(builder.function)
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -217,6 +289,22 @@ def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
         for place in range(head, done, 64):
             _store_line(advance(to, place), advance(tile, place))
     _copy(advance(to, done), advance(tile, done), count - done)
+
+
+@intrinsic
+def copy_all_out(typing: Any, destinations: Any, tiles: Any, offset: Any, count: Any, streamed: Any) -> Any:
+    """Copy each tile out, to ``offset`` bytes behind its destination."""
+    copy = typing.resolve_value_type(copy_out)
+    one = copy.get_call_type(typing, (types.voidptr, types.voidptr, types.intp, types.boolean), {})
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        call = context.get_function(copy, one)
+        for which in range(len(tiles)):
+            to, tile = (builder.extract_value(args[which_of], which) for which_of in (0, 1))
+            call(builder, (builder.gep(to, [args[2]]), tile, args[3], args[4]))
+        return context.get_dummy_value()
+
+    return types.void(destinations, tiles, types.intp, types.intp, types.boolean), codegen
 
 
 @register_jitable
