@@ -132,7 +132,10 @@ def test_the_version_is_that_of_the_metadata():
     assert jitloss.__version__ == importlib.metadata.version("jitloss") == PROJECT["project"]["version"]
 
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "xdist": "pytest-xdist"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "xdist": "pytest-xdist", "cuda": "numba-cuda"}
+
+OF_THE_CALLER = {"cupy"}
+"""Libraries that are imported when an array of theirs arrives, and never installed for it."""
 
 
 def names_of(requirements: list[str]) -> set[str]:
@@ -152,7 +155,7 @@ def third_party(folder: Path, *, at_the_top: bool = False) -> set[str]:
                 found.add(one.module.partition(".")[0])
             elif not (at_the_top and isinstance(one, ast.FunctionDef)):
                 waiting += ast.iter_child_nodes(one)
-    own = {"jitloss", "benchmarks", *(file.stem for file in folder.glob("*.py"))}
+    own = {"jitloss", "benchmarks", *(file.stem for pattern in ("*.py", "cuda/*.py") for file in folder.glob(pattern))}
     return {DISTRIBUTIONS.get(name, name) for name in found - own - sys.stdlib_module_names}
 
 
@@ -165,7 +168,7 @@ def test_requirements():
     assert names_of(project["dependencies"]) == NEEDED
     assert project["requires-python"] == ">=3.11"
     assert {"cli", "demo", "test", "peers", "lint", "bench"} <= set(extras)
-    assert third_party(PACKAGE) - NEEDED - {"numba-cuda"} <= set().union(*extras.values())
+    assert third_party(PACKAGE) - NEEDED - OF_THE_CALLER <= set().union(*extras.values())
     assert not extras["test"] & {"torch", "jax", "optax"}, "the tests' own requirements are light"
     assert extras["cli"] <= extras["demo"]
 
