@@ -1,14 +1,29 @@
 """Calls on numba's simulated device arrays, and the same calls on NumPy arrays to compare them with."""
 
+import contextlib
 import importlib.util
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
 from cases import CASES, PARAMETERS, Case, agree, draw, is_binary, weights
 
-__all__ = ["FORMS", "NUMPY_FORMS", "equal_on_both_sides", "missing", "on_device", "on_host", "product", "same_bits", "simulated"]
+__all__ = [
+    "FORMS",
+    "NUMPY_FORMS",
+    "equal_on_both_sides",
+    "missing",
+    "on_device",
+    "on_host",
+    "product",
+    "reliable_and_fast",
+    "same_bits",
+    "simulated",
+]
 
 FORMS = ("value", "gradient", "value_and_gradient", "value_gradient_hessian")
 
@@ -26,6 +41,25 @@ def missing() -> str | None:
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed: pip install '.[cuda]'"
     return None
+
+
+@contextlib.contextmanager
+def reliable_and_fast() -> Iterator[None]:
+    """The simulator without a race, and with threads that take turns often: they wait for each other in loops.
+
+    Two threads of a block that ask for the shared array at the same time may get two arrays (numba-cuda 0.30.4).
+    """
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    def array(self: Any, shape: Any, dtype: Any) -> Any:
+        caller = sys._getframe(1)
+        return self._allocations.setdefault((caller.f_code, caller.f_lineno), np.empty(shape, str(dtype)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    with mock.patch.object(FakeCUDAShared, "array", array):
+        yield
+    sys.setswitchinterval(before)
 
 
 def simulated(value: Any) -> bool:
@@ -70,7 +104,8 @@ def equal_on_both_sides(
 ) -> Any:
     """Assert that calls on the device give what the same calls on the host give; the last results, as NumPy arrays.
 
-    ``device`` are options that differ there; ``looser`` and ``size`` are those of ``agree``. Single values are compared in the precision that the device computes in.
+    ``device`` are options that differ there; ``looser`` and ``size`` are those of ``agree``. Single values are compared in the
+    precision that the device computes in.
     """
     got: Any = None
     for form in forms:

@@ -1,7 +1,6 @@
 """Every loss and every option on a device, its kernels run by numba's simulator: the results are those of the CPU."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -16,18 +15,26 @@ from numba import cuda
 
 from cases import CASES, EDGES, INF, NAN, PARAMETRISED, Case, agree, draw, is_binary, weights
 from jitloss import cross_entropy_with_logits, device, mse_loss
-from simulation import FORMS, NUMPY_FORMS, compare, equal_on_both_sides, on_both_sides, on_device, on_host, same_bits, simulated
+from simulation import (
+    FORMS,
+    NUMPY_FORMS,
+    compare,
+    equal_on_both_sides,
+    on_both_sides,
+    on_device,
+    on_host,
+    product,
+    same_bits,
+    simulated,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, in the threads of the simulator
 
 
 @pytest.fixture(autouse=True, scope="module")
-def fast_turns():
-    """The simulator's threads wait for each other in loops; let them take turns often."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
-    yield
-    sys.setswitchinterval(before)
+def simulator():
+    with simulation.reliable_and_fast():
+        yield
 
 
 DTYPES = ("float16", "float32", "float64")
@@ -197,6 +204,71 @@ def test_a_row_of_one_column(case):
     equal_on_both_sides(case.loss, *draw(case, (1, 3), "float32", axis=0), axis=0)
 
 
+# Long rows, which several blocks share ------------------------------------------------------------------------------------------
+
+LONG = (3, 136)
+"""Rows of two pieces in the simulator, the second shorter than the first."""
+
+
+def test_long_rows_are_in_pieces(monkeypatch):
+    """Or nothing here is about them."""
+    split = []
+    run = device.DeviceEvaluation._run_split
+    monkeypatch.setattr(
+        device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(self._pieces(args[1])) or run(self, *args)
+    )
+    cross_entropy_with_logits(*map(on_device, draw(LOGITS, LONG, "float32")))
+    assert split == [(2, 80)]
+
+
+@each_dtype
+@each_row
+def test_long_rows(case, dtype):
+    inputs = draw(case, LONG if dtype != "float16" else (2, 272), dtype, ignored=True)
+    forms = ("value_and_gradient", "value_gradient_hessian") if case.loss.definition.hessian else ("value_and_gradient",)
+    equal_on_both_sides(case.loss, *inputs, forms=forms, looser=4.0)
+    same_bits(*(on_host(case.loss.value_and_gradient(*map(on_device, inputs))) for _ in range(2)))
+
+
+@each_row
+def test_long_rows_with_options(case):
+    inputs, weight = draw(case, LONG, "float32", ignored=True), weights((3,)) + 0.1
+    for options in ({"reduction": "none"}, {"normalizer": "weights"}, {"reduction": "sum"}):
+        equal_on_both_sides(case.loss, *inputs, sample_weight=weight, looser=4.0, **options)
+    want = case.loss.value_and_gradient(*inputs)
+    arrays, names = [on_device(one) for one in inputs], [one.name for one in case.loss.definition.differentiable]
+    value, _ = case.loss.value_and_gradient(*arrays, out=arrays[0] if len(names) == 1 else dict(zip(names, arrays, strict=False)))
+    written = arrays[0] if len(names) == 1 else dict(zip(names, arrays, strict=False))
+    compare(on_host(value), want[0], "value", 4.0)
+    compare(on_host(written), want[1], "in place", 4.0)
+
+
+@pytest.mark.parametrize("case", CLASSES, ids=repr)
+def test_long_rows_of_classes(case):
+    inputs, classes = draw(case, LONG, "float32", ignored=True), np.linspace(0.0, 2.0, LONG[1])
+    for options in ({"label_smoothing": 0.1}, {"class_weight": classes}, {"label_smoothing": 0.2, "class_weight": classes}):
+        equal_on_both_sides(case.loss, *inputs, normalizer="weights", sample_weight=weights((3,)) + 0.1, looser=4.0, **options)
+    if case.name == "cross_entropy_with_logits":
+        equal_on_both_sides(case.loss, *inputs, z_loss=0.1, softcap=2.0, reduction="none", looser=4.0)
+
+
+def test_bad_labels_and_numbers_in_long_rows():
+    logits, labels = draw(LOGITS, (5, 136), "float32")
+    want = cross_entropy_with_logits.value_and_gradient(logits, labels, reduction="none")
+    labels[1], labels[4], logits[3, 100], logits[4, 7] = 136, -100, NAN, NAN
+    items, gradient = on_host(
+        cross_entropy_with_logits.value_and_gradient(on_device(logits), on_device(labels), reduction="none")
+    )
+    assert np.isnan(items).tolist() == [False, True, False, True, False]
+    assert items[4] == 0.0
+    for row, bad in enumerate((False, True, False, True)):
+        assert np.isnan(gradient[row]).all() if bad else np.isfinite(gradient[row]).all()
+    assert (gradient[4] == 0.0).all()
+    compare(gradient[:1], want[1][:1], "the first row", 4.0)
+    with pytest.raises(ValueError, match=r"targets\[1\] \(row 1\) is 136"):
+        cross_entropy_with_logits(on_device(logits), on_device(labels), check=True)
+
+
 # Reductions and weights -------------------------------------------------------------------------------------------------------
 
 
@@ -273,6 +345,44 @@ def test_positive_weights(name, weight):
     equal_on_both_sides(
         jitloss.LOSSES[name], predictions, np.round(targets), pos_weight=weight, class_weight="balanced", reduction="none"
     )
+
+
+def test_nothing_has_any_weight():
+    """Value and gradient are 0, whatever the arrays hold."""
+    zeros, ones, nan = np.zeros(3), np.ones((3, 4), np.float32), np.full((3, 4), NAN, np.float32)
+    for loss, inputs, options in (
+        (mse_loss, (nan, nan), {"sample_weight": zeros}),
+        (cross_entropy_with_logits, (nan, np.array([0, 1, 2])), {"sample_weight": zeros}),
+        (cross_entropy_with_logits, (nan, np.full((3, 4), 0.25)), {"sample_weight": zeros}),
+        (cross_entropy_with_logits, (ones, np.full((3, 4), 0.25)), {"class_weight": np.zeros(4)}),
+        (cross_entropy_with_logits, (ones, np.array([0, 1, 1])), {"class_weight": {0: 0.0, 1: 0.0}}),
+        (jitloss.binary_cross_entropy, (nan, np.ones((3, 4))), {"class_weight": [1.0, 0.0]}),
+    ):
+        value, gradient = equal_on_both_sides(loss, *inputs, normalizer="weights", **options)
+        assert value == 0.0
+        assert (gradient == 0.0).all()
+
+
+@pytest.mark.parametrize("normalizer", ["count", "weights"])
+def test_many_rows_are_counted(normalizer):
+    """By several blocks, whose counts are added."""
+    inputs = draw(LOGITS, (41, 2), "float32", ignored=True)
+    equal_on_both_sides(
+        cross_entropy_with_logits, *inputs, normalizer=normalizer, class_weight=[1.0, 3.0], sample_weight=weights((41,))
+    )
+    inputs[1][37] = 2
+    with pytest.raises(ValueError, match="row 37"):
+        cross_entropy_with_logits(*map(on_device, inputs), check=True)
+    equal_on_both_sides(mse_loss, *draw(Case(mse_loss), (41,)), normalizer=normalizer, sample_weight=weights((41,)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_options_together(seed):
+    """Whatever is drawn."""
+    case, inputs, options, given = product(seed)
+    loss = case.loss
+    forms = ("value", "value_gradient_hessian") if loss.definition.hessian else ("value", "value_and_gradient")
+    equal_on_both_sides(loss, *inputs, forms=forms, size=1.0, device=given, **options)
 
 
 # Labels -----------------------------------------------------------------------------------------------------------------------
@@ -373,7 +483,7 @@ def test_weights_are_looked_at_where_that_is_wanted():
     inputs, weight = small(Case(mse_loss)), np.ones(19)
     weight[7] = -1.0
     for given, options in ((weight, {}), (on_device(weight), {"check": True})):
-        with pytest.raises(ValueError, match="sample_weight must not be negative or NaN, got -1.0 at index 7"):
+        with pytest.raises(ValueError, match=r"sample_weight must not be negative or NaN, got -1\.0 at index 7"):
             mse_loss(*map(on_device, inputs), sample_weight=given, **options)
 
 
@@ -606,6 +716,21 @@ def test_inputs_of_two_precisions():
         jitloss.triplet_loss(*map(on_device, triplet))
 
 
+def test_inputs_by_keyword():
+    for case in (Case(mse_loss), LOGITS):
+        inputs = small(case)
+        names = [one.public for one in case.loss.definition.inputs]
+        given = dict(zip(names[::-1], map(on_device, inputs[::-1]), strict=True))
+        compare(on_host(case.loss(**given, check=True, stream=cuda.stream())), case.loss(*inputs), "value")
+
+
+def test_the_same_array_twice():
+    predictions = on_device(np.linspace(0.1, 0.9, 9, dtype=np.float32))
+    assert on_host(mse_loss(predictions, predictions)) == 0.0
+    with pytest.raises(ValueError, match="overlaps"):
+        mse_loss.gradient(predictions, predictions, out=predictions)
+
+
 # A user's own losses ----------------------------------------------------------------------------------------------------------
 
 
@@ -736,6 +861,15 @@ def test_penalties_on_both_sides_are_refused():
             getattr(jitloss.l2_regularization, form)(mixed)
 
 
+def test_outs_of_penalties_are_their_own_or_new():
+    params = on_device({"w": PARAMS["w"], "b": PARAMS["w"], "e": PARAMS["e"]})
+    for out in ({**params, "w": params["b"], "b": params["w"]}, {**params, "w": params["b"]}):
+        with pytest.raises(ValueError, match=r"l2_regularization_gradient: out of [wb] overlaps an array of [wb]"):
+            jitloss.l2_regularization.gradient(params, out=out)
+    with pytest.raises(TypeError, match=r"params\['w'\]: l2_regularization: out must be"):
+        jitloss.l2_regularization.gradient(params, out={name: np.zeros(9, np.float32) for name in params})
+
+
 def test_a_stream_for_penalties():
     for params in (PARAMS["w"], PARAMS):
         compare(on_host(jitloss.l2_regularization(on_device(params), stream=0)), jitloss.l2_regularization(params), "value")
@@ -775,6 +909,18 @@ def test_weighted_sums():
     compare(on_host(got[1]), want[1], "gradient")
     compare(on_host(TOTAL(on_device(outputs), on_device(targets))), TOTAL(outputs, targets), "value")
     compare(on_host(TOTAL.gradient(on_device(outputs), on_device(targets))), TOTAL.gradient(outputs, targets), "gradient")
+
+
+def test_outs_of_weighted_sums():
+    outputs, targets = map(on_device, total_inputs())
+    want = TOTAL.gradient(*total_inputs())
+    with pytest.raises(ValueError, match="weighted_sum: out of label overlaps an array of box"):
+        TOTAL.gradient(outputs, targets, label={"out": outputs["box"]})
+    names = ("anchor", "positive", "negative")
+    own = {"near": {"out": dict(zip(names, outputs["near"], strict=True))}, "label": {"out": outputs["label"]}}
+    got = TOTAL.gradient(outputs, targets, **own)
+    assert got["label"] is outputs["label"]
+    compare(on_host(got), want, "gradient")
 
 
 def test_weighted_sums_in_one_dtype_and_place():
