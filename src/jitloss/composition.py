@@ -2,14 +2,17 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays.cuda import Library, library_of
+from .arrays.devices import library_of
 from .definition import Definition, as_float
 from .loss import Form, Loss
 from .outputs import check_apart
+
+if TYPE_CHECKING:
+    from .arrays.cuda import Library
 
 __all__ = ["Penalty", "WeightedSum", "weighted_sum"]
 
@@ -28,7 +31,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _library(owner: str, arrays: Mapping[Any, Any]) -> Library | None:
+def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
     found = {name: library_of(one) for name, one in _leaves(arrays)}
     libraries = list(set(found.values()))
@@ -38,7 +41,7 @@ def _library(owner: str, arrays: Mapping[Any, Any]) -> Library | None:
     return libraries[0] if libraries else None
 
 
-def _check_apart(owner: str, library: Library | None, calls: Mapping[str, tuple[Any, Any]]) -> None:
+def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tuple[Any, Any]]) -> None:
     if library is not None:
         from .device import places
 
@@ -46,7 +49,7 @@ def _check_apart(owner: str, library: Library | None, calls: Mapping[str, tuple[
     check_apart(owner, calls)
 
 
-def _added(owner: str, library: Library | None, streams: list[Any], values: Iterable[Any]) -> Any:
+def _added(owner: str, library: "Library | None", streams: list[Any], values: Iterable[Any]) -> Any:
     """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
     if library is None:
         return float(sum(values))
@@ -79,7 +82,7 @@ class PenaltyForm(Form):
                 raise _again(error, f"params[{name!r}]") from None
         return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
 
-    def _outs(self, params: Mapping[Any, Any], out: Any, library: Library | None) -> dict[Any, dict[str, Any]]:
+    def _outs(self, params: Mapping[Any, Any], out: Any, library: "Library | None") -> dict[Any, dict[str, Any]]:
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
         if out is None:
             return {name: {} for name in params}

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import monitoring
-from .arrays.cuda import DeviceArray, Library, library_of
+from .arrays.cuda import DeviceArray, Library
+from .arrays.devices import library_of
 from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition

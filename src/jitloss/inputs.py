@@ -3,13 +3,16 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays.cuda import Library, library_of
+from .arrays.devices import library_of
 from .definition import Definition, Input
 from .registry import ArrayType, array_type
+
+if TYPE_CHECKING:
+    from .arrays.cuda import Library
 
 __all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "library_of_call", "native", "read"]
 
@@ -158,7 +161,7 @@ def _check_labels(
         )
 
 
-def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> Library | None:
+def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Library | None":
     """The library whose arrays the inputs are, None where all are on the host; an error where they are not all on one side."""
     found = {one.public: library_of(arguments[one.public]) for one in definition.inputs if one.public in arguments}
     libraries = [library for library in found.values() if library is not None]

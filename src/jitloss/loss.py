@@ -3,18 +3,21 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import definition as definitions
 from .algebra import sum_of
-from .arrays.cuda import Library, library_of
+from .arrays.devices import library_of
 from .call import Evaluation, Result, Wants
 from .definition import Definition
 from .inputs import library_of_call
 from .options import DEFAULTS, option_names
 from .quick import LONG_WAY, Quick
+
+if TYPE_CHECKING:
+    from .arrays.cuda import Library
 
 __all__ = ["Form", "Loss", "pointwise", "rowwise"]
 
@@ -101,7 +104,7 @@ class Form:
         first = args[0] if args else options.get(self._inputs[0])
         return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
 
-    def _on_device(self, library: Library, arguments: dict[str, Any], extra: dict[str, Any], alone: tuple[Any, ...]) -> Any:
+    def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], alone: tuple[Any, ...]) -> Any:
         """A call on a device; one of inputs ``alone`` is recorded."""
         from .device import DeviceEvaluation
         from .replay import Replay

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BFLOAT16", "DeviceArray", "Library", "library_of"]
+__all__ = ["BFLOAT16", "DeviceArray", "Library", "finder"]
 
 
 @dataclass(frozen=True)
@@ -336,29 +336,13 @@ _BY_NAME: dict[str, Find] = {
     "jaxlib.Array": _jax_on_gpu,
 }
 
-_found: dict[type, Find] = {}
 
-
-def _nothing(value: Any) -> None:
-    return None
-
-
-def _find(kind: type) -> Find:
-    if issubclass(kind, (np.ndarray, np.generic, int, float, list, tuple)):
-        return _nothing
+def finder(kind: type) -> Find | None:
+    """How the library of arrays of a type is told; None where they never lie on a device."""
     for base in kind.__mro__:
         named = _BY_NAME.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
         if named is not None:
             return named
     if hasattr(kind, "__cuda_array_interface__"):
         return lambda value: _UNKNOWN
-    return _on_cuda_by_dlpack if hasattr(kind, "__dlpack_device__") else _nothing
-
-
-def library_of(value: Any) -> Library | None:
-    """The library of an array on a CUDA device; None for everything else."""
-    kind = type(value)
-    find = _found.get(kind)
-    if find is None:
-        find = _found[kind] = _find(kind)
-    return find(value)
+    return _on_cuda_by_dlpack if hasattr(kind, "__dlpack_device__") else None

@@ -1,0 +1,33 @@
+"""Whether an array lies on a CUDA device: one look-up by type, and nothing imported for what lies on the host."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .cuda import Library
+
+__all__ = ["library_of"]
+
+_HOST = (np.ndarray, np.generic, int, float, list, tuple, type(None))
+
+_found: dict[type, Callable[[Any], "Library | None"]] = {}
+
+
+def _nothing(value: Any) -> None:
+    return None
+
+
+def library_of(value: Any) -> "Library | None":
+    """The library of an array on a CUDA device; None for everything else."""
+    kind = type(value)
+    find = _found.get(kind)
+    if find is None:
+        find = _nothing
+        if not issubclass(kind, _HOST):
+            from .cuda import finder
+
+            find = finder(kind) or _nothing
+        _found[kind] = find
+    return find(value)
