@@ -12,7 +12,7 @@ import jitloss
 PACKAGE = Path(jitloss.__file__).parent
 
 ROOMS = [
-    {"math"},
+    {"math", "pause"},
     {"binding"},
     {"definition"},
     {"losses", "algebra", "monitoring"},

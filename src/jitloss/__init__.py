@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from . import math
-from .composition import Penalty, WeightedSum, weighted_sum
-from .definition import Definition, DefinitionError
-from .gradcheck import GradientCheck, check_gradient
-from .loss import Form, Loss, pointwise, rowwise
-from .losses import LOSSES as _DEFINITIONS
-from .monitoring import errstate
-from .registry import register_array_type
+from .pause import collector_paused as _collector_paused
+
+with _collector_paused():
+    from . import math
+    from .composition import Penalty, WeightedSum, weighted_sum
+    from .definition import Definition, DefinitionError
+    from .gradcheck import GradientCheck, check_gradient
+    from .loss import Form, Loss, pointwise, rowwise
+    from .losses import LOSSES as _DEFINITIONS
+    from .monitoring import errstate
+    from .registry import register_array_type
 
 __version__ = "0.1.0"
 

@@ -242,7 +242,7 @@ class Jax(Library):
 
     def view(self, value: Any) -> DeviceArray:
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
-        device = next(iter(value.devices()))
+        device = next(iter(value.block_until_ready().devices()))
         pointer = int(value.unsafe_buffer_pointer())
         return DeviceArray(pointer, value.shape, dtype, int(device.local_hardware_id or 0), True, False, value)
 
@@ -252,7 +252,6 @@ class Jax(Library):
         return jnp.empty(shape, dtype.name, device=next(iter(like.devices()))).block_until_ready()
 
     def stream(self, like: Any, given: Any) -> int:
-        like.block_until_ready()
         return super().stream(None, given)
 
     def given_back(self, value: Any, like: Any) -> Any:

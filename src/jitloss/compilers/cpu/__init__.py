@@ -1,7 +1,6 @@
 """The CPU compiler: definitions become kernels, kernels run over ranges on all cores."""
 
 import functools
-import gc
 import hashlib
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...definition import Definition
+from ...pause import collector_paused
 from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
 from .driver import entry_point, run
@@ -57,14 +57,8 @@ _kernels: dict[Variant, Any] = {}
 
 
 def _compile(variant: Variant) -> Any:
-    """Compile, with Python's garbage collector at rest: numba makes many objects, and keeps most of them."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_paused():  # numba makes many objects, and keeps most of them
         return _BUILDERS[variant.layout](variant, fingerprint())
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def kernel(variant: Variant) -> int:
