@@ -35,8 +35,9 @@ BEGIN, END = "<!-- compare-cuda:begin -->", "<!-- compare-cuda:end -->"
 
 NOTHING_MEASURED = (
     "No device could be had, so nothing was measured and nothing has run on one: there are no figures here. What was proven without "
-    "one: the kernels of all losses compile and link for sm_90 in four dtypes, their rows in registers without a spill where the plan "
-    "says so; and the call and all kernels give the right numbers in numba's simulator, as Python."
+    "one: the kernels of all losses compile and link for sm_90 in four dtypes, their rows in "
+    "registers, with no more than 32 bytes of a thread spilled in those looked at (float32 rows of 32,000); and the call and all "
+    "kernels give the right numbers in numba's simulator, as Python."
 )
 OURS, COPY, EAGER, COMPILED, LIGER = "jitloss", "copy", "PyTorch", "torch.compile", "Liger"
 PEERS = (EAGER, COMPILED, LIGER)
