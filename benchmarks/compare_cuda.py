@@ -36,7 +36,7 @@ BEGIN, END = "<!-- compare-cuda:begin -->", "<!-- compare-cuda:end -->"
 NOTHING_MEASURED = (
     "No device could be had, so nothing was measured and nothing has run on one: there are no figures here. What was proven without "
     "one: the kernels of all losses compile and link for sm_90 in four dtypes, their rows in "
-    "registers, with no more than 32 bytes of a thread spilled in those looked at (float32 rows of 32,000); and the call and all "
+    "registers, with no spill in the shapes that tests/cuda/test_ptx.py takes; and the call and all "
     "kernels give the right numbers in numba's simulator, as Python."
 )
 OURS, COPY, EAGER, COMPILED, LIGER = "jitloss", "copy", "PyTorch", "torch.compile", "Liger"

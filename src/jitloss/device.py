@@ -368,29 +368,26 @@ class DeviceEvaluation(Evaluation):
         after = (scale, self.factor, *self._parts(counted))
         pointwise = self.definition.form == "pointwise"
         with self._compiling():
-            if not pointwise and self._pieces(plan)[0] > 1:
-                return self._run_split(variant, self.cuda.split(plan), before, after)
+            parted = self.cuda.split(plan)
+            pieces, length = self.cuda.pieces(parted, self.geometry.count, self.geometry.columns, self.geometry.inner)
+            if not pointwise and pieces > 1:
+                return self._run_split(variant, parted, (*before, length, pieces, *after), self.geometry.count, pieces)
             grid = self.cuda.blocks(plan, pointwise, self.geometry.count)
             partials, kernel = self._new((grid,), np.dtype(np.float64)), self.cuda.loss_kernel(variant, plan)
             self._launch(kernel, grid, *before, self.geometry.inner, self.geometry.count, *after, self._memory(partials))
         return grid, partials
 
-    def _pieces(self, plan: Any) -> tuple[int, int]:
-        pieces: tuple[int, int] = self.cuda.pieces(
-            self.cuda.split(plan), self.geometry.count, self.geometry.columns, self.geometry.inner
-        )
-        return pieces
-
-    def _run_split(self, variant: Variant, plan: Any, before: tuple[Any, ...], after: tuple[Any, ...]) -> tuple[int, DeviceArray]:
+    def _run_split(
+        self, variant: Variant, plan: Any, arguments: tuple[Any, ...], rows: int, pieces: int
+    ) -> tuple[int, DeviceArray]:
         """Few and long rows, each shared by several blocks: peaks, sums, slopes."""
-        rows, (pieces, length) = self.geometry.count, self._pieces(plan)
         peaks, sums = self.cuda.pieces_found(variant)
-        found = [self._new((rows * pieces,), np.dtype(self.working)) for _ in range(peaks + sums)]
-        found_peaks, found_sums = tuple(map(self._memory, found[:peaks])), tuple(map(self._memory, found[peaks:]))
+        found = [self._memory(self._new((rows * pieces,), np.dtype(self.working))) for _ in range(peaks + sums)]
         partials = self._new((rows,), np.dtype(np.float64))
         for stage in ("peaks", "sums", "slopes") if peaks else ("sums", "slopes"):
             kernel = self.cuda.split_kernel(variant, plan, stage)
-            self._launch(kernel, rows * pieces, *before, length, pieces, *after, found_peaks, found_sums, self._memory(partials))
+            own = (tuple(found[:peaks]), tuple(found[peaks:]), self._memory(partials))
+            self._launch(kernel, rows * pieces, *arguments, *own)
         return rows, partials
 
     def _variant(self, items: bool) -> Variant:

@@ -1,7 +1,6 @@
 """The CPU compiler: definitions become kernels, kernels run over ranges on all cores."""
 
 import functools
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from ...definition import Definition
 from ...pause import collector_paused
+from ..fingerprint import fingerprint_of
 from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
 from .driver import entry_point, run
@@ -46,10 +46,7 @@ _lock = threading.RLock()
 @functools.cache
 def fingerprint() -> str:
     """The compiler's own text, as part of every key of the disk cache: what numba finds by name it does not look into."""
-    package = Path(__file__).parent
-    files = [package.parents[1] / "math.py", package.parents[1] / "binding.py"]
-    files += [*sorted(package.parent.glob("*.py")), *sorted(package.glob("*.py"))]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    return fingerprint_of(Path(__file__).parent)
 
 
 _kernels: dict[Variant, Any] = {}

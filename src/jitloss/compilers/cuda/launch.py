@@ -13,6 +13,7 @@ import numba
 from numba import cuda
 from numba.core import serialize
 
+from ..fingerprint import fingerprint_of
 from .compile import Source, ptx
 from .toolchain import SIMULATED
 
@@ -24,15 +25,7 @@ Capability = tuple[int, int]
 @functools.cache
 def fingerprint() -> str:
     """The compilers' own text and the versions that machine code depends on, as part of every key of the disk cache."""
-    package = Path(__file__).parents[2]
-    files = [
-        package / "math.py",
-        package / "binding.py",
-        *sorted(package.glob("compilers/*.py")),
-        *sorted(Path(__file__).parent.glob("*.py")),
-    ]
-    versions = f"{numba.__version__} {numba_cuda_version()}".encode()
-    return hashlib.sha256(b"\0".join([versions, *(file.read_bytes() for file in files)])).hexdigest()
+    return f"{numba.__version__} {numba_cuda_version()} {fingerprint_of(Path(__file__).parent)}"
 
 
 def numba_cuda_version() -> str:
@@ -87,11 +80,10 @@ def _link(text: str, capability: Capability) -> bytes:
     return bytes(Linker(ObjectCode.from_ptx(text.encode()), options=options).link("cubin").code)
 
 
-def _entry(code: str | bytes) -> str:
-    """The name of the only kernel of a cubin, which is the longest of its symbols that numba has mangled."""
-    text = bytes(code) if isinstance(code, (bytes, bytearray)) else code.encode()
-    start = text.index(b".text._Z") + len(b".text.")
-    return text[start : text.index(b"\0", start)].decode()
+def _entry(code: bytes) -> str:
+    """The name of the only kernel of a cubin, from that of the section with its code."""
+    start = code.index(b".text._Z") + len(b".text.")
+    return code[start : code.index(b"\0", start)].decode()
 
 
 @functools.cache
