@@ -30,7 +30,7 @@ from .options import (
 )
 from .outputs import Outputs, cache_bytes, take
 
-__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler"]
+__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler", "streams"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
@@ -64,6 +64,11 @@ def compiler() -> Any:
     from .compilers import cpu
 
     return cpu
+
+
+def streams(moved: int) -> bool:
+    """Whether a call that moves so many bytes stores its outputs past the caches."""
+    return moved > cache_bytes()
 
 
 class Evaluation:
@@ -262,18 +267,19 @@ class Evaluation:
         with_items = watching or (self.reduction == "none" and self.wants.value)
         divisor = self.divisor()
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
-        streamed = moved > cache_bytes()
+        streamed = streams(moved)
         gradient, hessian = self._outputs(streamed)
         if streamed and gradient and any(gradient.overwrites(array) for array in self.arrays.values()):
             streamed = False  # the lines that are written have just been read: they are in the cache
         items = self.items = np.zeros(geometry.items, self.output) if with_items else None
-        size = geometry.count * geometry.columns
+        count = geometry.count
+        size = count * geometry.columns
         value = 0.0
         if size and divisor:
             words = self._words(items, gradient, hessian, streamed)
             rows = max(1, CHUNK // geometry.columns)
             self.kernel = self._compiled(self._variant(with_items))
-            total = compiler().run(self.kernel, words, geometry.count, rows, self.factor / divisor, size > SERIAL)
+            total = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
             value = self.factor * total / divisor
         elif size:
             self._write_zeros(gradient, hessian)

@@ -75,10 +75,13 @@ class Form:
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         quick = self._quick
-        if quick is not None and (not options or (len(options) == 1 and "out" in options and self._wants.gradient)):
-            result = quick(args, options.get("out"))
+        if quick is not None:
+            out = options.pop("out", None) if options and self._wants.gradient else None
+            result = quick(args, options, out)
             if result is not LONG_WAY:
                 return result
+            if out is not None:
+                options["out"] = out
         if not options and len(args) == len(self._inputs):
             results = self._replayed(args)
             if results is not None:
@@ -127,12 +130,17 @@ class Form:
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""
-        if len(args) == len(self._inputs) and not options:
-            return dict(zip(self._inputs, args, strict=True))
+        if len(args) == len(self._inputs) and (not options or self._knows(options)):
+            return {**dict(zip(self._inputs, args, strict=True)), **options}
         try:
             return self.__signature__.bind(*args, **options).arguments
         except TypeError as error:
             raise TypeError(f"{self.__name__}{self.__signature__}: {error}") from None
+
+    def _knows(self, options: dict[str, Any]) -> bool:
+        """Whether all options are of this loss, and none is an input; binding them takes longer."""
+        names = options.keys()
+        return names <= self.__signature__.parameters.keys() and names.isdisjoint(self._inputs)
 
     def _pack(self, result: Result) -> Any:
         """The results in the caller's own type."""

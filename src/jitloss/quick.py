@@ -1,106 +1,172 @@
-"""The short way for the common call: two plain arrays, default options, too little work for threads.
+"""The short way for the common call: two plain arrays, and options that are plain numbers, switches or words.
 
-The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and what its table
-holds. The next ones find the plan by their dtypes, and do nothing but look at shapes and flags, allocate the gradient and run the
-kernel. Whatever is not quite as the plan expects goes the long way, which also makes the error messages.
+The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and what
+its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate the gradient and run the kernel.
+Whatever is not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import monitoring
-from .call import CHUNK, SERIAL, Evaluation, Wants, compiler
+from .call import CHUNK, SERIAL, Evaluation, Wants, compiler, streams
 from .definition import Definition
-from .options import DEFAULTS
+from .monitoring import watching
+from .options import DEFAULTS, int64_labels
 
 __all__ = ["LONG_WAY", "Quick"]
 
 LONG_WAY: Any = object()
 """What a quick call returns when it is none."""
 
-_IGNORED = DEFAULTS["ignore_index"]
+MOST_PLANS = 256
+"""Plans of one form. A caller with a new number for every call fills them, and they are forgotten."""
+
+_PLAIN = frozenset({float, int, bool, str, type(None)})
 _INT64 = np.dtype(np.int64)
+_NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """A kernel that serves all small calls of certain dtypes."""
+    """What calls of certain dtypes and options have in common; a ``divisor`` of 0 is the number of rows that count."""
 
     kernel: int
     parameters: np.ndarray
     factor: float
+    divisor: float
     labels: bool
+    ignored: int
 
 
 class Quick:
     """The plans of one form of a loss of two inputs, of which the first is differentiated."""
 
     def __init__(self, definition: Definition, wants: Wants) -> None:
-        self.rowwise, self.wants = definition.form == "rowwise", wants
+        self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
         self.names = tuple(one.name for one in definition.inputs)
         self.plans: dict[Any, Plan] = {}
-        self.run: Any = None
-        self.count_labels = self.short = self.kept = 0
+        self.layout = functools.lru_cache(maxsize=MOST_PLANS)(lambda columns: compiler().layout(definition, columns, 1))
+        self.serial: Any = None
+        self.parallel: Any = None
+        self.count_labels = 0
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
         simple = [(one.differentiable, one.per_row) for one in definition.inputs] == [(True, False), (False, False)]
         return simple and not wants.hessian
 
+    # Plans ------------------------------------------------------------------------------------------------------------------
+
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
-        pairs = zip(self.names, args, strict=False)
-        as_given = all(type(value) is np.ndarray and done.arrays[name] is value for name, value in pairs)
-        if len(args) != 2 or not as_given or not options.keys() <= {"out"} or not done.kernel or done.items is not None:
+        if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None or len(args) < 2:
             return
-        if self.run is None:
+        if any(
+            type(value) is not np.ndarray or done.arrays[name] is not value
+            for name, value in zip(self.names, args[:2], strict=True)
+        ):
+            return
+        if self.rowwise and done.arguments.get("axis", DEFAULTS["axis"]) not in (-1, args[0].ndim - 1):
+            return
+        key = self._key(args, {name: value for name, value in options.items() if name != "out"}, done.geometry.columns)
+        if key is None or "balanced" in key[3:]:  # which depends on the targets
+            return
+        if self.serial is None:
             cpu = compiler()
-            self.run, self.count_labels = cpu.serial_driver(), cpu.labels_kernel()
-            self.short, self.kept = cpu.LONGEST_SHORT_ROW, cpu.LONGEST_KEPT_ROW
-        columns = done.geometry.columns
-        plan = Plan(done.kernel, done.parameters, done.factor, done.geometry.labels)
-        self.plans[args[0].dtype, args[1].dtype, columns <= self.short, columns <= self.kept] = plan
+            self.count_labels, self.parallel = cpu.labels_kernel(), functools.partial(cpu.run, parallel=True)
+            self.serial = cpu.serial_driver()
+        counts = done.reduction == "mean" and isinstance(done.normalizer, str)
+        if len(self.plans) >= MOST_PLANS:
+            self.plans.clear()
+        self.plans[key] = Plan(
+            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(), done.geometry.labels, done.ignored
+        )
 
-    def __call__(self, args: tuple[Any, ...], out: Any) -> Any:
-        if len(args) != 2:
+    def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
+        """What a plan is found by; None where there can be none.
+
+        Without options a kernel serves all shapes of a layout. What options become may depend on the columns and the axes too.
+        """
+        first, second = args[0], args[1]
+        if not options and len(args) == 2:
+            return first.dtype, second.dtype, self.layout(columns)
+        key: tuple[Any, ...] = (first.dtype, second.dtype, columns, first.ndim)
+        for name, value in options.items() if len(args) == 2 else (*enumerate(args[2:]), *options.items()):
+            kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
+            if kind not in _PLAIN or (not value and str(value) == "-0.0"):
+                return None
+            key += (name, kind, value)
+        return key
+
+    # Calls ------------------------------------------------------------------------------------------------------------------
+
+    def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
+        """The results of a call whose options, but for ``out``, are these; :data:`LONG_WAY` where there is no plan for it."""
+        if len(args) < 2:
             return LONG_WAY
-        first, second = args
+        first, second = args[0], args[1]
         if type(first) is not np.ndarray or type(second) is not np.ndarray:
             return LONG_WAY
-        shape, size = first.shape, first.size
-        columns = 1
+        shape, columns = first.shape, 1
         if self.rowwise:
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        plan = self.plans.get((first.dtype, second.dtype, columns <= self.short, columns <= self.kept))
-        if plan is None or not 0 < size <= SERIAL or second.shape != (shape[:-1] if plan.labels else shape):
+        simple = not options and len(args) == 2  # whose key is spelled out: a call of _key takes time
+        key = (first.dtype, second.dtype, self.layout(columns)) if simple else self._key(args, options, columns)
+        plan = self.plans.get(key)
+        if plan is None or second.shape != (shape[:-1] if plan.labels else shape) or watching():
             return LONG_WAY
-        if not first.flags.carray or not second.flags.carray or monitoring.watching():
+        return self._run(plan, first, second, columns, out)
+
+    def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any) -> Any:
+        size, gradient, labels = first.size, None, second
+        if not size or not (first.flags.carray or _readable(first)) or not (second.flags.carray or _readable(second)):
             return LONG_WAY
-        gradient, labels, count = None, second, size // columns
-        if self.wants.gradient:
-            gradient = np.empty(shape, first.dtype) if out is None else _usable(out, first, second)
-            if gradient is None:
+        if size > SERIAL and streams(2 * first.nbytes + second.nbytes):
+            return LONG_WAY
+        if self.gradient:
+            if out is not None and not _usable(out, first, second):
                 return LONG_WAY
+            gradient = np.empty(first.shape, first.dtype) if out is None else out
         if plan.labels and second.dtype is not _INT64:
             labels = second.astype(np.int64)
-        words = (plan.parameters, None, None, 1, columns, 1, 0, labels, _IGNORED, None, first, second, gradient)
-        if plan.labels and self.run(self.count_labels, words, count, count, 1.0) != count:
-            return LONG_WAY
-        value = plan.factor * self.run(plan.kernel, words, count, max(1, CHUNK // columns), plan.factor / count) / count
+        words = (plan.parameters, None, None, 1, columns, 1, 0, labels, plan.ignored, None, first, second, gradient)
+        count = size // columns
+        counted: float = count
+        if plan.labels:
+            counted = self.serial(self.count_labels, words, count, count, 1.0) if count <= SERIAL else self._counted(words)
+            if counted != count and (not counted > 0 or plan.ignored == _NONE_IGNORED):
+                return LONG_WAY
+        divisor = plan.divisor or counted
+        run = self.serial if size <= SERIAL else self.parallel
+        value = plan.factor * run(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor) / divisor
         if gradient is None:
             return value
-        return (value, gradient) if self.wants.value else gradient
+        return (value, gradient) if self.value else gradient
+
+    @staticmethod
+    def _counted(words: tuple[Any, ...]) -> float:
+        """How many of many rows count; 0 where a label is no class."""
+        return compiler().count_labels(words[7], words[4], words[8]) or 0
 
 
-def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> Any:
-    """``out`` where it is the first input itself, or an array like it that is apart from both."""
+def _readable(array: np.ndarray) -> bool:
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned)
+
+
+def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether ``out`` is the first input itself, or an array like it, and apart from all others."""
+    if type(out) is not np.ndarray or not out.flags.carray:
+        return False
+    own = out.flags.owndata
     if out is not first:
-        if type(out) is not np.ndarray or out.dtype is not first.dtype or out.shape != first.shape or not out.flags.carray:
-            return None
-        if np.may_share_memory(out, first):
-            return None
-    return None if np.may_share_memory(out, second) else out
+        if out.dtype != first.dtype or out.shape != first.shape:
+            return False
+        if not (own and first.flags.owndata) and np.may_share_memory(out, first):
+            return False
+    return out is not second and ((own and second.flags.owndata) or not np.may_share_memory(out, second))

@@ -1,0 +1,443 @@
+"""The short way: the same bits as the long way, its error messages, and nothing of one call in another."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, PARAMETRISED, Case, draw, is_binary
+from jitloss.call import CHUNK, SERIAL, compiler
+from jitloss.quick import MOST_PLANS
+
+FORMS = ("value", "gradient", "value_and_gradient")
+
+
+def served(case: Case) -> bool:
+    return case.loss.value._quick is not None
+
+
+SERVED = [case for case in CASES if served(case)]
+LABELS = [case for case in SERVED if case.labels]
+
+each_case = pytest.mark.parametrize("case", SERVED, ids=repr)
+each_label_case = pytest.mark.parametrize("case", LABELS, ids=repr)
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    """Every test starts without plans, and leaves none."""
+    forms = [getattr(case.loss, name) for case in SERVED for name in FORMS]
+    for form in forms:
+        form._quick.plans.clear()
+    yield
+    for form in forms:
+        form._quick.plans.clear()
+
+
+def bits(result: Any) -> list[Any]:
+    """A result as types, shapes and bytes."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return [(type(part), np.asarray(part).dtype, np.shape(part), np.asarray(part).tobytes()) for part in parts]
+
+
+def long_way(form: Any, *args: Any, **options: Any) -> Any:
+    quick, form._quick = form._quick, None
+    try:
+        return form(*args, **options)
+    finally:
+        form._quick = quick
+
+
+@pytest.fixture
+def short_way(monkeypatch):
+    """A function that makes a call, and fails where it went the long way."""
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("this call went the long way")
+
+    def call(form: Any, *args: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("jitloss.loss.Evaluation", refuse)
+            return form(*args, **options)
+
+    return call
+
+
+@pytest.fixture
+def agrees(short_way):
+    """A function that makes a call both ways, and asserts that they are one."""
+
+    def check(form: Any, *args: Any, **options: Any) -> None:
+        right = bits(long_way(form, *args, **options))
+        assert bits(form(*args, **options)) == right, "the first call, which may find the plan of another"
+        assert bits(short_way(form, *args, **options)) == right
+        if form._kind != "value":
+            out = np.full_like(args[0], 7)
+            assert bits(short_way(form, *args, **options, out=out)) == right
+            first = args[0].copy()
+            assert bits(short_way(form, first, *args[1:], **options, out=first)) == right
+
+    return check
+
+
+def refused_alike(form: Any, *args: Any, out: Any = None, **options: Any) -> str:
+    """Assert that a call is the same error both ways, and writes nothing; its message."""
+    messages, before = [], None if out is None else out.tobytes()
+    given = options if out is None else {**options, "out": out}
+    for way in (long_way, type(form).__call__):
+        with pytest.raises((TypeError, ValueError)) as raised:
+            way(form, *args, **given)
+        messages.append((raised.type, str(raised.value)))
+        assert out is None or out.tobytes() == before
+    assert messages[0] == messages[1]
+    return messages[0][1]
+
+
+# The same bits ----------------------------------------------------------------------------------------------------------------
+
+
+def boundaries(case: Case) -> list[int]:
+    """The longest rows of each kind of loop but the last."""
+    layouts = [compiler().layout(case.loss.definition, columns, 1) for columns in range(1, 20_000)]
+    return [columns for columns in range(1, len(layouts)) if layouts[columns - 1] != layouts[columns]]
+
+
+def shapes(case: Case) -> list[tuple[int, ...]]:
+    """Shapes around every boundary: of the loops, of one thread, of the chunks."""
+    if not case.rowwise:
+        sizes = (1, 33, CHUNK - 1, CHUNK, CHUNK + 1, SERIAL - 1, SERIAL, SERIAL + 1, 3 * CHUNK, 3 * CHUNK + 1, 100_003)
+        return [(), *((size,) for size in sizes), (5, 7, 11)]
+    found = [(1, 1), (33, 7), (7,), (2, 3, 5), (SERIAL // 8, 8), (SERIAL // 8 + 1, 8), (SERIAL + 1, 1), (9001, 11), (64, 1000)]
+    for columns in boundaries(case):
+        rows = CHUNK // columns or 1
+        found += [(count, columns + more) for more in (0, 1) for count in (3, 2 * rows, 2 * rows + 1, 3 * rows + 1)]
+    return found + [(2, CHUNK), (2, CHUNK + 1), (3, SERIAL + 1)]
+
+
+@each_case
+def test_same_bits_around_every_boundary(case, agrees):
+    for shape in shapes(case):
+        agrees(case.loss.value_and_gradient, *draw(case, shape, "float32"))
+
+
+@each_case
+@pytest.mark.parametrize("name", FORMS)
+def test_same_bits_in_every_form(case, name, agrees):
+    many = (2 * SERIAL // 7, 7) if case.rowwise else (2 * SERIAL,)
+    for shape in (case.shape, many):
+        agrees(getattr(case.loss, name), *draw(case, shape, "float32"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("case", [case for case in SERVED if case.name in ("mse_loss", "cross_entropy_with_logits")], ids=repr)
+def test_same_bits_in_every_dtype(case, dtype, agrees):
+    for shape in (case.shape, (2 * SERIAL // 7, 7)):
+        agrees(case.loss.value_and_gradient, *draw(case, shape, dtype))
+
+
+def test_a_sum_of_losses(agrees):
+    loss = 2.0 * jitloss.mse_loss + 0.5 * jitloss.l1_loss
+    for size in (33, 2 * SERIAL):
+        agrees(loss.value_and_gradient, *draw(CASES[0], (size,), "float32"))
+
+
+def test_many_elements_take_all_threads_and_few_take_one(monkeypatch):
+    case = SERVED[0]
+    form = case.loss.value
+    form(*draw(case, (33,), "float32"))
+    counts: list[int] = []
+    parallel = form._quick.parallel
+    monkeypatch.setattr(form._quick, "parallel", lambda *args: counts.append(args[2]) or parallel(*args))
+    for size in (SERIAL, SERIAL + 1):
+        form(*draw(case, (size,), "float32"))
+    assert counts == [SERIAL + 1]
+
+
+def test_streamed_outputs_go_the_long_way(short_way, monkeypatch):
+    case = SERVED[0]
+    args = draw(case, (SERIAL + 1,), "float32")
+    case.loss.gradient(*args)
+    short_way(case.loss.gradient, *args)
+    monkeypatch.setattr("jitloss.call.cache_bytes", lambda: 3 * args[0].nbytes - 1)
+    with pytest.raises(AssertionError, match="long way"):
+        short_way(case.loss.gradient, *args)
+
+
+def test_from_several_threads_at_once():
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value_and_gradient, draw(case, (64, 1000), "float32")
+    right = bits(long_way(form, *args))
+    with ThreadPoolExecutor(4) as pool:
+        assert all(bits(one) == right for one in pool.map(lambda _: form(*args), range(64)))
+
+
+# Options ----------------------------------------------------------------------------------------------------------------------
+
+
+def options_of(case: Case) -> list[dict[str, Any]]:
+    given: list[dict[str, Any]] = [{"reduction": "sum"}, {"normalizer": 3}, {"normalizer": "weights"}, {"sample_weight": None}]
+    if case.loss.definition.takes_labels:
+        given += [{"label_smoothing": 0.1}, {"ignore_index": 1}, {"ignore_index": None, "reduction": "sum"}, {"axis": -1}]
+    return given
+
+
+@each_case
+def test_same_bits_with_options(case, agrees):
+    for options in options_of(case):
+        for shape in (case.shape, (SERIAL // 9 + 1, 9) if case.rowwise else (SERIAL + 1,)):
+            agrees(case.loss.value_and_gradient, *draw(case, shape, "float32"), **options)
+
+
+@pytest.mark.parametrize(
+    ("case", "options"), [(case, options) for case, options in PARAMETRISED if served(case)], ids=lambda one: repr(one)
+)
+def test_same_bits_with_parameters(case, options, agrees):
+    args = draw(case, case.shape, "float32")
+    agrees(case.loss.value_and_gradient, *args)
+    agrees(case.loss.value_and_gradient, *args, **options)
+    agrees(case.loss.value_and_gradient, *args, **{name: np.asarray(value).item() for name, value in reversed(options.items())})
+
+
+def test_parameters_by_place(agrees):
+    args = draw(CASES[0], (33,), "float32")
+    for delta in (0.5, 2, 2.0):
+        agrees(jitloss.huber_loss.value_and_gradient, *args, delta)
+        agrees(jitloss.huber_loss.value_and_gradient, *args, delta=delta)
+        agrees(jitloss.huber_loss.value_and_gradient, *args, delta, reduction="sum")
+
+
+def test_smoothing_depends_on_the_columns(agrees):
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    for columns in (7, 9, 7, 300, 301):
+        agrees(case.loss.value_and_gradient, *draw(case, (5, columns), "float32"), label_smoothing=0.25)
+
+
+def test_numbers_that_a_dict_takes_for_each_other():
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32")
+    for zero in (0.0, -0.0, 0):
+        form(*args, z_loss=zero)
+        assert bits(form(*args, z_loss=zero)) == bits(long_way(form, *args, z_loss=zero))
+    for _ in range(2):
+        form(*args, normalizer=1, label_smoothing=1.0)
+    refused_alike(form, *args, normalizer=True, label_smoothing=1.0)
+    refused_alike(form, *args, normalizer=1, label_smoothing=True)
+    form(*args, ignore_index=1)
+    refused_alike(form, *args, ignore_index=1.0)
+    refused_alike(form, *args, ignore_index=True)
+
+
+def test_the_last_axis_by_its_number():
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form = case.loss.value_and_gradient
+    for shape in ((5, 4), (5, 4, 3), (5, 4), (4, 1, 1), (4, 7, 1), (5, 4)):
+        args = draw(case, shape, "float32", axis=1)
+        for _ in range(2):
+            assert bits(form(*args, axis=1)) == bits(long_way(form, *args, axis=1)), shape
+
+
+def test_what_depends_on_the_targets_is_not_kept():
+    case = next(case for case in SERVED if is_binary(case) and case.name == "binary_cross_entropy_with_logits")
+    form, (logits, _) = case.loss.value_and_gradient, draw(case, (40,), "float32")
+    for ones in (10, 30):
+        targets = (np.arange(40) < ones).astype(np.float32)
+        for options in ({"pos_weight": "balanced"}, {"class_weight": "balanced"}):
+            for _ in range(2):
+                assert bits(form(logits, targets, **options)) == bits(long_way(form, logits, targets, **options))
+    assert not form._quick.plans
+
+
+def test_weights_and_single_values():
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value_and_gradient, draw(case, (33, 7), "float32")
+    for options in (
+        {"sample_weight": np.arange(33.0)},
+        {"class_weight": [1.0] * 7},
+        {"reduction": "none"},
+        {"class_weight": None},
+    ):
+        for _ in range(2):
+            assert bits(form(*args, **options)) == bits(long_way(form, *args, **options))
+
+
+def test_plans_are_bounded(short_way):
+    form, args = jitloss.huber_loss.value_and_gradient, draw(CASES[0], (33,), "float32")
+    for number in range(2 * MOST_PLANS + 10):
+        form(*args, delta=1.0 + number)
+        assert len(form._quick.plans) <= MOST_PLANS
+    last = form(*args, delta=1.0 + number)
+    assert bits(last) == bits(long_way(form, *args, delta=1.0 + number))
+    form(*args)
+    short_way(form, *args)
+
+
+def test_wrong_options_are_the_same_errors():
+    case = SERVED[0]
+    args = draw(case, case.shape, "float32")
+    for form in (case.loss.value, case.loss.value_and_gradient):
+        form(*args)
+        for options in ({"nonsense": 1}, {"reduction": "product"}, {"normalizer": 0}, {"targets": args[1]}, {"predictions": 1}):
+            for _ in range(2):
+                refused_alike(form, *args, **options)
+    for out in (None, args[0].copy()):
+        for _ in range(2):
+            with pytest.raises(TypeError, match="out"):
+                case.loss.value(*args, out=out)
+
+
+# Labels -----------------------------------------------------------------------------------------------------------------------
+
+MANY = (SERIAL + 3, 2)
+"""So many rows that their labels are counted on all threads."""
+
+
+@each_label_case
+@pytest.mark.parametrize("shape", [(33, 7), (200, 300), MANY, (9 * SERIAL, 2)])
+def test_ignored_labels(case, shape, agrees):
+    agrees(case.loss.value_and_gradient, *draw(case, shape, "float32", ignored=True))
+    agrees(case.loss.value_and_gradient, *draw(case, shape, "float32"))
+    agrees(case.loss.value_and_gradient, *draw(case, shape, "float32", ignored=True), reduction="sum")
+
+
+@each_label_case
+def test_labels_that_are_all_ignored(case):
+    inputs, labels = draw(case, (33, 7), "float32")
+    form = case.loss.value_and_gradient
+    for reduction in ("mean", "sum"):
+        for _ in range(2):
+            form(inputs, labels, reduction=reduction)
+        value, gradient = form(inputs, np.full_like(labels, -100), reduction=reduction)
+        assert value == 0.0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64", "bool"])
+def test_labels_of_every_dtype(dtype, agrees):
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    logits, labels = draw(case, (33, 2), "float32", ignored=dtype.startswith("int"))
+    agrees(case.loss.value_and_gradient, logits, labels.astype(dtype))
+    agrees(case.loss.value_and_gradient, logits, np.abs(labels % 2).astype(dtype), ignore_index=1)
+
+
+@each_label_case
+@pytest.mark.parametrize("shape", [(33, 7), MANY])
+@pytest.mark.parametrize("ignored", [-100, None, 1])
+def test_bad_labels(case, shape, ignored):
+    inputs, labels = draw(case, shape, "float32")
+    form, out = case.loss.value_and_gradient, np.full_like(inputs, 3)
+    for options in ({"ignore_index": ignored}, {"ignore_index": ignored, "label_smoothing": 0.1}):
+        for wrong in (shape[1], -1, -(2**63), 2**40):
+            form(inputs, labels, **options)
+            bad = labels.copy()
+            bad[5] = wrong
+            assert "row 5" in refused_alike(form, inputs, bad, out=out, **options)
+            refused_alike(form, inputs, bad, out=inputs, **options)
+
+
+def test_unsigned_labels_that_wrap_around():
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    logits, labels = draw(case, (33, 7), "float32")
+    form, labels = case.loss.value_and_gradient, labels.astype(np.uint64)
+    for wrong in (2**64 - 100, 2**63, 2**64 - 1):
+        bad = labels.copy()
+        bad[5] = wrong
+        for options in ({}, {"ignore_index": None}):
+            form(logits, labels, **options)
+            refused_alike(form, logits, bad, **options)
+
+
+@each_label_case
+def test_labels_and_rows_in_turn(case, agrees):
+    dense = Case(case.loss)
+    for one in (case, dense, case):
+        agrees(case.loss.value_and_gradient, *draw(one, (33, 7), "float32"))
+    inputs, labels = draw(case, (7, 7), "float32")
+    rows = np.eye(7, dtype=np.int64)[labels]
+    for targets in (labels, rows, labels, rows):
+        form = case.loss.value_and_gradient
+        assert bits(form(inputs, targets)) == bits(long_way(form, inputs, targets))
+
+
+# Arrays -----------------------------------------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize("many", [False, True])
+def test_out_that_must_not_be_written(case, many):
+    shape = case.shape if not many else (SERIAL // 7 + 1, 7) if case.rowwise else (SERIAL + 1,)
+    args = draw(case, shape, "float32")
+    form, size = case.loss.gradient, args[0].size
+    form(*args)
+    buffer = np.resize(args[0], 2 * size + 1)
+    first = buffer[:size].reshape(shape)
+    form(first, args[1])
+    refused_alike(form, first, args[1], out=buffer[1 : size + 1].reshape(shape))
+    locked = args[0].copy()
+    locked.flags.writeable = False
+    refused_alike(form, *args, out=locked)
+    refused_alike(form, locked, args[1], out=locked)
+    refused_alike(form, *args, out=args[0].astype(np.float64))
+    refused_alike(form, *args, out=np.zeros((*shape, 1), np.float32))
+    if args[1].dtype == args[0].dtype and args[1].shape == shape:
+        refused_alike(form, *args, out=args[1])
+
+
+@each_case
+def test_out_beside_an_input_in_one_buffer(case, short_way):
+    args = draw(case, case.shape, "float32")
+    size, form = args[0].size, case.loss.gradient
+    buffer = np.zeros(2 * size, np.float32)
+    first, out = (part.reshape(case.shape) for part in (buffer[:size], buffer[size:]))
+    first[...] = args[0]
+    right = long_way(form, *args)
+    form(first, args[1], out=out)
+    assert short_way(form, first, args[1], out=out) is out
+    np.testing.assert_array_equal(out, right)
+    np.testing.assert_array_equal(first, args[0])
+
+
+@each_case
+def test_arrays_that_lie_otherwise(case, short_way):
+    args = draw(case, case.shape, "float32")
+    form = case.loss.value_and_gradient
+    right = bits(form(*args))
+    for place in (0, 1):
+        one = args[place]
+        views = [np.repeat(one, 2, axis=-1)[..., ::2], one[..., ::-1].copy()[..., ::-1], one.astype(one.dtype.newbyteorder("S"))]
+        for view in views:
+            assert bits(form(*args[:place], view, *args[place + 1 :])) in (right, bits(long_way(form, view, *args[1:])))
+    spaced = np.zeros((*case.shape, 2), np.float32)[..., 0]
+    value, gradient = form(*args, out=spaced)
+    assert gradient is spaced
+    assert bits((value, np.ascontiguousarray(spaced))) == right
+    for one in args:
+        one.flags.writeable = False
+    assert bits(short_way(form, *args)) == right
+
+
+def test_no_elements():
+    for case in SERVED:
+        shape = (0, 7) if case.rowwise else (0,)
+        form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32")
+        form(*args)
+        empty = [np.zeros(shape if one.shape == case.shape else shape[:1], one.dtype) for one in args]
+        assert bits(form(*empty)) == bits(long_way(form, *empty))
+
+
+# Watching ---------------------------------------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize("many", [False, True])
+def test_watched_calls_are_watched(case, many):
+    shape = case.shape if not many else (SERIAL // 7 + 1, 7) if case.rowwise else (SERIAL + 1,)
+    args = draw(case, shape, "float32")
+    options = {} if many else {"reduction": "sum"}
+    for _ in range(2):
+        case.loss.value(*args, **options)
+    args[0][...] = np.nan
+    assert np.isnan(case.loss.value(*args, **options))
+    with jitloss.errstate(invalid="raise"), pytest.raises(FloatingPointError, match=case.name):
+        case.loss.value(*args, **options)
