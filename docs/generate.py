@@ -192,9 +192,12 @@ SIZES = (
     ("jitloss.call", "CHUNK"),
     ("jitloss.call", "SERIAL"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
-    ("jitloss.compilers.cpu.short_rows", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
+    ("jitloss.compilers.cpu.loops", "COLUMN"),
     ("jitloss.compilers.cpu.long_rows", "LONGEST_KEPT"),
+    ("jitloss.compilers.cpu.long_rows", "BLOCK"),
+    ("jitloss.compilers.cpu.long_rows", "STRIP"),
+    ("jitloss.compilers.cpu.long_rows", "TILE"),
     ("jitloss.compilers.cpu.lanes", "LANES"),
     ("jitloss.compilers.cpu.lanes", "STRIPE"),
 )

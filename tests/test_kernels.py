@@ -14,8 +14,10 @@ from jitloss import call
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lanes import LANES
+from jitloss.compilers.cpu.long_rows import BLOCK
+from jitloss.compilers.cpu.long_rows import TILE as ROW_TILE
 from jitloss.compilers.cpu.pointwise import TILE
-from jitloss.compilers.cpu.short_rows import TILE as ROW_TILE
+from jitloss.compilers.cpu.transpose import lanes_of
 from jitloss.compilers.variant import Variant
 from jitloss.math import exp
 from loops import foreign_calls, innermost_loops, machine_lanes
@@ -269,7 +271,8 @@ def test_every_way_gives_the_same_bits(case, layout, dtype, request):
 SENTINEL = 0xA5
 SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
 COLUMNS = sorted(
-    {size + more for size in (cpu.LONGEST_SHORT_ROW, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)} | {1, 2, 7, 16, 33}
+    {size + more for size in (4, cpu.LONGEST_SHORT_ROW, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
+    | {1, 2, 16, 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
 
@@ -310,7 +313,7 @@ def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
     rows = [
         ((rows, columns), -1)
         for columns in COLUMNS
-        for rows in (1, 3 if columns > cpu.LONGEST_SHORT_ROW else 2 * ROW_TILE // columns + 3)
+        for rows in (1, 3 if columns > cpu.LONGEST_SHORT_ROW else 2 * lanes_of("float32") + 3)
     ]
     return rows + [((2, columns, inner), 1) for inner in INNER for columns in (1, 3)] + [((1, 300, 2), 1), ((1, 257, 259), 1)]
 

@@ -40,6 +40,10 @@ _BUILDERS = {
     "lanes": lanes_kernel,
 }
 _LABELS_CHUNK = 65536
+
+MOST_KEPT_TERMS = 8
+"""Terms of a sum of losses that are kept for a row: the stack has an end."""
+
 _lock = threading.RLock()
 
 
@@ -79,7 +83,8 @@ def layout(definition: Definition, columns: int, inner: int) -> Layout:
     if columns <= LONGEST_SHORT_ROW:
         return "blocks"
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
-    return "long" if keeps and columns > LONGEST_KEPT_ROW else "rows"
+    kept = sum(member.parts["terms"].results for member in definition.members)
+    return "long" if keeps and (columns > LONGEST_KEPT_ROW or kept > MOST_KEPT_TERMS) else "rows"
 
 
 def serial_driver() -> Any:

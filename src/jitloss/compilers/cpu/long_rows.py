@@ -1,4 +1,4 @@
-"""The loop over long rows: one row after the other, each in tiles."""
+"""The loop over long rows: one row after the other, each taken three times; the second and third read from the cache."""
 
 from typing import Any
 
@@ -7,46 +7,94 @@ import numpy as np
 from ..elements import ITEMSIZE, load, read, spread, stacks, store
 from ..rowwise import row_loop
 from ..targets import element, mark
-from ..tuples import add, cast, maximum_of, parameters, patch, scaled, select
+from ..tuples import cast, parameters, patch, scaled, select
 from ..variant import Variant
 from . import table as at
+from .across import peak_across, sum_across
+from .blocks import fill, mix
 from .driver import range_kernel
 from .flags import jitable
-from .memory import advance, clear, copy_out, fence, pointer, pointers, wide_vectors, word
-from .short_rows import TILE
+from .loops import each_scaled, fold_lanes
+from .memory import (
+    advance,
+    advanced,
+    claim,
+    clear,
+    copy_out,
+    either,
+    fence,
+    places,
+    pointer,
+    pointers,
+    prefetch,
+    wide_vectors,
+    word,
+)
+from .short_rows import consecutive
 
-__all__ = ["LONGEST_KEPT", "long_rows_kernel"]
+__all__ = ["LONGEST_KEPT", "TILE", "long_rows_kernel"]
 
-LONGEST_KEPT = 8192
-"""Elements of a row up to which the terms of all of them are kept: 32 kB in float32, and nothing of them leaves the caches."""
+LONGEST_KEPT = 32768
+"""Elements of a row up to which their terms are kept, on the stack: they do not leave the second cache."""
+
+TILE = 1024
+"""Elements between two writes past the caches, and of targets that are mixed before they are used."""
+
+STRIP = 4096
+"""Elements between two additions in float64."""
+
+BLOCK = 64
+"""Elements that are folded side by side. The last block of a row ends with it, and begins among those of the block before."""
 
 
 def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop that takes each row three times: its peak, its sums, its slopes. The second and third read from the cache.
+    """Compile a loop that takes each row three times: its peak, its sums, its slopes.
 
     Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" computes them once more.
     """
     loop = row_loop(variant, jitable)
-    peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
-    of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
-    of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
-    output, kinds, own, dtypes = variant.output, variant.statics, (variant.working,), loop.dtypes
+    peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
+    of_peak, of_terms, of_value, of_slope = peak.function, terms.function, value.function, slope.function
+    kind, working, kinds, name, double = loop.source, loop.working, variant.statics, variant.working, np.float64
     inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
     outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
     with_peak, with_labels, with_items, with_weights = (
-        peak is not None,
+        loop.rows.peak is not None,
         variant.targets == "labels",
         variant.items,
         variant.weights,
     )
-    factored = with_labels or with_weights
-    outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
-    tile_bytes, name = TILE * itemsize, variant.working
+    # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
+    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights)
+    stored, own, factored = loop.dtypes, (name,), with_labels or with_weights
+    outputs, output = len(outputs_at), variant.output
+    itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
     takes_terms = loop.rows.slope_takes_terms
     kept = takes_terms and with_outputs and variant.layout == "rows"
-    kept_bytes, sums_count, sum_dtypes = LONGEST_KEPT * ITEMSIZE[name] if kept else 0, len(zeros), (name,) * len(zeros)
+    tile_bytes, mixed_bytes, kept_bytes = TILE * itemsize, TILE * number_size * mixed, LONGEST_KEPT * number_size * kept
+    # what stands where: in the sources pieces of stack, then arrays; then numbers; then terms
+    inner = loop.others if variant.targets != "direct" else tuple(range(len(stored)))
+    peaks, sums, coefficients = loop.rows.peaks, terms.results, value.results - 1
+    sizes = mixed, sums * kept, len(inner), len(kinds), peaks, coefficients, 1
+    target, own_terms, flat, numbers_at, peaks_at, rest_at, last = consecutive(*sizes)
+    if with_labels and not mixed:
+        target = numbers_at[-1:]
+    elements = flat + (target if variant.targets != "direct" else ()) + numbers_at + peaks_at + rest_at + last
+    flat_at, dtypes = tuple(inputs_at[one] for one in inner), tuple(stored[one] for one in inner)
+    lane_bytes = BLOCK * number_size
+    targets, terms_count = int(mixed), sums * kept
+    peak_takes, terms_take = (tuple(elements[one] for one in part.wanted) for part in (peak, terms))
+    terms_of, values_of, slopes_of = terms.wanted, value.wanted, slope.wanted
+    if takes_terms and not kept:
+
+        @jitable
+        def slope_of_own_terms(*numbers):  # type: ignore[no-untyped-def]
+            return of_slope(*select(numbers + (cast(of_terms(*select(numbers, terms_of)), working),), slopes_of))
+
+        slope_each, slope_takes = slope_of_own_terms, elements[:-1]
+    else:
+        slope_each, slope_takes = of_slope, tuple(elements[one] for one in slope.wanted)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -55,16 +103,19 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations, own_terms = stacks(outputs, tile_bytes), pointers(table, outputs_at), stacks(sums_count, kept_bytes)
+        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
+        mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
+        top_lanes, sum_lanes, last_lanes = stacks(peaks, lane_bytes), stacks(sums, lane_bytes), stacks(sums, lane_bytes)
+        whole = TILE if mixed else columns
         for row in range(start, stop):
-            base, peaks, totals, weight = row * columns, lowest, zeros64, working(1.0)
+            base, tops, totals, weight = row * columns, lowest, zeros64, working(1.0)
             if with_labels:
                 label = read(pointer(table, at.LABELS), row)
                 if label == word(table, at.IGNORED):
                     weight, label = working(0.0), 0
-                target = mark(classes, label, given, working, kind)
-                there = element(classes, inputs, base + label, label, label, target, given, dtypes, working, kind)
-                elsewhere = element(classes, inputs, base + label, label, None, target, given, dtypes, working, kind)
+                marked = mark(classes, label, given, working, kind)
+                there = element(classes, inputs, base + label, label, label, marked, given, stored, working, kind)
+                elsewhere = element(classes, inputs, base + label, label, None, marked, given, stored, working, kind)
             if with_weights:
                 weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
             if factored and weight == working(0.0):
@@ -75,54 +126,72 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                         clear(advance(destinations[which], base * itemsize), columns * itemsize)
                 continue
             if with_peak:
-                for column in range(columns):
-                    numbers = element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind)
-                    peaks = maximum_of(peaks, cast(top(*select(numbers, of_peak)), working))
-            for first in range(0, columns, TILE):
-                partial = zeros
-                for column in range(first, min(first + TILE, columns)):
-                    numbers = element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
-                    more = cast(terms(*select(numbers, of_terms)), working)
-                    partial = add(partial, more)
-                    if kept:
-                        spread(own_terms, column, more, name)
-                totals = add(totals, cast(partial, double))
+                fill(BLOCK, top_lanes, lowest, working)
+                for first in range(0, columns, BLOCK):
+                    place = min(first, columns - BLOCK)
+                    if mixed:
+                        mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
+                    sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
+                    fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
+                tops = peak_across(top_lanes, BLOCK, working)
+            fill(BLOCK, last_lanes, zeros, working)
+            for begin in range(0, columns, STRIP):
+                fill(BLOCK, sum_lanes, zeros, working)
+                for first in range(begin, min(begin + STRIP, columns), BLOCK):
+                    place = min(first, columns - BLOCK)
+                    if mixed:
+                        mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
+                    prefetch(pointers(table, flat_at), base + columns + place, dtypes, BLOCK)
+                    if with_outputs and not streamed:
+                        claim(destinations, (base + place) * itemsize, BLOCK * itemsize)
+                    pieces = mixture + advanced(row_terms, place * number_size)
+                    sources = places(pieces, table, flat_at, (), dtypes, base + place, 0)
+                    lanes = either(place == first, sum_lanes, last_lanes)
+                    fold_lanes("sum", of_terms, BLOCK, sources, dtypes, terms_take, given + tops, own_terms, lanes, working)
+                counted_twice = BLOCK if begin + STRIP < columns else -columns % BLOCK
+                totals = sum_across(sum_lanes, last_lanes, counted_twice, BLOCK, totals, working)
             if with_labels:
-                old = cast(terms(*select(elsewhere + peaks, of_terms)), working)
-                totals = patch(totals, cast(terms(*select(there + peaks, of_terms)), working), old)
-            numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + peaks
-            result = cast(value(*select(numbers + (cast(totals, working),), of_value)), working)
+                old = cast(of_terms(*select(elsewhere + tops, terms_of)), working)
+                here = cast(of_terms(*select(there + tops, terms_of)), working)
+                totals = patch(totals, here, old)
+            numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + tops
+            result = cast(of_value(*select(numbers + (cast(totals, working),), values_of)), working)
             total += double(result[0] * weight)
             if with_items:
                 store(pointer(table, at.ITEMS), row, result[0] * weight, output)
             if with_outputs:
-                factor, coefficients = working(scale) * weight, select(result, rest)
-                for first in range(0, columns, TILE):
-                    count = min(TILE, columns - first)
-                    for column in range(first, first + count):
-                        numbers = (
-                            element(classes, inputs, base + column, column, None, None, given, dtypes, working, kind) + peaks
-                        )
-                        if kept:
-                            numbers = numbers + coefficients + (load(own_terms, column, sum_dtypes, working),)
-                        elif takes_terms:
-                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
-                        else:
-                            numbers = numbers + coefficients
-                        slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
-                        spread(tiles, column - first, select(slopes, wanted), output)
+                factor, known = working(scale) * weight, tops + select(result, rest)
+                step = TILE if streamed else whole
+                for first in range(0, columns, step):
+                    count = min(step, columns - first)
+                    if mixed:
+                        mix(mixture[0], count, classes, inputs, base, first, given, stored, working, kind)
+                    pieces = mixture + advanced(row_terms, first * number_size)
+                    sources = places(pieces, table, flat_at, (), dtypes, base + first, 0)
+                    final = advanced(destinations, (base + first) * itemsize)
+                    written = either(streamed, tiles, final)
+                    each_scaled(
+                        slope_each,
+                        count,
+                        sources,
+                        dtypes,
+                        slope_takes,
+                        own_terms,
+                        given + known,
+                        written,
+                        output,
+                        factor,
+                        working,
+                    )
                     if with_labels and first <= label and label < first + count:
-                        numbers = there + peaks
+                        numbers = there + known
                         if takes_terms:
-                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
-                        else:
-                            numbers = numbers + coefficients
-                        slopes = scaled(cast(slope(*select(numbers, of_slope)), working), factor)
-                        spread(tiles, label - first, select(slopes, wanted), output)
-                    for which in range(outputs):
-                        copy_out(
-                            advance(destinations[which], (base + first) * itemsize), tiles[which], count * itemsize, streamed
-                        )
+                            numbers = numbers + (here,)
+                        slopes = scaled(cast(of_slope(*select(numbers, slopes_of)), working), factor)
+                        spread(written, label - first, select(slopes, wanted), output)
+                    if streamed:
+                        for which in range(outputs):
+                            copy_out(final[which], tiles[which], count * itemsize, True)
         if streamed:
             fence()
         return total

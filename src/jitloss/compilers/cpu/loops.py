@@ -1,11 +1,14 @@
-"""Loops over the numbers of a block that call a definition's functions: each is one instruction for numba, and quickly typed.
+"""Loops over numbers that call a definition's functions: each is one instruction for numba, and quickly typed.
 
-A loop written in a kernel would be typed statement by statement, several times over. The block's numbers lie in pieces of stack, one
-for each kind of number: beside each element, or one for each row. A loop's ``sources`` are those pieces, then arrays; the numbers
-that it hands to a function are known by their positions in the sources, then in ``given``, and then comes the tuple of the sources
-at ``nested``.
+A loop written in a kernel would be typed statement by statement, several times over. What a loop reads are its ``sources``: pieces of
+stack, then arrays. The numbers that it hands to a function are known by their positions in the sources, then in ``given``, and then
+comes the tuple of the sources at ``nested``. Arrays have dtypes, pieces hold the working precision.
+
+Loops over ``columns`` go over a block of short rows, as :mod:`.transpose` arranges it: for each column over the rows. The first
+sources are the block's grids, the others have a number for each row.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +17,24 @@ from numba import types
 from numba.core import cgutils
 from numba.core.typing import fold_arguments
 
-from ..elements import load_one, store_one
+from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
-from ..tuples import scaled, weighted
-from .memory import literals
-from .vectors import pick
+from ..tuples import add, maximum_of, scaled, weighted
+from .memory import LINE, literals, wish
+from .repeat import Pass, repeat
 
-__all__ = ["each", "each_scaled"]
+__all__ = ["COLUMN", "each", "each_scaled", "fold_columns", "fold_lanes", "over_columns", "pick", "scaled_columns"]
+
+COLUMN = 128
+"""Bytes of a column of a grid: the numbers of 32 rows in float32, of 16 in float64."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def pick(builder: Any, pieces: Any, positions: Sequence[int] | None = None) -> list[Any]:
+    """The values of a tuple, or those at some positions."""
+    among = range(len(pieces.type.elements)) if positions is None else positions
+    return [builder.extract_value(pieces, position) for position in among]
 
 
 @dataclass(frozen=True)
@@ -37,11 +49,12 @@ class _Body:
     given: Any
     real: Any
 
-    def results(self, context: Any, builder: Any, sources: Any, given: Any, index: Any) -> list[Any]:
-        """What it returns for the element at ``index``, in the working precision."""
+    def results(self, context: Any, one: Pass, sources: Sequence[Any], given: Any) -> list[Any]:
+        """What it returns for the element of a pass, in the working precision."""
+        builder = one.builder
 
         def load(position: int) -> Any:
-            return load_one(context, builder, builder.extract_value(sources, position), index, self.names[position], self.real)
+            return one.load(context, sources[position], self.names[position], self.real)
 
         def number(position: int) -> tuple[Any, Any]:
             if position < len(self.names):
@@ -85,13 +98,38 @@ def _body(typing: Any, function: Any, sources: Any, dtypes: Any, wanted: Any, ne
     return _Body(function, signature, names, chosen, inner, given, real)
 
 
+_NOTHING = types.Tuple(())
+_FOLDS = {"sum": add, "peak": maximum_of}
+
+Fold = Callable[[Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
+
+
+def _fold(typing: Any, how: Any, kind: Any) -> Fold:
+    """How two lists of numbers become one."""
+    pair, join = _FOLDS[how.literal_value].typer(typing, kind, kind)
+
+    def together(context: Any, builder: Any, one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+        tuples = tuple(context.make_tuple(builder, kind, list(values)) for values in (one, other))
+        return pick(builder, join(context, builder, pair, tuples))
+
+    return together
+
+
+def over_columns(
+    builder: Any, columns: Any, strides: Sequence[int], pieces: Sequence[Any], step: Callable[[list[Any]], None]
+) -> None:
+    """``step`` for each column, with each piece moved by so many bytes for each column before."""
+    with cgutils.for_range(builder, columns, intp=_I64) as loop:
+        places = [builder.mul(loop.index, _I64(stride)) for stride in strides]
+        step([builder.gep(one, [place]) for one, place in zip(pieces, places, strict=True)])
+
+
 @intrinsic(prefer_literal=True)
 def each(
     typing: Any,
     function: Any,
     count: Any,
     sources: Any,
-    dtypes: Any,
     wanted: Any,
     nested: Any,
     given: Any,
@@ -99,17 +137,64 @@ def each(
     working: Any,
 ) -> Any:
     """Call a function for each of ``count`` elements of the sources, and write what it returns to the sources at ``positions``."""
-    body, chosen = _body(typing, function, sources, dtypes, wanted, nested, given, working), literals(positions)
+    body, chosen = _body(typing, function, sources, _NOTHING, wanted, nested, given, working), literals(positions)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        with cgutils.for_range(builder, args[1], intp=_I64) as loop:
-            results = body.results(context, builder, args[2], args[6], loop.index)
-            for memory, result in zip(pick(builder, args[2], chosen), results, strict=True):
-                store_one(builder, memory, loop.index, result, str(body.real))
+        pieces = pick(builder, args[2])
+
+        def step(one: Pass, carried: Any) -> None:
+            results = body.results(context, one, pieces, args[5])
+            one.store([pieces[position] for position in chosen], results, str(body.real))
+
+        repeat(builder, args[1], step)
         return context.get_dummy_value()
 
-    kinds = function, types.intp, sources, dtypes, wanted, nested, given, positions, working
-    return types.void(*kinds), codegen
+    return types.void(function, types.intp, sources, wanted, nested, given, positions, working), codegen
+
+
+@intrinsic(prefer_literal=True)
+def fold_lanes(
+    typing: Any,
+    how: Any,
+    function: Any,
+    count: Any,
+    sources: Any,
+    dtypes: Any,
+    wanted: Any,
+    given: Any,
+    kept: Any,
+    folded: Any,
+    working: Any,
+) -> Any:
+    """Fold what a function returns for each of ``count`` elements, a constant, into as many numbers of each piece of ``folded``.
+
+    How is a "sum", or a "peak", which is NaN where one is. It is kept in the sources at ``kept``, if there are any.
+    """
+    body, chosen = _body(typing, function, sources, dtypes, wanted, _NOTHING, given, working), literals(kept)
+    together = _fold(typing, how, types.UniTuple(working.dtype, len(folded)))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pieces, memories = pick(builder, args[3]), pick(builder, args[8])
+        step = _folding(context, body, together, pieces, [pieces[position] for position in chosen], memories, args[6])
+        repeat(builder, _I64(count.literal_value), step)
+        return context.get_dummy_value()
+
+    return types.void(how, function, count, sources, dtypes, wanted, given, kept, folded, working), codegen
+
+
+def _folding(
+    context: Any, body: _Body, together: Fold, pieces: list[Any], kept: list[Any], into: list[Any], given: Any
+) -> Callable[[Pass, Any], None]:
+    name = str(body.real)
+
+    def step(one: Pass, carried: Any) -> None:
+        results = body.results(context, one, pieces, given)
+        if kept:
+            one.store(kept, results, name)
+        before = [one.load(context, memory, name, body.real) for memory in into]
+        one.store(into, together(context, one.builder, before, results), name)
+
+    return step
 
 
 @intrinsic(prefer_literal=True)
@@ -124,25 +209,120 @@ def each_scaled(
     given: Any,
     tiles: Any,
     output: Any,
+    scale: Any,
+    working: Any,
+) -> Any:
+    """Call a function for each of ``count`` elements, and write what it returns, times ``scale``, to tiles of the dtype ``output``."""
+    body = _body(typing, function, sources, dtypes, wanted, nested, given, working)
+    slopes, name = types.UniTuple(body.real, len(tiles)), output.literal_value
+    multiplied, multiply = scaled.typer(typing, slopes, body.real)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pieces, outputs = pick(builder, args[2]), pick(builder, args[7])
+
+        def step(one: Pass, carried: Any) -> None:
+            results = body.results(context, one, pieces, args[6])[: len(outputs)]
+            product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), args[9]))
+            one.store(outputs, pick(builder, product), name)
+
+        repeat(builder, args[1], step)
+        return context.get_dummy_value()
+
+    kinds = function, types.intp, sources, dtypes, wanted, nested, given, tiles, output, working.dtype, working
+    return types.void(*kinds), codegen
+
+
+@intrinsic(prefer_literal=True)
+def fold_columns(
+    typing: Any,
+    how: Any,
+    function: Any,
+    columns: Any,
+    rows: Any,
+    grids: Any,
+    sources: Any,
+    wanted: Any,
+    given: Any,
+    kept: Any,
+    folded: Any,
+    ahead: Any,
+    claimed: Any,
+    dtypes: Any,
+    working: Any,
+) -> Any:
+    """Fold what a function returns for each element of a row into the row's numbers at ``folded``, for ``rows`` rows.
+
+    It is kept in the grids at ``kept``, if there are any. With each column comes a wish for as many elements of the arrays ``ahead``,
+    to be read next, and of those that are ``claimed``, to be written; their ``dtypes`` are one behind the other.
+    """
+    body, chosen = _body(typing, function, sources, _NOTHING, wanted, _NOTHING, given, working), literals(kept)
+    into = literals(folded)
+    sizes = [rows.literal_value * ITEMSIZE[one] for one in literals(dtypes)]
+    strides = [COLUMN] * grids.literal_value + [0] * (len(sources) - grids.literal_value) + sizes
+    together = _fold(typing, how, types.UniTuple(working.dtype, len(into)))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def column(pieces: list[Any]) -> None:
+            memories = [pieces[position] for position in into]
+            step = _folding(context, body, together, pieces, [pieces[position] for position in chosen], memories, args[7])
+            for which, (line, size) in enumerate(zip(pieces[len(sources) :], sizes, strict=True)):
+                for place in range(0, size, LINE):
+                    builder.call(
+                        wish(builder), [builder.gep(line, [_I64(place)]), _I32(int(which >= len(ahead))), _I32(3), _I32(1)]
+                    )
+            repeat(builder, _I64(rows.literal_value), step)
+
+        over_columns(
+            builder,
+            args[2],
+            strides,
+            pick(builder, args[5]) + pick(builder, args[10], range(len(ahead))) + pick(builder, args[11], range(len(claimed))),
+            column,
+        )
+        return context.get_dummy_value()
+
+    kinds = how, function, types.intp, rows, grids, sources, wanted, given, kept, folded, ahead, claimed, dtypes, working
+    return types.void(*kinds), codegen
+
+
+@intrinsic(prefer_literal=True)
+def scaled_columns(
+    typing: Any,
+    function: Any,
+    columns: Any,
+    rows: Any,
+    grids: Any,
+    sources: Any,
+    wanted: Any,
+    nested: Any,
+    given: Any,
+    outputs: Any,
     factor: Any,
     scale: Any,
     working: Any,
 ) -> Any:
-    """The same, with results times ``scale``, or weighted by the source at ``factor``, written to tiles of the dtype ``output``."""
-    body, factors = _body(typing, function, sources, dtypes, wanted, nested, given, working), literals(factor)
-    real, slopes = body.real, types.UniTuple(body.real, len(tiles))
+    """Call a function for each element of a block, and write what it returns to the grids at ``outputs``.
+
+    That is times ``scale``, or weighted by the row's number at ``factor``, where there is one.
+    """
+    body, factors = _body(typing, function, sources, _NOTHING, wanted, nested, given, working), literals(factor)
+    real, into, name = body.real, literals(outputs), str(body.real)
+    slopes = types.UniTuple(real, len(into))
+    strides = [COLUMN] * grids.literal_value + [0] * (len(sources) - grids.literal_value)
     multiplied, multiply = (weighted if factors else scaled).typer(typing, slopes, real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        with cgutils.for_range(builder, args[1], intp=_I64) as loop:
-            results = body.results(context, builder, args[2], args[6], loop.index)[: len(slopes)]
-            weights = pick(builder, args[2], factors)
-            by = load_one(context, builder, weights[0], loop.index, str(real), real) if weights else args[10]
-            product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), by))
-            for which in range(len(slopes)):
-                number, tile = builder.extract_value(product, which), builder.extract_value(args[7], which)
-                store_one(builder, tile, loop.index, number, output.literal_value)
+        def column(pieces: list[Any]) -> None:
+            def step(one: Pass, carried: Any) -> None:
+                results = body.results(context, one, pieces, args[7])[: len(into)]
+                by = one.load(context, pieces[factors[0]], name, real) if factors else args[10]
+                product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), by))
+                one.store([pieces[position] for position in into], pick(builder, product), name)
+
+            repeat(builder, _I64(rows.literal_value), step)
+
+        over_columns(builder, args[1], strides, pick(builder, args[4]), column)
         return context.get_dummy_value()
 
-    kinds = function, types.intp, sources, dtypes, wanted, nested, given, tiles, output, factor, working.dtype, working
+    kinds = function, types.intp, rows, grids, sources, wanted, nested, given, outputs, factor, working.dtype, working
     return types.void(*kinds), codegen

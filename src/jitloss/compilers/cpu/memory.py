@@ -13,9 +13,13 @@ from . import table as at
 
 __all__ = [
     "advance",
+    "advanced",
+    "claim",
     "clear",
-    "copy_all_out",
+    "clear_all",
+    "copy_in",
     "copy_out",
+    "either",
     "fence",
     "fill_weights",
     "label_of",
@@ -28,7 +32,9 @@ __all__ = [
     "row_weight",
     "wide",
     "wide_vectors",
+    "wish",
     "word",
+    "word_of",
     "write",
     "write_short",
 ]
@@ -38,19 +44,24 @@ _BYTES = ir.IntType(8).as_pointer()
 LINE = 64  # bytes of a cache line
 
 
+def wish(builder: Any) -> Any:
+    """LLVM's prefetch."""
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
+    return cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+
+
 @intrinsic(prefer_literal=True)
 def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any) -> Any:
     """Ask for the lines of ``count`` elements from ``index`` on of each array, which need not be there: a wish never fails."""
     names = [one.literal_value for one in dtypes]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
-        wish = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        ask = wish(builder)
         for position, name in enumerate(names):
             first = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
             first = builder.bitcast(first, _BYTES)
             for line in range(0, count.literal_value * ITEMSIZE[name], LINE):
-                builder.call(wish, [builder.gep(first, [_I64(line)]), _I32(0), _I32(3), _I32(1)])
+                builder.call(ask, [builder.gep(first, [_I64(line)]), _I32(0), _I32(3), _I32(1)])
         return context.get_dummy_value()
 
     return types.void(pointers, types.intp, dtypes, count), codegen
@@ -100,7 +111,7 @@ def places(typing: Any, pieces: Any, table: Any, elements: Any, rows: Any, dtype
         parts = [builder.extract_value(args[0], position) for position in range(len(pieces))]
         for number, (position, kind) in enumerate(zip(words, kinds, strict=True)):
             index = args[5] if number < len(elements) else args[6]
-            parts.append(builder.bitcast(address(builder, _word(builder, args[1], position, _BYTES), index, kind), _BYTES))
+            parts.append(builder.bitcast(address(builder, word_of(builder, args[1], position, _BYTES), index, kind), _BYTES))
         return context.make_tuple(builder, result, parts)
 
     return result(pieces, types.intp, elements, rows, dtypes, types.intp, types.intp), codegen
@@ -111,15 +122,15 @@ def literals(values: Any) -> list[Any]:
     return [one.literal_value for one in values]
 
 
-def _word(builder: Any, table: Any, position: int, kind: Any) -> Any:
+def word_of(builder: Any, table: Any, position: int, kind: Any) -> Any:
     """A word of the table as a value of a type that is as wide."""
     return builder.load(builder.gep(builder.inttoptr(table, kind.as_pointer()), [_I64(position)]))
 
 
 def _is_ignored(builder: Any, table: Any, row: Any) -> tuple[Any, Any]:
     """A row's label, and whether it is the ignored one."""
-    label = builder.load(builder.gep(_word(builder, table, at.LABELS, _I64.as_pointer()), [row]))
-    return label, builder.icmp_signed("==", label, _word(builder, table, at.IGNORED, _I64))
+    label = builder.load(builder.gep(word_of(builder, table, at.LABELS, _I64.as_pointer()), [row]))
+    return label, builder.icmp_signed("==", label, word_of(builder, table, at.IGNORED, _I64))
 
 
 @intrinsic
@@ -143,8 +154,8 @@ def row_weight(typing: Any, table: Any, row: Any, labels: Any, weights: Any, wor
         ignored = _is_ignored(builder, args[0], args[1])[1] if labels.literal_value else ir.IntType(1)(0)
         weight = builder.select(ignored, one.type(0.0), one)
         if weights.literal_value:
-            which = builder.sdiv(args[1], _word(builder, args[0], at.WEIGHT_SPAN, _I64))
-            own = load_one(context, builder, _word(builder, args[0], at.WEIGHTS, _BYTES), which, str(real), real)
+            which = builder.sdiv(args[1], word_of(builder, args[0], at.WEIGHT_SPAN, _I64))
+            own = load_one(context, builder, word_of(builder, args[0], at.WEIGHTS, _BYTES), which, str(real), real)
             weight = builder.fmul(weight, own)
         return weight
 
@@ -190,6 +201,57 @@ def advance(typing: Any, pointer: Any, count: Any) -> Any:
 
 
 @intrinsic
+def advanced(typing: Any, pointers: Any, count: Any) -> Any:
+    """The same of each pointer of a tuple."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        moved = (builder.gep(builder.extract_value(args[0], which), [args[1]]) for which in range(len(pointers)))
+        return context.make_tuple(builder, pointers, list(moved))
+
+    return pointers(pointers, types.intp), codegen
+
+
+@intrinsic
+def either(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
+    """Of two tuples of pointers the first where a condition holds, else the second."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pairs = ([builder.extract_value(one, which) for one in args[1:]] for which in range(len(yes)))
+        return context.make_tuple(builder, yes, [builder.select(args[0], *pair) for pair in pairs])
+
+    return yes(types.boolean, yes, yes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_in(typing: Any, tiles: Any, pointers: Any, count: Any, dtypes: Any) -> Any:
+    """Copy ``count`` elements of each array to a tile of its own."""
+    sizes = [ITEMSIZE[name] for name in literals(dtypes)]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for which, size in enumerate(sizes):
+            to, source = (builder.extract_value(one, which) for one in args[:2])
+            cgutils.raw_memcpy(builder, to, source, builder.mul(args[2], _I64(size)), 1)
+        return context.get_dummy_value()
+
+    return types.void(tiles, pointers, types.intp, dtypes), codegen
+
+
+@intrinsic
+def claim(typing: Any, pointers: Any, offset: Any, count: Any) -> Any:
+    """Ask for the lines of ``count`` bytes behind each pointer, to write to them: else a store waits until its line is there."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        ask = wish(builder)
+        for which in range(len(pointers)):
+            first = builder.gep(builder.extract_value(args[0], which), [args[1]])
+            with cgutils.for_range_slice(builder, _I64(0), args[2], _I64(LINE), _I64) as (line, _):
+                builder.call(ask, [builder.gep(first, [line]), _I32(1), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.intp, types.intp), codegen
+
+
+@intrinsic
 def clear(typing: Any, to: Any, count: Any) -> Any:
     """Set bytes to zero."""
 
@@ -198,6 +260,18 @@ def clear(typing: Any, to: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.intp), codegen
+
+
+@intrinsic
+def clear_all(typing: Any, pieces: Any, count: Any) -> Any:
+    """Set ``count`` bytes of each piece to zero."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for which in range(len(pieces)):
+            cgutils.memset(builder, builder.extract_value(args[0], which), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(pieces, types.intp), codegen
 
 
 @intrinsic
@@ -289,22 +363,6 @@ def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
         for place in range(head, done, 64):
             _store_line(advance(to, place), advance(tile, place))
     _copy(advance(to, done), advance(tile, done), count - done)
-
-
-@intrinsic
-def copy_all_out(typing: Any, destinations: Any, tiles: Any, offset: Any, count: Any, streamed: Any) -> Any:
-    """Copy each tile out, to ``offset`` bytes behind its destination."""
-    copy = typing.resolve_value_type(copy_out)
-    one = copy.get_call_type(typing, (types.voidptr, types.voidptr, types.intp, types.boolean), {})
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        call = context.get_function(copy, one)
-        for which in range(len(tiles)):
-            to, tile = (builder.extract_value(args[which_of], which) for which_of in (0, 1))
-            call(builder, (builder.gep(to, [args[2]]), tile, args[3], args[4]))
-        return context.get_dummy_value()
-
-    return types.void(destinations, tiles, types.intp, types.intp, types.boolean), codegen
 
 
 @register_jitable

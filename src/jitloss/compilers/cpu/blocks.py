@@ -1,0 +1,242 @@
+"""What a block of short rows is given before its loops, and what is taken from it after them: targets, weights, values."""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ..elements import ITEMSIZE, LOADS, address, store_one
+from ..intrinsics import intrinsic
+from ..targets import element, mark
+from ..tuples import weighted
+from . import table as at
+from .loops import COLUMN, pick
+from .memory import label_of, literals, row_weight, word_of
+from .repeat import Pass, convert, repeat
+
+__all__ = ["add_values", "bring", "fill", "lay_background", "mix", "mix_columns", "read_rows", "wipe_marks"]
+
+_I64 = ir.IntType(64)
+_NO_ARRAYS = types.Tuple(())
+
+Make = Callable[..., Any]
+
+
+def _target(typing: Any, inputs: Any, given: Any, dtypes: Any, working: Any, kind: Any) -> Make:
+    """How the target of an element that no label marks is made: (context, builder, classes, inputs, index, column, given)."""
+    places = types.intp, types.intp, types.none, types.none
+    numbers, make = element.typer(typing, types.voidptr, inputs, *places, given, dtypes, working, kind)
+    position = len(dtypes) - (kind.literal_value.split()[0] == "mixed")
+
+    def target(context: Any, builder: Any, classes: Any, arrays: Any, index: Any, column: Any, values: Any) -> Any:
+        nothing = context.get_dummy_value()
+        made = make(context, builder, numbers, (classes, arrays, index, column, nothing, nothing, values))
+        return builder.extract_value(made, position)
+
+    return target
+
+
+@intrinsic(prefer_literal=True)
+def mix(
+    typing: Any,
+    target: Any,
+    count: Any,
+    classes: Any,
+    inputs: Any,
+    base: Any,
+    first: Any,
+    given: Any,
+    dtypes: Any,
+    working: Any,
+    kind: Any,
+) -> Any:
+    """Write the targets of ``count`` columns of a row from ``first`` on."""
+    make = _target(typing, inputs, given, dtypes, working, kind)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def step(one: Pass, carried: Any) -> None:
+            column = builder.add(args[5], one.index)
+            with one.own():
+                number = make(context, builder, args[2], args[3], builder.add(args[4], column), column, args[6])
+            one.store([args[0]], [number], str(working.dtype))
+
+        repeat(builder, args[1], step)
+        return context.get_dummy_value()
+
+    where = types.voidptr, types.intp, types.voidptr, inputs, types.intp, types.intp
+    return types.void(*where, given, dtypes, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def mix_columns(typing: Any, columns: Any, rows: Any, grids: Any, classes: Any, given: Any, working: Any, kind: Any) -> Any:
+    """Write the targets of a block over the dense ones, which are the last of its grids."""
+    dtypes = types.Tuple([types.literal(str(working.dtype))] * len(grids))
+    make = _target(typing, grids, given, dtypes, working, kind)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with cgutils.for_range(builder, args[0], intp=_I64) as loop:
+            place = builder.mul(loop.index, _I64(COLUMN))
+            moved = [builder.gep(one, [place]) for one in pick(builder, args[2])]
+            arrays = context.make_tuple(builder, grids, moved)
+
+            def step(one: Pass, carried: Any) -> None:
+                with one.own():
+                    number = make(context, builder, args[3], arrays, one.index, loop.index, args[4])
+                one.store(moved[-1:], [number], str(working.dtype))
+
+            repeat(builder, _I64(rows.literal_value), step)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, rows, grids, types.voidptr, given, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def lay_background(typing: Any, columns: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any) -> Any:
+    """Fill a grid with the targets of elements that no label marks."""
+    make, name = _target(typing, _NO_ARRAYS, given, _NO_ARRAYS, working, kind), str(working.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        none = context.make_tuple(builder, _NO_ARRAYS, [])
+        with cgutils.for_range(builder, args[0], intp=_I64) as loop:
+            column = builder.gep(args[2], [builder.mul(loop.index, _I64(COLUMN))])
+            number = make(context, builder, args[3], none, _I64(0), loop.index, args[4])
+            repeat(builder, _I64(rows.literal_value), lambda one, carried: one.store([column], [number], name))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, rows, types.voidptr, types.voidptr, given, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def read_rows(
+    typing: Any,
+    table: Any,
+    begin: Any,
+    count: Any,
+    rows: Any,
+    marks: Any,
+    counts: Any,
+    factors: Any,
+    scale: Any,
+    classes: Any,
+    given: Any,
+    weights: Any,
+    working: Any,
+    kind: Any,
+) -> Any:
+    """Write what each of ``count`` rows counts for, that times ``scale``, and the marks of the labels where there are any."""
+    real, labels = working.dtype, types.literal(len(marks) > 0)
+    name = str(real)
+    weight_kind, weigh = row_weight.typer(typing, types.intp, types.intp, labels, weights, working)
+    mark_kind, make_mark = mark.typer(typing, types.voidptr, types.intp, given, working, kind)
+    label_kind, read_label = label_of.typer(typing, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        with cgutils.for_range(builder, args[2], intp=_I64) as loop:
+            row = builder.add(args[1], loop.index)
+            weight = weigh(context, builder, weight_kind, (args[0], row))
+            store_one(builder, args[5], loop.index, weight, name)
+            store_one(builder, args[6], loop.index, builder.fmul(args[7], weight), name)
+            for grid in pick(builder, args[4], range(len(marks))):
+                label = read_label(context, builder, label_kind, (args[0], row))
+                number = make_mark(context, builder, mark_kind, (args[8], label, args[9]))
+                place = builder.add(builder.mul(label, _I64(rows.literal_value)), loop.index)
+                store_one(builder, grid, place, number, name)
+        return context.get_dummy_value()
+
+    where = types.intp, types.intp, types.intp, rows, marks, types.voidptr, types.voidptr, real, types.voidptr
+    return types.void(*where, given, weights, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def wipe_marks(
+    typing: Any, table: Any, begin: Any, count: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any
+) -> Any:
+    """Lay the background again where rows have their marks."""
+    make = _target(typing, _NO_ARRAYS, given, _NO_ARRAYS, working, kind)
+    label_kind, read_label = label_of.typer(typing, types.intp, types.intp)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        none = context.make_tuple(builder, _NO_ARRAYS, [])
+        with cgutils.for_range(builder, args[2], intp=_I64) as loop:
+            label = read_label(context, builder, label_kind, (args[0], builder.add(args[1], loop.index)))
+            number = make(context, builder, args[5], none, _I64(0), label, args[6])
+            place = builder.add(builder.mul(label, _I64(rows.literal_value)), loop.index)
+            store_one(builder, args[4], place, number, str(working.dtype))
+        return context.get_dummy_value()
+
+    where = types.intp, types.intp, types.intp, rows, types.voidptr, types.voidptr
+    return types.void(*where, given, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_values(
+    typing: Any,
+    table: Any,
+    begin: Any,
+    count: Any,
+    values: Any,
+    counts: Any,
+    total: Any,
+    factored: Any,
+    items: Any,
+    output: Any,
+    working: Any,
+) -> Any:
+    """Add the values of ``count`` rows, times what each counts for where they are ``factored``.
+
+    And write them, where ``items`` are wanted.
+    """
+    real, single = working.dtype, types.UniTuple(working.dtype, 1)
+    name = str(real)
+    weighted_kind, weigh = weighted.typer(typing, single, real)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        written = []
+        if items.literal_value:
+            kind = LOADS[output.literal_value][0]
+            written = [address(builder, word_of(builder, args[0], at.ITEMS, ir.IntType(8).as_pointer()), args[1], kind)]
+
+        def step(one: Pass, carried: Any) -> Any:
+            value = one.load(context, args[3], name, real)
+            if factored.literal_value:
+                weight = one.load(context, args[4], name, real)
+                (value,) = pick(
+                    builder, weigh(context, builder, weighted_kind, (context.make_tuple(builder, single, [value]), weight))
+                )
+            one.store(written, [value][: len(written)], output.literal_value)
+            return [builder.fadd(carried[0], context.cast(builder, value, real, types.float64))]
+
+        return repeat(builder, args[2], step, [args[5]])[0]
+
+    where = types.intp, types.intp, types.intp, types.voidptr, types.voidptr, types.float64
+    return types.float64(*where, factored, items, output, working), codegen
+
+
+@intrinsic(prefer_literal=True)
+def fill(typing: Any, rows: Any, pieces: Any, values: Any, working: Any) -> Any:
+    """Write each number of a tuple, for ``rows`` rows, to a piece of its own."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        among = range(len(pieces))
+        memories, numbers = pick(builder, args[1], among), pick(builder, args[2], among)
+        repeat(builder, _I64(rows.literal_value), lambda one, carried: one.store(memories, numbers, str(working.dtype)))
+        return context.get_dummy_value()
+
+    return types.void(rows, pieces, values, working), codegen
+
+
+@intrinsic(prefer_literal=True)
+def bring(typing: Any, pieces: Any, arrays: Any, first: Any, count: Any, dtypes: Any, working: Any) -> Any:
+    """Copy ``count`` numbers of each array from ``first`` on, in the working precision, to a piece of its own."""
+    names, real = literals(dtypes), working.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for which, name in enumerate(names):
+            piece, array = (builder.extract_value(one, which) for one in args[:2])
+            array = builder.gep(array, [builder.mul(args[2], _I64(ITEMSIZE[name]))])
+            convert(context, builder, piece, str(real), array, name, args[3], real)
+        return context.get_dummy_value()
+
+    return types.void(pieces, arrays, types.intp, types.intp, dtypes, working), codegen

@@ -1,0 +1,105 @@
+"""Loops in LLVM code whose passes are independent: each touches the numbers at its own index, and no others.
+
+So an output may lie on an input. LLVM is told, and tests no addresses before it makes vectors of a loop.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from llvmlite.ir.values import MDValue
+
+from ..elements import load_one, store_one
+
+__all__ = ["Pass", "convert", "repeat"]
+
+_I64 = ir.IntType(64)
+
+
+class _Distinct(MDValue):  # type: ignore[misc]
+    """A metadata node that is no other, and may name itself."""
+
+    def __init__(self, module: Any, *operands: Any, names_itself: bool = False) -> None:
+        super().__init__(module, operands, name=str(len(module.metadata)))
+        if names_itself:
+            self.operands = (self, *operands)
+
+    def descr(self, buf: Any) -> None:
+        buf += (f"distinct !{{ {', '.join(one.get_reference() for one in self.operands)} }}\n",)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of a loop: its index, and the group of accesses that no other pass makes."""
+
+    builder: Any
+    index: Any
+    group: Any
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """The loads and stores that are written inside are this pass's own."""
+        instructions = self.builder.block.instructions
+        before = len(instructions)
+        yield
+        for one in instructions[before:]:
+            if one.opname in ("load", "store"):
+                one.set_metadata("llvm.access.group", self.group)
+
+    def load(self, context: Any, memory: Any, name: str, working: Any) -> Any:
+        with self.own():
+            return load_one(context, self.builder, memory, self.index, name, working)
+
+    def store(self, memories: Sequence[Any], numbers: Sequence[Any], name: str) -> None:
+        """Store each number in a memory of its own."""
+        with self.own():
+            for memory, number in zip(memories, numbers, strict=True):
+                store_one(self.builder, memory, self.index, number, name)
+
+
+Step = Callable[[Pass, Sequence[Any]], Sequence[Any] | None]
+
+
+def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = ()) -> Sequence[Any]:
+    """``step`` for each index below ``count``; what it returns is handed to the next one, and comes out at the end."""
+    before, group = builder.block, _Distinct(builder.module)
+    test, body, after = (builder.append_basic_block(name) for name in ("repeat", "repeat.step", "repeat.end"))
+    builder.branch(test)
+    with builder.goto_block(test):
+        index, *values = phis = [builder.phi(one.type) for one in (_I64(0), *carried)]
+        for phi, one in zip(phis, (_I64(0), *carried), strict=True):
+            phi.add_incoming(one, before)
+        builder.cbranch(builder.icmp_signed("<", index, count), body, after)
+    builder.position_at_end(body)
+    results = step(Pass(builder, index, group), values) or ()
+    following = builder.add(index, _I64(1))
+    for phi, one in zip(phis, (following, *results), strict=True):
+        phi.add_incoming(one, builder.block)
+    builder.branch(test).set_metadata("llvm.loop", _hints(builder.module, group, count))
+    builder.position_at_end(after)
+    return values
+
+
+def _hints(module: Any, group: Any, count: Any) -> Any:
+    hints: list[list[Any]] = [["llvm.loop.parallel_accesses", group]]
+    if isinstance(count, ir.Constant):  # a short loop becomes some vectors at once, not a list of numbers
+        together = 4 if count.constant >= 64 else 2
+        hints += [["llvm.loop.unroll.disable"], ["llvm.loop.interleave.count", ir.IntType(32)(together)]]
+    return _Distinct(module, *map(module.add_metadata, hints), names_itself=True)
+
+
+def convert(context: Any, builder: Any, to: Any, to_name: str, source: Any, name: str, count: Any, working: Any) -> None:
+    """Copy ``count`` numbers of one dtype to another."""
+
+    def step(one: Pass, carried: Any) -> None:
+        one.store([to], [one.load(context, source, name, working)], to_name)
+
+    repeat(builder, count, step)
