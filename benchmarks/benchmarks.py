@@ -1,10 +1,12 @@
 """The asv suite, made from the list of losses: it watches over time what ``compare.py`` sets beside other libraries."""
 
 import statistics
+from collections.abc import Callable
 from functools import partial
 
 import jitloss
 from jitloss import bench
+from jitloss.bench.limits import GROUPS, ROWS
 
 LOSSES = list(jitloss.LOSSES)
 SIZES = {  # of pointwise losses, of rowwise ones; the gradient takes 1.3 kB, 260 kB, 40 MB
@@ -99,3 +101,34 @@ def track_import_over_numba():
 
 
 track_import_over_numba.unit = "s"
+
+
+# The rows of benchmarks/limits.py ---------------------------------------------------------------------------------------------
+
+LIMITS = {group: {} for group in GROUPS}
+for _row in ROWS:
+    for _goal in _row.goals:
+        LIMITS[_row.group][f"{_row.name} / {_goal.against}"] = (_row, _goal.against)
+
+
+def _tracked(group: str) -> Callable[[str], float]:
+    """A benchmark of one group of rows: a figure, most of them ratios, for each thing that a row is measured against."""
+
+    def track(work):
+        row, against = LIMITS[group][work]
+        figures = row.figures(rounds=7, against=[against])
+        return figures.get(against, float("nan"))
+
+    def setup(work):
+        row, against = LIMITS[group][work]
+        if row.missing([against]):
+            raise NotImplementedError(f"{row.missing([against])} is not installed")
+
+    unit = GROUPS[group].unit
+    track.unit = "times" if unit == "×" else unit
+    track.setup, track.params, track.param_names = setup, [list(LIMITS[group])], ["work"]
+    track.timeout, track.pretty_name, track.__name__ = 600, GROUPS[group].title, f"track_{group.replace('-', '_')}"
+    return track
+
+
+globals().update({track.__name__: track for track in map(_tracked, GROUPS)})

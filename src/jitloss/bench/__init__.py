@@ -3,8 +3,9 @@
 Nothing here is imported by ``import jitloss``, and a peer is imported only when it is measured.
 """
 
-from .measure import NEW, OUT, Row, copy_calls, measure, seconds_per_call
+from .measure import NEW, OUT, Row, copy_calls, measure
 from .report import Report, add_arguments, command, markdown, run, show
+from .rounds import seconds_per_call
 from .startup import first_calls, import_seconds
 from .work import WORKS, Work, inputs_for
 

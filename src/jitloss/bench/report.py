@@ -23,7 +23,7 @@ from .progress import progress
 from .startup import first_calls, import_seconds
 from .work import WORKS, Work
 
-__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "run", "show"]
+__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "run", "show", "simd_bits"]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
 """Figures to reach: by the work's title and the kind of call, then by column."""
@@ -57,8 +57,6 @@ class Report:
 
 def machine() -> dict[str, str]:
     """What the figures depend on."""
-    features = binding.get_host_cpu_features()
-    simd = next((bits for name, bits in (("avx512f", 512), ("avx2", 256)) if features.get(name)), 128)
     versions = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
     for name in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -66,11 +64,17 @@ def machine() -> dict[str, str]:
     return {
         "processor": _processor(),
         "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
-        "SIMD": f"{simd} bits",
+        "SIMD": f"{simd_bits()} bits",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "date": datetime.date.today().isoformat(),
     }
+
+
+def simd_bits() -> int:
+    """The width of the processor's vectors."""
+    features = binding.get_host_cpu_features()
+    return next((bits for name, bits in (("avx512f", 512), ("avx2", 256)) if features.get(name)), 128)
 
 
 def _processor() -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["first_calls", "import_seconds"]
+__all__ = ["first_calls", "import_seconds", "python"]
 
 _SHAPE = (32, 10)
 
 
-def _python(code: str, **environment: str) -> Any:
+def python(code: str, **environment: str) -> Any:
     """What a fresh interpreter prints, read as JSON."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # packages have theirs
     done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True)
@@ -36,7 +36,7 @@ def first_calls(names: Iterable[str], step: Callable[[str], None] = lambda text:
         results = {}
         for kind in ("cold", "cached"):
             step(f"first call, {kind}")
-            results[kind] = _python(code, NUMBA_CACHE_DIR=folder)
+            results[kind] = python(code, NUMBA_CACHE_DIR=folder)
     return results
 
 
@@ -61,4 +61,4 @@ def import_seconds(rounds: int = 7, step: Callable[[str], None] = lambda text: N
     """Seconds that ``import jitloss`` takes where numba is imported already; the median of fresh processes."""
     code = "import time, numba; begin = time.perf_counter(); import jitloss; print(time.perf_counter() - begin)"
     step("import")
-    return statistics.median(float(_python(code)) for _ in range(rounds))
+    return statistics.median(float(python(code)) for _ in range(rounds))

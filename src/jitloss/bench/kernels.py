@@ -1,0 +1,94 @@
+"""A kernel without the call around it: how long it takes on one core, and how many floating-point operations it does."""
+
+import ctypes
+import re
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from llvmlite import binding
+
+from ..call import Evaluation, Wants
+from ..compilers import cpu
+from ..compilers.cpu import driver
+from ..compilers.variant import Variant
+from ..loss import Loss
+from .measure import outputs
+
+__all__ = ["BareCall", "compiled_afresh", "counted_operations"]
+
+
+class BareCall:
+    """Value and gradient by the serial driver: the kernel on one core, chunk by chunk, and 0.3 µs."""
+
+    def __init__(self, loss: Loss, inputs: tuple[np.ndarray, ...]) -> None:
+        given = {"out": outputs(loss.definition, inputs)}
+        arguments = loss.value_and_gradient.arguments(inputs, given)
+        evaluation = Evaluation(loss.definition, loss.weights, arguments, Wants(True, True, False))
+        with mock.patch.object(cpu, "run", wraps=cpu.run) as run:
+            evaluation.run()
+        kernel, *rest = run.call_args.args[:5]
+        self.kernel: int = kernel
+        self.arguments: list[Any] = rest
+        self.variant: Variant = evaluation._variant(False)
+        self.keep, self.driver = (inputs, given), cpu.serial_driver()
+
+    def __call__(self) -> None:
+        self.driver(self.kernel, *self.arguments)
+
+    def by(self, kernel: int) -> None:
+        """The same with another kernel."""
+        self.driver(kernel, *self.arguments)
+
+
+def compiled_afresh(variant: Variant) -> Any:
+    """A kernel that was not loaded from the disk cache, as numba shows the code of no other."""
+    with mock.patch.object(driver, "cached", lambda build: build(False)):
+        return cpu._compile(variant)
+
+
+_NUMBER = r"(?:<(?P<lanes>\d+) x )?(?:half|bfloat|float|double)\b"
+_OPERATION = re.compile(rf"= (?:fadd|fsub|fmul|fdiv) (?:[a-z]+ )*{_NUMBER}")
+_CALL = re.compile(r"@llvm\.(?P<name>fma|fmuladd|sqrt|vector\.reduce\.fadd|vector\.reduce\.fmul)\.(?:v(?P<lanes>\d+))?f")
+_COUNTER = "jitloss.operations"
+
+
+def _operations(line: str) -> int:
+    """Additions, multiplications, divisions and roots of one instruction; a fused multiplication and addition is two."""
+    if found := _OPERATION.search(line):
+        return int(found["lanes"] or 1)
+    if "call" in line and (found := _CALL.search(line)):
+        return int(found["lanes"] or 1) * (2 if found["name"] in ("fma", "fmuladd") else 1)
+    return 0
+
+
+def _with_counter(text: str) -> str:
+    """LLVM IR in which every block adds its floating-point operations to a counter."""
+    lines, found, blocks = [], 0, 0
+    for line in text.splitlines():
+        if re.match(r"\S", line):  # a label, or the beginning of a function
+            found = 0
+        found += _operations(line)
+        if found and re.match(r"  (br|ret|switch|unreachable)\b", line):
+            before, after = f"%operations.{blocks}.before", f"%operations.{blocks}"
+            lines += [
+                f"  {before} = load volatile i64, ptr @{_COUNTER}",
+                f"  {after} = add i64 {before}, {found}",
+                f"  store volatile i64 {after}, ptr @{_COUNTER}",
+            ]
+            blocks, found = blocks + 1, 0
+        lines.append(line)
+    return "\n".join([*lines, f"@{_COUNTER} = global i64 0", ""])
+
+
+def counted_operations(call: BareCall) -> int:
+    """The floating-point operations of one call: its kernel's optimised LLVM IR is run with a counter in every block."""
+    kernel = compiled_afresh(call.variant)
+    module = binding.parse_assembly(_with_counter(kernel.inspect_llvm()))
+    target = binding.Target.from_default_triple()
+    features = binding.get_host_cpu_features().flatten()
+    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=features, opt=2)
+    with binding.create_mcjit_compiler(module, machine) as engine:
+        engine.finalize_object()
+        call.by(engine.get_function_address(kernel._wrapper_name))
+        return ctypes.c_int64.from_address(engine.get_global_value_address(_COUNTER)).value

@@ -1,0 +1,7 @@
+"""How near to its limits the library is: rows with goals, measured by ``benchmarks/limits.py`` and tracked by asv."""
+
+from .report import add_arguments, command, markdown
+from .row import GROUPS, Goal, Row
+from .rows import ROWS, chosen
+
+__all__ = ["GROUPS", "ROWS", "Goal", "Row", "add_arguments", "chosen", "command", "markdown"]
