@@ -197,8 +197,8 @@ def _in_pairs(x: Number, square: Number, coefficients: Sequence[float]) -> Numbe
 def _bounded(x: Number) -> Number:
     """``x`` held where exp is neither 0 nor inf; comparisons so written let NaN through."""
     low, high = x.format.exp_range
-    x = (x < low).select(x.like(low), x)
-    return (x > high).select(x.like(high), x)
+    x = (x > high).select(x.like(high), x)  # first, so that LLVM sees that -abs(x) needs it not
+    return (x < low).select(x.like(low), x)
 
 
 def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:

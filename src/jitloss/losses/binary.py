@@ -92,7 +92,7 @@ def binary_cross_entropy(
     positive = target if pos_weight is None else target * pos_weight
     negative = 1.0 - target
     value = -(positive * log(yes) + negative * log(no))
-    return value, negative / no - positive / yes, positive / (yes * yes) + negative / (no * no)
+    return value, (negative * yes - positive * no) / (yes * no), positive / (yes * yes) + negative / (no * no)
 
 
 @pointwise
@@ -270,7 +270,7 @@ def focal_loss(
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
     loss = -log(right)
     focus = weight * power(wrong, gamma)
-    slope = -focus * (gamma * loss / wrong + 1.0 / right)
+    slope = -focus * (gamma * loss * right + wrong) / (wrong * right)
     bend = focus * (gamma * (gamma - 1.0) * loss / (wrong * wrong) + 2.0 * gamma / (wrong * right) + 1.0 / (right * right))
     return focus * loss, side * slope, bend
 

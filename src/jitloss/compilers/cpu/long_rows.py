@@ -15,22 +15,9 @@ from .blocks import fill, mix
 from .driver import range_kernel
 from .flags import jitable
 from .loops import each_scaled, fold_lanes
-from .memory import (
-    advance,
-    advanced,
-    claim,
-    clear,
-    copy_out,
-    either,
-    fence,
-    places,
-    pointer,
-    pointers,
-    prefetch,
-    wide_vectors,
-    word,
-)
+from .memory import LINE, advanced, claim, clear_all, either, places, pointer, pointers, prefetch, wide_vectors, word
 from .short_rows import consecutive
+from .stream import FLOW, begin, finish, flow_out, flowing
 
 __all__ = ["LONGEST_KEPT", "TILE", "long_rows_kernel"]
 
@@ -72,7 +59,11 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
     takes_terms = loop.rows.slope_takes_terms
     kept = takes_terms and with_outputs and variant.layout == "rows"
-    tile_bytes, mixed_bytes, kept_bytes = TILE * itemsize, TILE * number_size * mixed, LONGEST_KEPT * number_size * kept
+    buffer_bytes, mixed_bytes, kept_bytes = (
+        TILE * itemsize + LINE,
+        TILE * number_size * mixed,
+        LONGEST_KEPT * number_size * kept,
+    )
     # what stands where: in the sources pieces of stack, then arrays; then numbers; then terms
     inner = loop.others if variant.targets != "direct" else tuple(range(len(stored)))
     peaks, sums, coefficients = loop.rows.peaks, terms.results, value.results - 1
@@ -103,7 +94,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
-        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
+        buffers, flows, destinations = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), pointers(table, outputs_at)
+        begin(flows, advanced(destinations, start * columns * itemsize))
         mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
         top_lanes, sum_lanes, last_lanes = stacks(peaks, lane_bytes), stacks(sums, lane_bytes), stacks(sums, lane_bytes)
         whole = TILE if mixed else columns
@@ -122,8 +114,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 if with_items:
                     store(pointer(table, at.ITEMS), row, weight, output)
                 if with_outputs:
-                    for which in range(outputs):
-                        clear(advance(destinations[which], base * itemsize), columns * itemsize)
+                    finish(streamed, buffers, flows)
+                    clear_all(advanced(destinations, base * itemsize), columns * itemsize)
+                    begin(flows, advanced(destinations, (base + columns) * itemsize))
                 continue
             if with_peak:
                 fill(BLOCK, top_lanes, lowest, working)
@@ -135,9 +128,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)
             fill(BLOCK, last_lanes, zeros, working)
-            for begin in range(0, columns, STRIP):
+            for strip in range(0, columns, STRIP):
                 fill(BLOCK, sum_lanes, zeros, working)
-                for first in range(begin, min(begin + STRIP, columns), BLOCK):
+                for first in range(strip, min(strip + STRIP, columns), BLOCK):
                     place = min(first, columns - BLOCK)
                     if mixed:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
@@ -148,7 +141,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     sources = places(pieces, table, flat_at, (), dtypes, base + place, 0)
                     lanes = either(place == first, sum_lanes, last_lanes)
                     fold_lanes("sum", of_terms, BLOCK, sources, dtypes, terms_take, given + tops, own_terms, lanes, working)
-                counted_twice = BLOCK if begin + STRIP < columns else -columns % BLOCK
+                counted_twice = BLOCK if strip + STRIP < columns else -columns % BLOCK
                 totals = sum_across(sum_lanes, last_lanes, counted_twice, BLOCK, totals, working)
             if with_labels:
                 old = cast(of_terms(*select(elsewhere + tops, terms_of)), working)
@@ -169,7 +162,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     pieces = mixture + advanced(row_terms, first * number_size)
                     sources = places(pieces, table, flat_at, (), dtypes, base + first, 0)
                     final = advanced(destinations, (base + first) * itemsize)
-                    written = either(streamed, tiles, final)
+                    written = flowing(streamed, buffers, flows, final)
                     each_scaled(
                         slope_each,
                         count,
@@ -189,11 +182,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                             numbers = numbers + (here,)
                         slopes = scaled(cast(of_slope(*select(numbers, slopes_of)), working), factor)
                         spread(written, label - first, select(slopes, wanted), output)
-                    if streamed:
-                        for which in range(outputs):
-                            copy_out(final[which], tiles[which], count * itemsize, True)
-        if streamed:
-            fence()
+                    flow_out(streamed, buffers, flows, count * itemsize)
+        finish(streamed, buffers, flows)
         return total
 
     return kernel

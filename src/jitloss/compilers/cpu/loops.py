@@ -21,20 +21,14 @@ from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
 from ..tuples import add, maximum_of, scaled, weighted
 from .memory import LINE, literals, wish
-from .repeat import Pass, repeat
+from .repeat import Pass, pick, repeat
 
-__all__ = ["COLUMN", "each", "each_scaled", "fold_columns", "fold_lanes", "over_columns", "pick", "scaled_columns"]
+__all__ = ["COLUMN", "each", "each_scaled", "fold_columns", "fold_lanes", "fold_points", "over_columns", "scaled_columns"]
 
 COLUMN = 128
 """Bytes of a column of a grid: the numbers of 32 rows in float32, of 16 in float64."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-
-
-def pick(builder: Any, pieces: Any, positions: Sequence[int] | None = None) -> list[Any]:
-    """The values of a tuple, or those at some positions."""
-    among = range(len(pieces.type.elements)) if positions is None else positions
-    return [builder.extract_value(pieces, position) for position in among]
 
 
 @dataclass(frozen=True)
@@ -230,6 +224,51 @@ def each_scaled(
 
     kinds = function, types.intp, sources, dtypes, wanted, nested, given, tiles, output, working.dtype, working
     return types.void(*kinds), codegen
+
+
+@intrinsic(prefer_literal=True)
+def fold_points(
+    typing: Any,
+    function: Any,
+    count: Any,
+    sources: Any,
+    dtypes: Any,
+    wanted: Any,
+    given: Any,
+    weight: Any,
+    results: Any,
+    outputs: Any,
+    output: Any,
+    factor: Any,
+    shrink: Any,
+    working: Any,
+) -> Any:
+    """Call a function for each of ``count`` elements; the sum of its values times ``shrink``.
+
+    What it returns is weighted by the source at ``weight``, if there is one. Its results at ``results`` go to the outputs: values as
+    they are, derivatives times ``factor``.
+    """
+    body, weights = _body(typing, function, sources, dtypes, wanted, _NOTHING, given, working), literals(weight)
+    real, name, into, chosen = body.real, str(body.real), output.literal_value, literals(results)
+    returned = types.UniTuple(real, getattr(body.signature.return_type, "count", 1))
+    weigh_kind, weigh = weighted.typer(typing, returned, real)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pieces, tiles = pick(builder, args[2]), pick(builder, args[8], range(len(outputs)))
+
+        def step(one: Pass, carried: Any) -> Any:
+            numbers = body.results(context, one, pieces, args[5])
+            for position in weights:
+                by = one.load(context, pieces[position], name, real)
+                numbers = pick(builder, weigh(context, builder, weigh_kind, (context.make_tuple(builder, returned, numbers), by)))
+            written = [builder.fmul(args[10], numbers[which]) if which else numbers[0] for which in chosen]
+            one.store(tiles, written, into)
+            return [builder.fadd(carried[0], builder.fmul(args[11], numbers[0]))]
+
+        return repeat(builder, args[1], step, [context.get_constant(real, 0.0)], together=4)[0]
+
+    kinds = function, types.intp, sources, dtypes, wanted, given, weight, results, outputs, output
+    return working.dtype(*kinds, working.dtype, working.dtype, working), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -5,22 +5,20 @@ from typing import Any
 import numpy as np
 
 from ..canonical import point
-from ..elements import ITEMSIZE, load, stack, store
-from ..tuples import cast, parameters, select, weighted
+from ..elements import ITEMSIZE, stacks
+from ..tuples import parameters
 from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
 from .flags import jitable
-from .memory import advance, copy_out, fence, fill_weights, pointer, pointers, prefetch, wide_vectors, word
+from .loops import fold_points
+from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, wide_vectors, word
+from .stream import FLOW, begin, finish, flow_out, flowing
 
 __all__ = ["TILE", "pointwise_kernel"]
 
 TILE = 192
-"""Elements between two writes: gradients are computed into a tile on the stack, then copied out.
-
-So inputs and outputs may be the same memory, a definition vectorises without overlap tests, outputs can pass the caches, and sums
-are taken in the working precision over a tile only, in float64 from tile to tile.
-"""
+"""Elements between two additions in float64, and between two wishes for lines of memory."""
 
 AHEAD = 4 * TILE
 """Elements between what is computed and what is asked of memory, so that the one does not wait for the other."""
@@ -33,49 +31,51 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not."""
     definition, working = variant.definition, np.dtype(variant.working).type
     call = point(definition, working, jitable)
-    function, wanted = call.function, call.wanted
-    dtypes, output, kinds, weight_dtype = variant.inputs, variant.output, variant.statics, (variant.working,)
-    with_gradient, with_hessian, with_items, with_weights = variant.gradient, variant.hessian, variant.items, variant.weights
+    function, dtypes, output, kinds = call.function, variant.inputs, variant.output, variant.statics
+    with_weights = variant.weights
     itemsize, weight_size = ITEMSIZE[output], ITEMSIZE[variant.working]
-    tile_bytes, weight_bytes = TILE * itemsize, TILE * weight_size
     inputs_at = tuple(range(at.first_input(definition), at.first_gradient(definition)))
-    gradient_at, hessian_at = at.first_gradient(definition), at.first_hessian(definition)
-    shrink, zero = working(SHRINK), working(0.0)
+    wanted_outputs = (
+        (variant.items, 0, at.ITEMS),
+        (variant.gradient, 1, at.first_gradient(definition)),
+        (variant.hessian, 2, at.first_hessian(definition)),
+    )
+    results = tuple(which for wanted, which, _ in wanted_outputs if wanted)
+    outputs_at = tuple(place for wanted, _, place in wanted_outputs if wanted)
+    outputs, buffer_bytes, weight_bytes, weight_pieces = (
+        len(outputs_at),
+        TILE * itemsize + LINE,
+        TILE * weight_size,
+        int(with_weights),
+    )
+    weight, takes = tuple(range(weight_pieces)), tuple(one + weight_pieces for one in call.wanted)
+    shrink = working(SHRINK)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
-        given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
+        given, arrays = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         factor, total, streamed = working(scale), 0.0, word(table, at.STREAM) != 0
-        items, slopes, bends, weights = stack(tile_bytes), stack(tile_bytes), stack(tile_bytes), stack(weight_bytes)
-        for begin in range(start, stop, TILE):
-            count, partial = min(TILE, stop - begin), zero
-            prefetch(inputs, begin + AHEAD, dtypes, TILE)
+        buffers, flows, weights = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stacks(weight_pieces, weight_bytes)
+        destinations = pointers(table, outputs_at)
+        begin(flows, advanced(destinations, start * itemsize))
+        for first in range(start, stop, TILE):
+            count, final = min(TILE, stop - first), advanced(destinations, first * itemsize)
+            prefetch(arrays, first + AHEAD, dtypes, TILE)
+            if not streamed:
+                claim(final, AHEAD * itemsize, count * itemsize)
             if with_weights:
-                fill_weights(weights, pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN), begin, count, weight_size)
-            for index in range(count):
-                numbers = load(inputs, begin + index, dtypes, working) + given
-                result = cast(function(*select(numbers, wanted)), working)
-                if with_weights:
-                    result = weighted(result, load((weights,), index, weight_dtype, working)[0])
-                partial += shrink * result[0]
-                if with_items:
-                    store(items, index, result[0], output)
-                if with_gradient:
-                    store(slopes, index, factor * result[1], output)
-                if with_hessian:
-                    store(bends, index, factor * result[2], output)
-            total += np.float64(partial)
-            place, size = begin * itemsize, count * itemsize
-            if with_items:
-                copy_out(advance(pointer(table, at.ITEMS), place), items, size, streamed)
-            if with_gradient:
-                copy_out(advance(pointer(table, gradient_at), place), slopes, size, streamed)
-            if with_hessian:
-                copy_out(advance(pointer(table, hessian_at), place), bends, size, streamed)
-        if streamed:
-            fence()
+                fill_weights(weights[0], pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN), first, count, weight_size)
+            sources = places(weights, table, inputs_at, (), dtypes, first, 0)
+            tiles = flowing(streamed, buffers, flows, final)
+            total += np.float64(
+                fold_points(
+                    function, count, sources, dtypes, takes, given, weight, results, tiles, output, factor, shrink, working
+                )
+            )
+            flow_out(streamed, buffers, flows, count * itemsize)
+        finish(streamed, buffers, flows)
         return total / SHRINK
 
     return kernel

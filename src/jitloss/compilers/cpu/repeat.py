@@ -13,9 +13,15 @@ from llvmlite.ir.values import MDValue
 
 from ..elements import load_one, store_one
 
-__all__ = ["Pass", "convert", "repeat"]
+__all__ = ["Pass", "convert", "pick", "repeat"]
 
 _I64 = ir.IntType(64)
+
+
+def pick(builder: Any, pieces: Any, positions: Sequence[int] | None = None) -> list[Any]:
+    """The values of a tuple, or those at some positions."""
+    among = range(len(pieces.type.elements)) if positions is None else positions
+    return [builder.extract_value(pieces, position) for position in among]
 
 
 class _Distinct(MDValue):  # type: ignore[misc]
@@ -53,6 +59,8 @@ class Pass:
         for one in instructions[before:]:
             if one.opname in ("load", "store"):
                 one.set_metadata("llvm.access.group", self.group)
+            if one.opname == "store":
+                one.align = 1  # an output may start anywhere
 
     def load(self, context: Any, memory: Any, name: str, working: Any) -> Any:
         with self.own():
@@ -68,8 +76,12 @@ class Pass:
 Step = Callable[[Pass, Sequence[Any]], Sequence[Any] | None]
 
 
-def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = ()) -> Sequence[Any]:
-    """``step`` for each index below ``count``; what it returns is handed to the next one, and comes out at the end."""
+def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = (), together: int = 0) -> Sequence[Any]:
+    """``step`` for each index below ``count``; what it returns is handed to the next one, and comes out at the end.
+
+    So many vectors are computed ``together``, where LLVM is not to choose: it counts registers, and is often wrong where one result
+    waits for another.
+    """
     before, group = builder.block, _Distinct(builder.module)
     test, body, after = (builder.append_basic_block(name) for name in ("repeat", "repeat.step", "repeat.end"))
     builder.branch(test)
@@ -83,16 +95,18 @@ def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = ()) ->
     following = builder.add(index, _I64(1))
     for phi, one in zip(phis, (following, *results), strict=True):
         phi.add_incoming(one, builder.block)
-    builder.branch(test).set_metadata("llvm.loop", _hints(builder.module, group, count))
+    builder.branch(test).set_metadata("llvm.loop", _hints(builder.module, group, count, together))
     builder.position_at_end(after)
     return values
 
 
-def _hints(module: Any, group: Any, count: Any) -> Any:
+def _hints(module: Any, group: Any, count: Any, together: int) -> Any:
     hints: list[list[Any]] = [["llvm.loop.parallel_accesses", group]]
     if isinstance(count, ir.Constant):  # a short loop becomes some vectors at once, not a list of numbers
         together = 4 if count.constant >= 64 else 2
-        hints += [["llvm.loop.unroll.disable"], ["llvm.loop.interleave.count", ir.IntType(32)(together)]]
+        hints.append(["llvm.loop.unroll.disable"])
+    if together:
+        hints.append(["llvm.loop.interleave.count", ir.IntType(32)(together)])
     return _Distinct(module, *map(module.add_metadata, hints), names_itself=True)
 
 

@@ -12,7 +12,8 @@ from .blocks import add_values, bring, fill, lay_background, mix_columns, read_r
 from .driver import range_kernel
 from .flags import jitable
 from .loops import COLUMN, each, fold_columns, scaled_columns
-from .memory import advanced, either, fence, places, pointer, pointers, wide_vectors, word
+from .memory import LINE, advanced, either, places, pointer, pointers, wide_vectors, word
+from .stream import FLOW, begin, finish
 from .transpose import PADDING, columns_of, lanes_of, rows_of
 
 __all__ = ["LONGEST", "consecutive", "short_rows_kernel"]
@@ -61,7 +62,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak_takes, terms_take, slope_takes = (tuple(elements[one] for one in part.wanted) for part in (peak, terms, slope))
     value_takes, row_results, factor = tuple(of_rows[one] for one in value.wanted), results + coefficients, counts[1:] * factored
     grids, row_pieces, folds, grid_bytes = sum(grid_sizes), sum(row_sizes), tops + totals, LONGEST * COLUMN
-    scratch_bytes, tile_bytes = grid_bytes + PADDING, LONGEST * lanes * itemsize + PADDING
+    scratch_bytes, buffer_bytes = grid_bytes + PADDING, LONGEST * lanes * itemsize + PADDING + LINE
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -70,18 +71,20 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         classes, arrays, destinations = pointer(table, class_weights_at), pointers(table, inputs_at), pointers(table, outputs_at)
         given, scale, columns = parameters(pointer(table, parameters_at), kinds, working), working(scale), word(table, columns_at)
         sources = stacks(grids, grid_bytes) + stacks(row_pieces, COLUMN)
-        tiles, scratch, streamed, total = stacks(outputs, tile_bytes), stack(scratch_bytes), word(table, stream_at) != 0, 0.0
+        buffers, flows, scratch = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stack(scratch_bytes)
+        streamed, total = word(table, stream_at) != 0, 0.0
+        begin(flows, advanced(destinations, start * columns * itemsize))
         marks, counted = select(sources, target), select(sources, counts)
         if with_labels:
             lay_background(columns, lanes, marks[0], classes, given, working, kind)
-        for begin in range(start, stop, lanes):
-            rows, base = min(lanes, stop - begin), begin * columns
+        for first in range(start, stop, lanes):
+            rows, base = min(lanes, stop - first), first * columns
             columns_of(select(sources, inputs), arrays, base, rows, columns, scratch, stored, working)
-            bring(select(sources, own_inputs), pointers(table, rows_at), begin, rows, row_dtypes, working)
+            bring(select(sources, own_inputs), pointers(table, rows_at), first, rows, row_dtypes, working)
             fill(lanes, select(sources, folds), start_values, working)
             if factored:
                 read_rows(
-                    table, begin, rows, lanes, marks, counted[0], counted[1], scale, classes, given, with_weights, working, kind
+                    table, first, rows, lanes, marks, counted[0], counted[1], scale, classes, given, with_weights, working, kind
                 )
             if mixed:
                 mix_columns(columns, lanes, select(sources, inputs), classes, given, working, kind)
@@ -91,7 +94,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 places((), table, inputs_at, (), stored, base + rows * columns, 0),
                 advanced(destinations, base * itemsize),
             )
-            claimed = either(streamed, tiles, final)
+            claimed = either(streamed, buffers, final)
             fold_columns(
                 "sum",
                 of_terms,
@@ -110,15 +113,14 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             )
             each(of_value, lanes, sources, value_takes, totals, given, row_results, working)
             total = add_values(
-                table, begin, rows, select(sources, results)[0], counted[0], total, factored, with_items, output, working
+                table, first, rows, select(sources, results)[0], counted[0], total, factored, with_items, output, working
             )
             if with_outputs:
                 scaled_columns(of_slope, columns, lanes, grids, sources, slope_takes, kept, given, slopes, factor, scale, working)
-                rows_of(final, tiles, select(sources, slopes), rows, columns, scratch, streamed, output, working)
+                rows_of(final, buffers, flows, select(sources, slopes), rows, columns, scratch, streamed, output, working)
             if with_labels:
-                wipe_marks(table, begin, rows, lanes, marks[0], classes, given, working, kind)
-        if streamed:
-            fence()
+                wipe_marks(table, first, rows, lanes, marks[0], classes, given, working, kind)
+        finish(streamed, buffers, flows)
         return total
 
     return kernel

@@ -14,8 +14,9 @@ from numba.core import cgutils
 from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
 from .loops import COLUMN
-from .memory import copy_out, literals, wide
+from .memory import literals, wide
 from .repeat import convert
+from .stream import enqueue, place_in, stream_through
 
 __all__ = ["PADDING", "columns_of", "lanes_of", "rows_of"]
 
@@ -100,7 +101,7 @@ class _Corner:
         for group in range(4):
             for which, vector in enumerate(vectors):
                 quarter = _shuffled(self.builder, vector, vector, range(group * width, group * width + width))
-                self.builder.store(quarter, self.in_block(group * width + which), align=4)
+                self.builder.store(quarter, self.in_block(group * width + which), align=1)
 
 
 def _transposition(module: Any, real: Any, to_grid: bool) -> Any:
@@ -166,7 +167,8 @@ def columns_of(
 def rows_of(
     typing: Any,
     destinations: Any,
-    tiles: Any,
+    buffers: Any,
+    flows: Any,
     grids: Any,
     rows: Any,
     columns: Any,
@@ -177,27 +179,26 @@ def rows_of(
 ) -> Any:
     """Write the rows of each grid to its destination, converted to the dtype ``output``.
 
-    A block that is not full, of another dtype, or stored past the caches, goes through a tile.
+    Where they are ``streamed``, they go into its buffer, and what has filled a line out of it. A block that is not full, or of another
+    dtype, goes through ``scratch``.
     """
     name, real = output.literal_value, working.dtype
-    copy = typing.resolve_value_type(copy_out)
-    copied = copy.get_call_type(typing, (types.voidptr, types.voidptr, types.intp, types.boolean), {})
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind, count = context.get_value_type(real), builder.mul(args[3], args[4])
+        kind, count = context.get_value_type(real), builder.mul(args[4], args[5])
         function, pointer = _transposition(builder.module, kind, to_grid=False), kind.as_pointer()
-        direct = builder.and_(_is_full(builder, args[3], args[4], str(real)), builder.not_(args[6]))
-        direct = direct if name == str(real) else ir.IntType(1)(0)
-        for which in range(len(tiles)):
-            final, tile, grid = (builder.extract_value(one, which) for one in args[:3])
-            block = builder.select(direct, final, tile if name == str(real) else args[5])
-            builder.call(function, [builder.bitcast(block, pointer), builder.bitcast(grid, pointer), args[4]])
-            with builder.if_then(builder.not_(direct)):
-                if name != str(real):
-                    convert(context, builder, tile, name, block, str(real), count, real)
-                size = builder.mul(count, _I64(ITEMSIZE[name]))
-                context.get_function(copy, copied)(builder, (final, tile, size, args[6]))
+        full = _is_full(builder, args[4], args[5], str(real)) if name == str(real) else ir.IntType(1)(0)
+        for which in range(len(buffers)):
+            final, buffer, flow, grid = (builder.extract_value(one, which) for one in args[:4])
+            place = place_in(builder, args[7], buffer, flow, final)
+            block = builder.select(full, place, args[6])
+            builder.call(function, [builder.bitcast(block, pointer), builder.bitcast(grid, pointer), args[5]])
+            with builder.if_then(builder.not_(full)):
+                convert(context, builder, place, name, block, str(real), count, real)
+            with builder.if_then(args[7]):
+                enqueue(builder, flow, builder.mul(count, _I64(ITEMSIZE[name])))
+                builder.call(stream_through(builder.module), [buffer, flow])
         return context.get_dummy_value()
 
-    kinds = destinations, tiles, grids, types.intp, types.intp, types.voidptr, types.boolean, output, working
+    kinds = destinations, buffers, flows, grids, types.intp, types.intp, types.voidptr, types.boolean, output, working
     return types.void(*kinds), codegen
