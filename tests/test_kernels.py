@@ -170,7 +170,7 @@ def test_the_check_finds_scalar_loops(code, monkeypatch):
 # Memory -----------------------------------------------------------------------------------------------------------------------
 
 MEBIBYTE = 2**20
-LARGE = {"flat": ((2**20,), -1), "blocks": ((2**13, 2**7), -1), "rows": ((2**10, 2**10), -1), "lanes": ((2**5, 2**7, 2**8), 1)}
+LARGE = {"flat": ((2**20,), -1), "blocks": ((2**15, 2**5), -1), "rows": ((2**10, 2**10), -1), "lanes": ((2**5, 2**7, 2**8), 1)}
 """2**20 elements: a copy of a float16 array as float32 is 4 MiB."""
 
 
@@ -227,7 +227,7 @@ def streaming(monkeypatch):
     return streamed
 
 
-WIDE = {"flat": ((40_001,), -1), "blocks": ((401, 101), -1), "rows": ((23, 1777), -1), "lanes": ((5, 33, 301), 1)}
+WIDE = {"flat": ((40_001,), -1), "blocks": ((801, 49), -1), "rows": ((23, 1777), -1), "lanes": ((5, 33, 301), 1)}
 """Shapes that are no multiple of anything, and take all threads."""
 
 
@@ -271,7 +271,7 @@ def test_every_way_gives_the_same_bits(case, layout, dtype, request):
 SENTINEL = 0xA5
 SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
 COLUMNS = sorted(
-    {size + more for size in (4, cpu.LONGEST_SHORT_ROW, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
+    {size + more for size in (4, BLOCK, cpu.LONGEST_SHORT_ROW, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
     | {1, 2, 16, 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
@@ -311,9 +311,7 @@ def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
     if not case.rowwise:
         return [((size,), -1) for size in SIZES]
     rows = [
-        ((rows, columns), -1)
-        for columns in COLUMNS
-        for rows in (1, 3 if columns > cpu.LONGEST_SHORT_ROW else 2 * lanes_of("float32") + 3)
+        ((rows, columns), -1) for columns in COLUMNS for rows in (1, 3 if columns > 2 * BLOCK else 2 * lanes_of("float32") + 3)
     ]
     return rows + [((2, columns, inner), 1) for inner in INNER for columns in (1, 3)] + [((1, 300, 2), 1), ((1, 257, 259), 1)]
 

@@ -174,15 +174,16 @@ class kl_divergence:
     epsilon: Epsilon = 1e-7
 
     def terms(prediction: Probability, target: Distribution, epsilon):
-        return times(target, log(target) - log(maximum(prediction, epsilon)))
+        ratio = target / maximum(prediction, epsilon)
+        return times(target, log(ratio)), ratio
 
     def value(sums):
-        return sums
+        divergence, _ = sums
+        return divergence
 
-    def slope(prediction, target, epsilon):
-        clipped = maximum(prediction, epsilon)
-        gradient = -target / clipped
-        return gradient, -gradient / clipped
+    def slope(prediction, terms, epsilon):
+        _, ratio = terms
+        return -ratio, ratio / maximum(prediction, epsilon)
 
 
 def capped(logit, softcap):

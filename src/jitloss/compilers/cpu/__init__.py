@@ -15,8 +15,8 @@ from . import elementary  # noqa: F401  # teaches numba the functions of jitloss
 from .driver import entry_point, run
 from .labels import labels_kernel
 from .lanes import lanes_kernel
+from .long_rows import BLOCK, long_rows_kernel
 from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
-from .long_rows import long_rows_kernel
 from .pointwise import pointwise_kernel
 from .short_rows import LONGEST as LONGEST_SHORT_ROW
 from .short_rows import short_rows_kernel
@@ -80,7 +80,8 @@ def layout(definition: Definition, columns: int, inner: int) -> Layout:
         return "flat"
     if inner > 1:
         return "lanes"
-    if columns <= LONGEST_SHORT_ROW:
+    peaks = any("peak" in member.parts for member in definition.members)
+    if columns < BLOCK or (peaks and columns <= LONGEST_SHORT_ROW):  # a row that is taken more often is worth more moves
         return "blocks"
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     kept = sum(member.parts["terms"].results for member in definition.members)

@@ -53,7 +53,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         variant.weights,
     )
     # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
-    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights)
+    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights and variant.statics[-1] == "n")
     stored, own, factored = loop.dtypes, (name,), with_labels or with_weights
     outputs, output = len(outputs_at), variant.output
     itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
@@ -76,6 +76,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     lane_bytes = BLOCK * number_size
     targets, terms_count = int(mixed), sums * kept
     peak_takes, terms_take = (tuple(elements[one] for one in part.wanted) for part in (peak, terms))
+    peak_takes_target = any(one in target for one in peak_takes)
     terms_of, values_of, slopes_of = terms.wanted, value.wanted, slope.wanted
     if takes_terms and not kept:
 
@@ -122,7 +123,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 fill(BLOCK, top_lanes, lowest, working)
                 for first in range(0, columns, BLOCK):
                     place = min(first, columns - BLOCK)
-                    if mixed:
+                    if mixed and peak_takes_target:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
                     sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
