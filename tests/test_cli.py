@@ -632,7 +632,7 @@ def test_warmup_compiles_labels_and_dense_targets_short_and_long_rows(monkeypatc
     monkeypatch.setitem(jitloss.LOSSES, "cross_entropy_loss", Recorder())
     assert cli.main(["warmup", "cross_entropy_loss"]) == 0
     assert len(seen) == 3 * 2 * 2 * 2
-    assert "1 loss, 24 kernels ready" in capsys.readouterr().out
+    assert "1 loss, 36 kernels ready" in capsys.readouterr().out
 
 
 def test_warmup_of_no_loss(capsys):

@@ -15,6 +15,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -180,21 +181,21 @@ class Definition:
     def members(self) -> "tuple[Definition, ...]":
         return self.sum_of or (self,)
 
-    @property
+    @cached_property
     def differentiable(self) -> tuple[Input, ...]:
         return tuple(one for one in self.inputs if one.differentiable)
 
-    @property
+    @cached_property
     def target(self) -> Input | None:
         """The per-element target, where there is one."""
         return next((one for one in self.inputs if one.space.target and not one.per_row), None)
 
-    @property
+    @cached_property
     def is_penalty(self) -> bool:
         """A penalty on parameters: no targets, and a sum instead of a mean."""
         return self.inputs[0].space.name == "parameter"
 
-    @property
+    @cached_property
     def takes_labels(self) -> bool:
         """Whether integer class labels may stand for the target."""
         return self.form == "rowwise" and self.target is not None and self.target.space.name == "classes"

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class Geometry:
     inner: int = 1
     labels: bool = False
 
-    @property
+    @cached_property
     def count(self) -> int:
         return int(np.prod(self.items, dtype=np.int64))
 

@@ -123,15 +123,19 @@ class Quick:
         return self._run(plan, first, second, columns, out)
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any) -> Any:
-        size, gradient, labels = first.size, None, second
-        if not size or not (first.flags.carray or _readable(first)) or not (second.flags.carray or _readable(second)):
+        size, labels, flags, other = first.size, second, first.flags, second.flags
+        if not size or not (flags.carray or _readable(flags)) or not (other.carray or _readable(other)):
             return LONG_WAY
         if size > SERIAL and streams(2 * first.nbytes + second.nbytes):
             return LONG_WAY
-        if self.gradient:
-            if out is not None and not _usable(out, first, second):
-                return LONG_WAY
-            gradient = np.empty(first.shape, first.dtype) if out is None else out
+        if not self.gradient:
+            gradient = None
+        elif out is None:
+            gradient = np.empty(first.shape, first.dtype)
+        elif _usable(out, first, second, flags.owndata, other.owndata):
+            gradient = out
+        else:
+            return LONG_WAY
         if plan.labels and second.dtype is not _INT64:
             labels = second.astype(np.int64)
         words = (plan.parameters, None, None, 1, columns, 1, 0, labels, plan.ignored, None, first, second, gradient)
@@ -154,19 +158,21 @@ class Quick:
         return compiler().count_labels(words[7], words[4], words[8]) or 0
 
 
-def _readable(array: np.ndarray) -> bool:
-    flags = array.flags
+def _readable(flags: Any) -> bool:
     return bool(flags.c_contiguous and flags.aligned)
 
 
-def _usable(out: Any, first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether ``out`` is the first input itself, or an array like it, and apart from all others."""
-    if type(out) is not np.ndarray or not out.flags.carray:
+def _usable(out: Any, first: np.ndarray, second: np.ndarray, first_owns: bool, second_owns: bool) -> bool:
+    """Whether ``out`` is the first input itself, or an array like it, and apart from all others; two that own their memory are."""
+    if type(out) is not np.ndarray:
         return False
-    own = out.flags.owndata
+    flags = out.flags
+    if not flags.carray:
+        return False
+    owns = flags.owndata
     if out is not first:
-        if out.dtype != first.dtype or out.shape != first.shape:
+        if (out.dtype is not first.dtype and out.dtype != first.dtype) or out.shape != first.shape:
             return False
-        if not (own and first.flags.owndata) and np.may_share_memory(out, first):
+        if not (owns and first_owns) and np.may_share_memory(out, first):
             return False
-    return out is not second and ((own and second.flags.owndata) or not np.may_share_memory(out, second))
+    return out is not second and ((owns and second_owns) or not np.may_share_memory(out, second))

@@ -43,7 +43,8 @@ def command(arguments: argparse.Namespace) -> None:
 
 def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
     """Small inputs that need each of the kernels: float32 and float64, short and long rows, dense targets and labels."""
-    shapes = [(4,)] if definition.form == "pointwise" else [(2, 4), (2, compiler().LONGEST_SHORT_ROW + 1), (1, compiler().LONGEST_KEPT_ROW + 1)]
+    cpu = compiler()
+    shapes = [(4,)] if definition.form == "pointwise" else [(2, 4), (2, cpu.LONGEST_SHORT_ROW + 1), (1, cpu.LONGEST_KEPT_ROW + 1)]
     for shape in shapes:
         for dtype in DTYPES:
             for labels in (False, True) if definition.takes_labels else (False,):

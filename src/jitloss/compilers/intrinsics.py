@@ -1,9 +1,11 @@
 """numba's ``@intrinsic``, with pickles that are the same in every process and a meaning in plain Python."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from numba import extending
+from numba.core.errors import NumbaError
 
 __all__ = ["intrinsic"]
 
@@ -19,7 +21,7 @@ def intrinsic(*functions: Any, prefer_literal: bool = False, plain: Callable[...
     """
 
     def make(function: Any) -> Any:
-        made = extending.intrinsic(prefer_literal=prefer_literal)(function)
+        made = extending.intrinsic(prefer_literal=prefer_literal)(_with_first_error(function) if prefer_literal else function)
         own: dict[str, Any] = {"__reduce__": lambda self: self.__qualname__}
         if plain is not None:
             own["__call__"] = lambda self, *args: plain(*args)
@@ -28,3 +30,22 @@ def intrinsic(*functions: Any, prefer_literal: bool = False, plain: Callable[...
         return made
 
     return make(functions[0]) if functions else make
+
+
+def _with_first_error(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba asks once more without the literals when something in a loop has no type; what it then hears is the first answer."""
+    errors: list[NumbaError] = []
+
+    @wraps(function)
+    def asked(typing: Any, *arguments: Any) -> Any:
+        try:
+            return function(typing, *arguments)
+        except NumbaError as error:
+            errors[:] = [error]
+            raise
+        except AttributeError:
+            if errors:
+                raise errors.pop() from None
+            raise
+
+    return asked
