@@ -219,7 +219,7 @@ def each_scaled(
             product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), args[9]))
             one.store(outputs, pick(builder, product), name)
 
-        repeat(builder, args[1], step)
+        repeat(builder, args[1], step, together=4)
         return context.get_dummy_value()
 
     kinds = function, types.intp, sources, dtypes, wanted, nested, given, tiles, output, working.dtype, working
