@@ -201,8 +201,8 @@ def _bounded(x: Number) -> Number:
     return (x < low).select(x.like(low), x)
 
 
-def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
-    """exp(x + small) as scale * other * (1 + rest): two powers of two, since 2**exponent may be too large or too small.
+def _reduced(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
+    """exp(x + small) as scale * other * exp(r): two powers of two, since 2**exponent may be too large or too small.
 
     In float64 each has half of the exponent. In float32, where every instruction is felt, the other is 2.0: results too small to be
     normal numbers are 0.
@@ -220,8 +220,14 @@ def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number
     half = bits >> 1 if form.halves else bits
     scale = (half << form.mantissa).real()
     other = ((bits - half) << form.mantissa).real() if form.halves else x.like(2.0)
+    return scale, other, r
+
+
+def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
+    """exp(x + small) as scale * other * (1 + rest)."""
+    scale, other, r = _reduced(x, small)
     square = r * r
-    return scale, other, r + square * _polynomial(r, square, form.exp_tail)
+    return scale, other, r + square * _polynomial(r, square, x.format.exp_tail)
 
 
 def _split(x: Number, offset: Any = 0.0) -> tuple[Number, Number, Number]:
@@ -269,8 +275,11 @@ def _at_the_ends(x: Number, start: float, result: Number) -> Number:
 
 
 def exp(x: Number) -> Number:
-    scale, other, rest = _reduced_exp(_bounded(x))
-    return (rest * scale + scale) * other
+    if x.format.halves:
+        scale, other, rest = _reduced_exp(_bounded(x))
+        return (rest * scale + scale) * other
+    scale, _, r = _reduced(_bounded(x))
+    return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two costs nothing
 
 
 def expm1(x: Number) -> Number:
