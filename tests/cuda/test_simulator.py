@@ -133,7 +133,7 @@ def test_elements_round_vectors(name, dtype, size):
 @pytest.mark.parametrize(("dtype", "columns"), [(dtype, size) for dtype, sizes in ROUND_TEAMS.items() for size in sizes])
 @pytest.mark.parametrize("case", [LOGITS, Case(cross_entropy_with_logits), Case(jitloss.triplet_loss)], ids=repr)
 def test_columns_round_teams(case, dtype, columns):
-    looser = 4.0 if case.name == "triplet_loss" else 1.0  # the difference of two distances, each a sum
+    looser = 16.0 if case.name == "triplet_loss" else 1.0  # the difference of two distances, a hundred times as large, each a sum
     equal_on_both_sides(case.loss, *draw(case, (2, columns), dtype), looser=looser)
 
 
