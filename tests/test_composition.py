@@ -11,6 +11,7 @@ import jitloss
 from cases import ALL, CASES, PARAMETRISED, Case, agree, draw
 from jitloss import compilers, huber_loss, l1_loss, l2_regularization, mse_loss
 from jitloss.algebra import sum_of
+from jitloss.compilers import cpu
 
 EACH = [case for case in CASES if not case.labels]
 
@@ -157,6 +158,19 @@ def test_parameters_of_sums():
     assert changed == pytest.approx(1.5 * huber_loss(*inputs, 0.5), rel=1e-14)
     with pytest.raises(TypeError, match="delta"):
         apart(*inputs, delta=1.0)
+
+
+@pytest.mark.parametrize("shape", [(40, 20), (3, 2000)])
+def test_sums_of_more_terms_than_are_kept_for_a_row(shape):
+    loss = jitloss.cross_entropy_with_logits
+    parts = [(1.0, loss), (0.5, loss.with_parameters(z_loss=0.1)), (2.0, loss.with_parameters(softcap=5.0))]
+    assert sum(part.definition.parts["terms"].results for _, part in parts) > cpu.MOST_KEPT_TERMS
+    random = np.random.default_rng(1)
+    logits, labels = random.normal(size=shape), random.integers(0, shape[1], shape[0])
+    value, gradient = sum(weight * part for weight, part in parts).value_and_gradient(logits, labels)
+    singles = [(weight, part.value_and_gradient(logits, labels)) for weight, part in parts]
+    np.testing.assert_allclose(value, sum(weight * own for weight, (own, _) in singles), rtol=1e-13)
+    np.testing.assert_allclose(gradient, sum(weight * own for weight, (_, own) in singles), rtol=1e-12, atol=1e-16)
 
 
 def test_sums_of_class_losses_take_labels_and_their_options():

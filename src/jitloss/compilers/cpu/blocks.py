@@ -12,7 +12,7 @@ from ..intrinsics import intrinsic
 from ..targets import element, mark
 from ..tuples import weighted
 from . import table as at
-from .loops import COLUMN
+from .loops import COLUMN, over_columns
 from .memory import label_of, literals, row_weight, word_of
 from .repeat import Pass, convert, pick, repeat
 
@@ -76,17 +76,17 @@ def mix_columns(typing: Any, columns: Any, rows: Any, grids: Any, classes: Any, 
     make = _target(typing, grids, given, dtypes, working, kind)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        with cgutils.for_range(builder, args[0], intp=_I64) as loop:
-            place = builder.mul(loop.index, _I64(COLUMN))
-            moved = [builder.gep(one, [place]) for one in pick(builder, args[2])]
-            arrays = context.make_tuple(builder, grids, moved)
+        def column(which: Any, pieces: list[Any]) -> None:
+            arrays = context.make_tuple(builder, grids, pieces)
 
             def step(one: Pass, carried: Any) -> None:
                 with one.own():
-                    number = make(context, builder, args[3], arrays, one.index, loop.index, args[4])
-                one.store(moved[-1:], [number], str(working.dtype))
+                    number = make(context, builder, args[3], arrays, one.index, which, args[4])
+                one.store(pieces[-1:], [number], str(working.dtype))
 
             repeat(builder, _I64(rows.literal_value), step)
+
+        over_columns(builder, args[0], [COLUMN] * len(grids), pick(builder, args[2]), column)
         return context.get_dummy_value()
 
     return types.void(types.intp, rows, grids, types.voidptr, given, working, kind), codegen
@@ -99,10 +99,12 @@ def lay_background(typing: Any, columns: Any, rows: Any, grid: Any, classes: Any
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         none = context.make_tuple(builder, _NO_ARRAYS, [])
-        with cgutils.for_range(builder, args[0], intp=_I64) as loop:
-            column = builder.gep(args[2], [builder.mul(loop.index, _I64(COLUMN))])
-            number = make(context, builder, args[3], none, _I64(0), loop.index, args[4])
-            repeat(builder, _I64(rows.literal_value), lambda one, carried: one.store([column], [number], name))
+
+        def column(which: Any, pieces: list[Any]) -> None:
+            number = make(context, builder, args[3], none, _I64(0), which, args[4])
+            repeat(builder, _I64(rows.literal_value), lambda one, carried: one.store(pieces, [number], name))
+
+        over_columns(builder, args[0], [COLUMN], [args[2]], column)
         return context.get_dummy_value()
 
     return types.void(types.intp, rows, types.voidptr, types.voidptr, given, working, kind), codegen

@@ -110,12 +110,12 @@ def _fold(typing: Any, how: Any, kind: Any) -> Fold:
 
 
 def over_columns(
-    builder: Any, columns: Any, strides: Sequence[int], pieces: Sequence[Any], step: Callable[[list[Any]], None]
+    builder: Any, columns: Any, strides: Sequence[int], pieces: Sequence[Any], step: Callable[[Any, list[Any]], None]
 ) -> None:
-    """``step`` for each column, with each piece moved by so many bytes for each column before."""
+    """``step`` for each column and the pieces, each of them moved by so many bytes for each column before."""
     with cgutils.for_range(builder, columns, intp=_I64) as loop:
         places = [builder.mul(loop.index, _I64(stride)) for stride in strides]
-        step([builder.gep(one, [place]) for one, place in zip(pieces, places, strict=True)])
+        step(loop.index, [builder.gep(one, [place]) for one, place in zip(pieces, places, strict=True)])
 
 
 @intrinsic(prefer_literal=True)
@@ -301,7 +301,7 @@ def fold_columns(
     together = _fold(typing, how, types.UniTuple(working.dtype, len(into)))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def column(pieces: list[Any]) -> None:
+        def column(number: Any, pieces: list[Any]) -> None:
             memories = [pieces[position] for position in into]
             step = _folding(context, body, together, pieces, [pieces[position] for position in chosen], memories, args[7])
             for which, (line, size) in enumerate(zip(pieces[len(sources) :], sizes, strict=True)):
@@ -351,7 +351,7 @@ def scaled_columns(
     multiplied, multiply = (weighted if factors else scaled).typer(typing, slopes, real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def column(pieces: list[Any]) -> None:
+        def column(number: Any, pieces: list[Any]) -> None:
             def step(one: Pass, carried: Any) -> None:
                 results = body.results(context, one, pieces, args[7])[: len(into)]
                 by = one.load(context, pieces[factors[0]], name, real) if factors else args[10]

@@ -15,7 +15,6 @@ __all__ = [
     "advance",
     "advanced",
     "claim",
-    "clear",
     "clear_all",
     "copy_in",
     "copy_out",
@@ -249,17 +248,6 @@ def claim(typing: Any, pointers: Any, offset: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(pointers, types.intp, types.intp), codegen
-
-
-@intrinsic
-def clear(typing: Any, to: Any, count: Any) -> Any:
-    """Set bytes to zero."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        cgutils.memset(builder, args[0], args[1], 0)
-        return context.get_dummy_value()
-
-    return types.void(types.voidptr, types.intp), codegen
 
 
 @intrinsic
