@@ -8,7 +8,7 @@ from jitloss import registry
 @pytest.fixture(autouse=True)
 def entries(monkeypatch: pytest.MonkeyPatch):
     """The registry of this test alone: examples and tests teach it types."""
-    for name in ("_by_type", "_by_name", "_found"):
+    for name in ("_by_type", "_by_name", "_found", "_calls"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
 
 

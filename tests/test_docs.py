@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*|\{code-cell\} ipython3)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CELL = "{code-cell} ipython3"
 
 
 def blocks(name: str, language: str) -> list[tuple[int, str]]:
@@ -84,6 +85,21 @@ def test_examples(name, tmp_path, monkeypatch):
             test.globs = names  # get_doctest made a copy
             runner.run(test, out=report.append, clear_globs=False)
     assert not runner.failures, "".join(report)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", [name for name in TEXTS if blocks(name, CELL)])
+def test_cells(name, tmp_path, monkeypatch):
+    """The cells of a page that is a notebook share their names, in order."""
+    monkeypatch.chdir(ROOT / "docs")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict[str, Any] = {"__name__": "__main__", "__file__": name}
+    for line, block in blocks(name, CELL):
+        code = compile("\n" * line + re.sub(r"^:.*\n", "", block, flags=re.MULTILINE), name, "exec")
+        try:
+            exec(code, names)
+        except ModuleNotFoundError as error:
+            pytest.skip(f"{error.name} is not installed")
 
 
 def test_examples_are_found():

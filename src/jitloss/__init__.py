@@ -22,6 +22,7 @@ LOSSES: dict[str, Loss] = {one.name: (Penalty if one.is_penalty else Loss)(one, 
 _losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for name, loss in LOSSES.items()}}
 globals().update(_losses)
 
+
 __all__ = [
     "LOSSES",
     "Definition",

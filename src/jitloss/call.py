@@ -6,8 +6,7 @@ Nothing is written before everything has been checked, labels included, so a cal
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,8 +38,7 @@ SERIAL = 2 * CHUNK
 """Elements up to which one thread is faster than waking the others."""
 
 
-@dataclass(frozen=True)
-class Wants:
+class Wants(NamedTuple):
     """Which outputs a call asks for."""
 
     value: bool
@@ -48,8 +46,7 @@ class Wants:
     hessian: bool
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What came out: the value (or the values of the items), gradients and second derivatives, as NumPy arrays."""
 
     value: Any
@@ -93,6 +90,11 @@ class Evaluation:
         self.kernel = 0
         self.items: np.ndarray | None = None
 
+    @property
+    def columns(self) -> int:
+        """Elements of a row."""
+        return self.geometry.columns
+
     def _option(self, name: str) -> Any:
         return self.arguments.get(name, DEFAULTS[name])
 
@@ -133,7 +135,7 @@ class Evaluation:
             letters.append({None: "0", True: "T", False: "F"}[value] if not isinstance(value, float) else "n")
             numbers.append(value if isinstance(value, float) else 0.0)
         if self.definition.form == "rowwise":
-            share, background = smoothing(self._option("label_smoothing"), self.geometry.columns, self.owner)
+            share, background = smoothing(self._option("label_smoothing"), self.columns, self.owner)
             weights = (*weights, share, background)
             self.smoothed = background > 0.0
         self.parameters = np.array([*numbers, *weights, 0.0])
@@ -149,7 +151,7 @@ class Evaluation:
             return
         labels = self.arrays[self.definition.target.name]
         self.labels, self.ignored = int64_labels(labels, ignored)
-        counted = compiler().count_labels(self.labels, self.geometry.columns, self.ignored)
+        counted = compiler().count_labels(self.labels, self.columns, self.ignored)
         if counted is None:
             self._refuse_label(labels)
         else:
@@ -159,13 +161,13 @@ class Evaluation:
         assert self.definition.target is not None
         assert self.labels is not None
         flat = self.labels.reshape(-1)
-        bad = ((flat < 0) | (flat >= self.geometry.columns)) & (flat != self.ignored)
+        bad = ((flat < 0) | (flat >= self.columns)) & (flat != self.ignored)
         place, row = self._place(int(np.argmax(bad)), labels.shape)
         label = labels.reshape(-1)[int(np.argmax(bad))]
         ignored = self._option("ignore_index")
         raise ValueError(
             f"{self.owner}: {self.definition.target.public}{list(place) or ''} (row {row}) is {label}, wanted a class from 0 to "
-            f"{self.geometry.columns - 1}" + ("" if ignored is None else f" or ignore_index, {ignored}")
+            f"{self.columns - 1}" + ("" if ignored is None else f" or ignore_index, {ignored}")
         )
 
     def _place(self, index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -182,7 +184,7 @@ class Evaluation:
             return
         targets = self.arrays[target.name]
         if self.definition.form == "rowwise":
-            self.classes = class_weights(given, self.class_counts, self.geometry.columns, owner)
+            self.classes = class_weights(given, self.class_counts, self.columns, owner)
             return
         pair = class_weights(given, self.class_counts, 2, owner)
         assert pair is not None
@@ -202,7 +204,7 @@ class Evaluation:
             return binary_counts(targets, self.owner, option)
         if self.geometry.labels:
             flat = targets.reshape(-1)
-            return np.bincount(flat[flat != ignored], minlength=self.geometry.columns).astype(np.float64)
+            return np.bincount(flat[flat != ignored], minlength=self.columns).astype(np.float64)
         counts: np.ndarray = self._rows_of(targets).sum(axis=0, dtype=np.float64)
         return counts
 

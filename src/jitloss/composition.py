@@ -51,8 +51,9 @@ def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tupl
 
 def _added(owner: str, library: "Library | None", streams: list[Any], values: Iterable[Any]) -> Any:
     """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
-    if library is None:
-        return float(sum(values))
+    values = list(values)
+    if library is None or any(getattr(one, "requires_grad", False) for one in values):
+        return sum(values, 0.0)
     from .device import added
 
     if any(one is not streams[0] for one in streams):

@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ Function = Callable[..., Any]
 # The spaces that inputs live in, and the values that parameters may take ------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """What kind of number an input holds. ``target`` spaces are data; no gradient is taken with respect to them."""
 
     name: str
@@ -149,8 +148,7 @@ class Parameter:
         return number
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One function of a definition, the names of its arguments in order, and how many numbers it returns."""
 
     function: Function

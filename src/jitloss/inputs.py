@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,7 @@ def native(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements=("C", "A"))
 
 
-@dataclass(frozen=True)
-class Arrays:
+class Arrays(NamedTuple):
     """The inputs of a call as arrays of numbers, as they came, and the type of array that the call's results are."""
 
     arrays: dict[str, np.ndarray]

@@ -1,6 +1,7 @@
 """The public object: a loss that is called, and the forms in which it gives its gradient."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from .definition import Definition
 from .inputs import library_of_call
 from .options import DEFAULTS, option_names
 from .quick import LONG_WAY, Quick
+from .registry import adapter_of
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
+    from .parts import Parts
 
 __all__ = ["Form", "Loss", "pointwise", "rowwise"]
 
@@ -82,6 +85,11 @@ class Form:
                 return result
             if out is not None:
                 options["out"] = out
+        adapter = adapter_of((*args, *options.values()))
+        return self.evaluate(args, options) if adapter is None else adapter(self, args, options)
+
+    def evaluate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """The call on arrays whose memory can be reached, on the host or on a device, whatever framework they are of."""
         if not options and len(args) == len(self._inputs):
             results = self._replayed(args)
             if results is not None:
@@ -98,9 +106,15 @@ class Form:
             return self._on_device(library, arguments, extra, args if not options and not extra else ())
         evaluation = Evaluation(self._loss.definition, self._loss.weights, arguments, self._wants)
         result = self._pack(evaluation.run())
-        if quick is not None:
-            quick.learn(args, options, evaluation)
+        if self._quick is not None:
+            self._quick.learn(args, options, evaluation)
         return result
+
+    def parts(self) -> "Parts":
+        """The steps of a call on arrays that come in parts, for an adapter that keeps them so."""
+        from .parts import Parts
+
+        return Parts(self._loss.definition, self._loss.weights, self._wants, self)
 
     def _device_options(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The options that only calls on a device have, taken out of the others."""
@@ -202,13 +216,22 @@ class Loss:
         self.__module__ = module or definition.module
         self.__name__, self.__qualname__ = definition.name, definition.qualname
         self._origin: tuple[Loss, dict[str, Any]] | None = None
-        self._name_forms()
 
-    def _name_forms(self) -> None:
-        self.value = self.form(self, "value")
-        self.gradient = self.form(self, "gradient")
-        self.value_and_gradient = self.form(self, "value_and_gradient")
-        self.value_gradient_hessian = self.form(self, "value_gradient_hessian")
+    @functools.cached_property
+    def value(self) -> Form:
+        return self.form(self, "value")
+
+    @functools.cached_property
+    def gradient(self) -> Form:
+        return self.form(self, "gradient")
+
+    @functools.cached_property
+    def value_and_gradient(self) -> Form:
+        return self.form(self, "value_and_gradient")
+
+    @functools.cached_property
+    def value_gradient_hessian(self) -> Form:
+        return self.form(self, "value_gradient_hessian")
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self.value(*args, **options)
@@ -325,7 +348,6 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     loss = type(first)(definition, terms=tuple((weight, one) for one, weight in weights.items()))
     parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
     loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
-    loss._name_forms()
     return loss
 
 

@@ -1,8 +1,7 @@
 """The options that every loss takes: their names, their defaults, and what they become before a kernel runs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from .registry import array_type
 __all__ = [
     "DEFAULTS",
     "Weights",
+    "balanced_weights",
     "class_weights",
     "fitting_sample_weights",
     "ignored_label",
@@ -76,8 +76,7 @@ def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place 
         raise ValueError(f"{owner}: {option} must not be negative or NaN, got {flat[first]} at index {index}")
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """Sample weights, one for every ``span`` neighbouring items."""
 
     array: np.ndarray
@@ -123,7 +122,7 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, ow
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: class_weight must be 'balanced', one weight per class, a dict or None, got {value!r}")
-        return _balanced(counts())
+        return balanced_weights(counts())
     if isinstance(value, Mapping):
         weights = np.ones(classes)
         for label, weight in value.items():
@@ -144,7 +143,7 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, ow
     return weights
 
 
-def _balanced(counts: np.ndarray) -> np.ndarray:
+def balanced_weights(counts: np.ndarray) -> np.ndarray:
     """scikit-learn's balanced weights: items / (classes that occur * items of the class); 1 for a class that does not occur."""
     present = counts > 0
     weights = np.ones(counts.shape)

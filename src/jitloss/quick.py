@@ -6,8 +6,7 @@ Whatever is not quite as the plan expects goes the long way, which also makes th
 """
 
 import functools
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ _INT64 = np.dtype(np.int64)
 _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What calls of certain dtypes and options have in common; a ``divisor`` of 0 is the number of rows that count."""
 
     kernel: int

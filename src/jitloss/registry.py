@@ -6,25 +6,28 @@ Nothing here imports a framework. A type is registered by itself or, while its f
 import array
 import numbers
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arrays import adapter
 from .arrays import numpy as host
 
-__all__ = ["ArrayType", "array_type", "register_array_type", "supported"]
+__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "register_array_type", "supported"]
+
+Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
 
 
-@dataclass(frozen=True)
-class ArrayType:
+class ArrayType(NamedTuple):
     """How arrays of one library are read, and how gradients and values go back."""
 
     name: str
     to_numpy: Callable[[Any], np.ndarray]
     from_numpy: Callable[[np.ndarray, Any], Any] = host.as_it_is
     from_value: Callable[[float, Any], Any] = host.as_it_is
+    call: Call | None = None
 
     def read(self, value: Any, owner: str, argument: str) -> np.ndarray:
         """A value of this type as a NumPy array, with an error that names the argument."""
@@ -38,6 +41,7 @@ class ArrayType:
 _by_type: dict[type, ArrayType] = {}
 _by_name: dict[str, ArrayType] = {}
 _found: dict[type, ArrayType] = {}
+_calls: dict[type, Call | None] = {}
 
 
 def register_array_type(
@@ -46,6 +50,7 @@ def register_array_type(
     to_numpy: Callable[[Any], np.ndarray],
     from_numpy: Callable[[np.ndarray, Any], Any] | None = None,
     from_value: Callable[[float, Any], Any] | None = None,
+    call: Call | None = None,
     name: str | None = None,
 ) -> None:
     """Teach every loss a new type of array.
@@ -62,6 +67,10 @@ def register_array_type(
         ``argument`` is the array that was given. By default the NumPy array is returned.
     from_value : callable, optional
         ``from_value(value, argument)`` does the same for a value. By default it is a Python float.
+    call : callable, optional
+        ``call(form, args, options)`` evaluates a whole call that has such an array among its arguments, where reading and giving
+        back is not enough: results that come later, or that a framework differentiates. ``form`` is called with NumPy arrays for
+        the numbers. The other functions then serve arrays of this type that are options of another type's call.
     name : str, optional
         What error messages call it.
 
@@ -80,7 +89,7 @@ def register_array_type(
     >>> jitloss.mse_loss_gradient(Column([1.0, 2.0]), Column([0.0, 4.0])).data
     array([ 1., -2.])
     """
-    for argument, function in (("to_numpy", to_numpy), ("from_numpy", from_numpy), ("from_value", from_value)):
+    for argument, function in (("to_numpy", to_numpy), ("from_numpy", from_numpy), ("from_value", from_value), ("call", call)):
         if function is not None and not callable(function):
             raise TypeError(f"register_array_type: {argument} must be callable, got {function!r}")
     if not isinstance(kind, type) and not (isinstance(kind, str) and re.fullmatch(r"\w+\.\w+", kind)):
@@ -88,12 +97,13 @@ def register_array_type(
             f"register_array_type: kind must be a type or 'package.Class', the top-level package and the name of the class; got {kind!r}"
         )
     label = name or (kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}")
-    entry = ArrayType(label, to_numpy, from_numpy or host.as_it_is, from_value or host.as_it_is)
+    entry = ArrayType(label, to_numpy, from_numpy or host.as_it_is, from_value or host.as_it_is, call)
     if isinstance(kind, str):
         _by_name[kind] = entry
     else:
         _by_type[kind] = entry
     _found.clear()
+    _calls.clear()
 
 
 def array_type(value: Any, owner: str, argument: str) -> ArrayType:
@@ -101,17 +111,35 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
     kind = type(value)
     entry = _found.get(kind)
     if entry is None:
-        for base in kind.__mro__:
-            entry = _by_type.get(base) or _by_name.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
-            if entry is not None:
-                break
-        else:
+        entry = _look_up(kind)
+        if entry is None:
             raise TypeError(
                 f"{owner}: {argument} is a {kind.__module__}.{kind.__qualname__}, which is not supported. "
                 f"Supported are {supported()}; jitloss.register_array_type adds others"
             )
         _found[kind] = entry
     return entry
+
+
+def _look_up(kind: type) -> ArrayType | None:
+    for base in kind.__mro__:
+        entry = _by_type.get(base) or _by_name.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+        if entry is not None:
+            return entry
+    return None
+
+
+def adapter_of(values: Iterable[Any]) -> Call | None:
+    """The adapter that evaluates a call with these arguments; None where it is evaluated here."""
+    for value in values:
+        kind = type(value)
+        if kind not in _calls:
+            entry = _look_up(kind)
+            _calls[kind] = None if entry is None else entry.call
+        call = _calls[kind]
+        if call is not None:
+            return call
+    return None
 
 
 def supported() -> str:
@@ -129,3 +157,5 @@ for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
 for _name in ("Series", "DataFrame", "Index"):
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.from_pandas)
+for _name, _file, _label in (("dask.Array", "dask", "Dask arrays"),):
+    register_array_type(_name, name=_label, to_numpy=adapter(_file, "to_numpy"), call=adapter(_file, "call"))

@@ -12,11 +12,12 @@ from ...pause import collector_paused
 from ..fingerprint import fingerprint_of
 from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from .driver import entry_point, run
+from .driver import entry_point, run, single_threaded
 from .labels import labels_kernel
 from .lanes import lanes_kernel
 from .long_rows import BLOCK, long_rows_kernel
 from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
+from .pieces import piece_kernel
 from .pointwise import pointwise_kernel
 from .short_rows import LONGEST as LONGEST_SHORT_ROW
 from .short_rows import short_rows_kernel
@@ -30,6 +31,7 @@ __all__ = [
     "layout",
     "run",
     "serial_driver",
+    "single_threaded",
 ]
 
 _BUILDERS = {
@@ -38,6 +40,9 @@ _BUILDERS = {
     "long": long_rows_kernel,
     "blocks": short_rows_kernel,
     "lanes": lanes_kernel,
+    "peaks": piece_kernel,
+    "sums": piece_kernel,
+    "slopes": piece_kernel,
 }
 _LABELS_CHUNK = 65536
 

@@ -8,10 +8,11 @@ Work is cut into chunks whose size does not depend on the number of threads, and
 with any number of threads.
 """
 
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,10 @@ from numba.extending import NativeValue, intrinsic, models, register_model, unbo
 from .cache import cached, own_files
 from .flags import FLAGS
 
-__all__ = ["KERNEL", "MOST_WORDS", "entry_point", "range_kernel", "run"]
+__all__ = ["KERNEL", "MOST_WORDS", "entry_point", "range_kernel", "run", "single_threaded"]
 
 KERNEL = types.float64(types.intp, types.intp, types.intp, types.float64)
-MOST_WORDS = 32
+MOST_WORDS = 64
 
 _WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 
@@ -126,6 +127,19 @@ def entry_point(parallel: bool) -> Callable[..., float]:
     return entry
 
 
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def single_threaded() -> Iterator[None]:
+    """Within it, what this Python thread calls runs on it alone: for engines that have their own threads."""
+    before, _here.alone = getattr(_here, "alone", False), True
+    try:
+        yield
+    finally:
+        _here.alone = before
+
+
 _used_threads = False
 _forked = False
 _busy = threading.Lock()
@@ -153,7 +167,7 @@ def _threads_take_turns() -> bool:
 def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, parallel: bool) -> float:
     """Run a kernel over ``count`` elements or rows, in chunks of ``chunk``; the sum of what the chunks return."""
     global _used_threads
-    if not parallel or _forked:
+    if not parallel or _forked or getattr(_here, "alone", False):
         return entry_point(False)(kernel, words, count, chunk, scale)
     compiled = entry_point(True)
     if not _used_threads:

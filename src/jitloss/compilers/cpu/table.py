@@ -13,9 +13,11 @@ __all__ = [
     "STREAM",
     "WEIGHTS",
     "WEIGHT_SPAN",
+    "first_found",
     "first_gradient",
     "first_hessian",
     "first_input",
+    "found_at",
     "inputs_at",
     "outputs_at",
 ]
@@ -62,3 +64,13 @@ def inputs_at(definition: Definition, numbers: tuple[int, ...]) -> tuple[int, ..
 def outputs_at(definition: Definition, count: int) -> tuple[int, ...]:
     """The words of the first outputs: gradients, then second derivatives."""
     return tuple(first_gradient(definition) + number for number in range(count))
+
+
+def first_found(definition: Definition) -> int:
+    return first_hessian(definition) + len(definition.differentiable)
+
+
+def found_at(definition: Definition, peaks: int, sums: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The words of what has been found of rows that come in pieces: peaks in working precision, sums in float64."""
+    first = first_found(definition)
+    return tuple(range(first, first + peaks)), tuple(range(first + peaks, first + peaks + sums))

@@ -2,11 +2,10 @@
 
 import functools
 
-from ..variant import Variant
+from ..variant import Stage, Variant
 from . import compile as sources
 from .launch import Kernel, cache_folder, device_count
 from .plan import Plan, blocks, choose, counting_blocks, pieces, split
-from .split_rows import Stage
 from .toolchain import SIMULATED
 
 __all__ = [

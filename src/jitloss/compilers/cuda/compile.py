@@ -6,11 +6,11 @@ from typing import Any
 from numba import cuda, types
 
 from ..rowwise import row_loop
-from ..variant import Variant
+from ..variant import Stage, Variant
 from .plan import Plan
 from .pointwise import pointwise_kernel
 from .rowwise import rowwise_kernel
-from .split_rows import Stage, split_kernel
+from .split_rows import split_kernel
 from .sums import adding_kernel, count_kernel, total_kernel
 from .toolchain import jitable
 

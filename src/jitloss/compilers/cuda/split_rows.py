@@ -4,7 +4,7 @@ Three launches, because what the blocks of a row have found must be complete bef
 block combines what its row's blocks have found in the same order, so that all of them have the same bits.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numba import cuda, types
@@ -13,16 +13,14 @@ from ..elements import load, spread
 from ..rowwise import row_loop
 from ..targets import mark
 from ..tuples import add, cast, maximum_of, scaled, select, weighted
-from ..variant import Variant
+from ..variant import Stage, Variant
 from .memory import WARP, expand, integer, local, reducer, settled, shared_pieces
 from .plan import Plan
 from .rowwise import row_pass, steps
 from .sums import share
 from .toolchain import jitable
 
-__all__ = ["Stage", "split_kernel"]
-
-Stage = Literal["peaks", "sums", "slopes"]
+__all__ = ["split_kernel"]
 
 
 def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:

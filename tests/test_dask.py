@@ -1,0 +1,461 @@
+"""Dask arrays: any chunking gives the numbers of one call, lazily, each block loaded once, on clusters that lose workers too."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, Case, agree, draw, is_binary, weights
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+
+LABELS = next(case for case in CASES if case.name == "cross_entropy_with_logits" and case.labels)
+DENSE = next(case for case in CASES if case.name == "cross_entropy_with_logits" and not case.labels)
+BINARY = next(case for case in CASES if case.name == "binary_cross_entropy_with_logits")
+TRIPLET = next(case for case in CASES if case.name == "triplet_loss")
+
+CHUNKS = {
+    "whole": (33, 7),
+    "rows": (10, 7),
+    "classes": (33, 3),
+    "both": (10, 2),
+    "single": (1, 1),
+    "uneven": ((5, 28), (4, 1, 2)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_this_thread():
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+def lazy(case: Case, inputs, chunks, axis: int = -1):
+    """The inputs as Dask arrays; those with a number per item are cut otherwise, so that they must be cut anew."""
+    shape = inputs[0].shape
+    return [da.from_array(one, chunks=chunks if one.shape == shape else 4) for one in inputs]
+
+
+def compute(results):
+    return dask.compute(results)[0]
+
+
+def same(got, want, dtype="float64", looser=4.0):
+    if isinstance(want, tuple):
+        assert len(got) == len(want)
+        for mine, theirs in zip(got, want, strict=True):
+            same(mine, theirs, dtype, looser)
+    elif isinstance(want, dict):
+        assert list(got) == list(want)
+        for name in want:
+            same(got[name], want[name], dtype, looser)
+    else:
+        assert np.shape(got) == np.shape(want)
+        agree(np.asarray(got), np.asarray(want), dtype, looser=looser)
+
+
+def check(case: Case, inputs, chunks, form="value_and_gradient", dtype="float64", **options):
+    call = getattr(case.loss, form)
+    same(compute(call(*lazy(case, inputs, chunks), **options)), call(*inputs, **options), dtype)
+
+
+# Numbers ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_any_chunks(case, chunks):
+    cut = CHUNKS[chunks] if case.rowwise else CHUNKS[chunks][:1]
+    check(case, draw(case, case.shape, ignored=case.labels), cut)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_dtypes(case, dtype):
+    inputs = draw(case, case.shape, dtype)
+    cut = (10, 3) if case.rowwise else (10,)
+    value, gradient = case.loss.value_and_gradient(*lazy(case, inputs, cut))
+    arrays = gradient.values() if isinstance(gradient, dict) else [gradient]
+    assert value.dtype == np.float64
+    assert {one.dtype for one in arrays} == {inputs[0].dtype}
+    assert compute(value).dtype == np.float64
+    assert all(compute(one).dtype == inputs[0].dtype for one in arrays)
+    check(case, inputs, cut, dtype=dtype)
+
+
+@pytest.mark.parametrize("form", ["value", "gradient", "value_gradient_hessian"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_forms(case, form):
+    if form == "value_gradient_hessian" and not case.loss.definition.hessian:
+        with pytest.raises(NotImplementedError, match="second derivative"):
+            case.loss.value_gradient_hessian(*lazy(case, draw(case, case.shape), -1))
+        return
+    check(case, draw(case, case.shape), (10, 3) if case.rowwise else (10,), form)
+
+
+@pytest.mark.parametrize("chunks", [(2, 5, 3, 2), (2, 2, 3, 4), (1, 5, 2, 4)])
+@pytest.mark.parametrize("case", [case for case in CASES if case.rowwise], ids=repr)
+def test_an_inner_class_axis(case, chunks):
+    inputs = draw(case, (3, 5, 4, 6), axis=1)
+    arrays = [da.from_array(one, chunks=chunks if one.ndim == 4 else 2) for one in inputs]
+    same(compute(case.loss.value_and_gradient(*arrays, axis=1)), case.loss.value_and_gradient(*inputs, axis=1))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.rowwise], ids=repr)
+def test_a_single_row(case):
+    inputs = draw(case, (7,))
+    arrays = [da.from_array(one, chunks=3) if np.ndim(one) else one for one in inputs]
+    same(compute(case.loss.value_and_gradient(*arrays)), case.loss.value_and_gradient(*inputs))
+
+
+OPTIONS = {
+    "sum": {"reduction": "sum"},
+    "none": {"reduction": "none"},
+    "number": {"normalizer": 12.5},
+    "weights": {"normalizer": "weights", "sample_weight": "drawn"},
+    "mass": {"normalizer": "weights"},
+    "sample_weight": {"sample_weight": "drawn"},
+}
+CLASS_OPTIONS = {
+    "class_weight": {"class_weight": "drawn"},
+    "mapping": {"class_weight": {0: 2.0, 1: 0.5}},
+    "balanced": {"class_weight": "balanced"},
+    "balanced mass": {"class_weight": "balanced", "normalizer": "weights"},
+    "torch": {"class_weight": "drawn", "normalizer": "weights", "sample_weight": "drawn"},
+    "smoothing": {"label_smoothing": 0.1, "class_weight": "drawn"},
+    "ignored": {"ignore_index": 1},
+}
+
+
+def given(case: Case, option):
+    """The options with weights where they are to be drawn: as arrays, and as Dask arrays."""
+    items = case.shape[:1]
+    drawn = {"sample_weight": weights(items), "class_weight": weights((7,) if case.rowwise else (2,), seed=1)}
+    plain = {name: drawn[name] if isinstance(value, str) and value == "drawn" else value for name, value in option.items()}
+    return plain, {
+        name: da.from_array(value, chunks=3) if isinstance(value, np.ndarray) else value for name, value in plain.items()
+    }
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty], ids=repr)
+def test_options(case, option):
+    plain, blocks = given(case, OPTIONS[option])
+    inputs = draw(case, case.shape, ignored=case.labels)
+    got = case.loss.value_and_gradient(*lazy(case, inputs, (10, 3) if case.rowwise else (10,)), **blocks)
+    same(compute(got), case.loss.value_and_gradient(*inputs, **plain))
+
+
+@pytest.mark.parametrize("chunks", [(10, 7), (10, 3)])
+@pytest.mark.parametrize("option", CLASS_OPTIONS)
+@pytest.mark.parametrize("case", [case for case in CASES if case.loss.definition.takes_labels], ids=repr)
+def test_class_options(case, option, chunks):
+    plain, blocks = given(case, CLASS_OPTIONS[option])
+    inputs = draw(case, case.shape, ignored=case.labels and option != "ignored")
+    got = case.loss.value_and_gradient(*lazy(case, inputs, chunks), **blocks)
+    same(compute(got), case.loss.value_and_gradient(*inputs, **plain))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"class_weight": "balanced"}, {"class_weight": {0: 2.0}}, {"class_weight": "balanced", "normalizer": "weights"}],
+    ids=repr,
+)
+@pytest.mark.parametrize("case", [case for case in CASES if is_binary(case)], ids=repr)
+def test_binary_class_weights(case, option):
+    predictions, targets = draw(case, (33,))
+    check(case, [predictions, np.round(targets)], 10, **option)
+
+
+def test_balanced_pos_weight():
+    logits, targets = draw(BINARY, (33,))
+    check(BINARY, [logits, np.round(targets)], 10, pos_weight="balanced")
+
+
+def test_parameters():
+    inputs = draw(DENSE, DENSE.shape)
+    check(DENSE, inputs, (10, 3), z_loss=0.1, softcap=3.0)
+    check(TRIPLET, draw(TRIPLET, TRIPLET.shape), (10, 3), margin=0.3, squared=True)
+
+
+def test_nothing_counts():
+    logits, labels = draw(LABELS, LABELS.shape)
+    for chunks in ((10, 7), (10, 3)):
+        check(LABELS, [logits, np.full_like(labels, -100)], chunks)
+        check(LABELS, [logits, labels], chunks, sample_weight=np.zeros(33), normalizer="weights")
+
+
+def test_nan_in_an_ignored_row_and_infinite_logits():
+    logits, labels = draw(LABELS, LABELS.shape)
+    logits[3], labels[3] = np.nan, -100
+    logits[5, :5], labels[5] = -np.inf, 6
+    check(LABELS, [logits, labels], (10, 3))
+
+
+def test_empty():
+    assert compute(jitloss.mse_loss(da.zeros(0), da.zeros(0))) == 0.0
+    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(da.zeros((0, 4)), da.zeros(0, dtype=int))
+    assert (compute(value), compute(gradient).shape) == (0.0, (0, 4))
+
+
+def test_mixed_with_arrays_and_numbers():
+    inputs = draw(LABELS, LABELS.shape)
+    same(compute(LABELS.loss(da.from_array(inputs[0], chunks=(10, 3)), inputs[1])), LABELS.loss(*inputs))
+    same(compute(LABELS.loss(inputs[0], da.from_array(inputs[1], chunks=10))), LABELS.loss(*inputs))
+    assert compute(jitloss.mse_loss(da.from_array(np.array([1, 2]), chunks=1), [0, 0])) == 2.5
+
+
+# Custom losses, sums, several outputs -----------------------------------------------------------------------------------------
+
+
+@jitloss.pointwise
+def quartic(prediction, target, scale=1.0):
+    error = prediction - target
+    return scale * error**4, 4.0 * scale * error**3
+
+
+def test_custom_losses_and_sums():
+    inputs = draw(CASES[0], (33,))
+    for loss in (quartic, jitloss.mse_loss + 0.5 * quartic, jitloss.huber_loss.with_parameters(delta=0.2), 3.0 * quartic):
+        check(Case(loss), inputs, 10)
+    inputs = draw(DENSE, DENSE.shape)
+    check(
+        Case(jitloss.cross_entropy_with_logits + 2.0 * jitloss.cross_entropy_with_logits.with_parameters(z_loss=0.1)),
+        inputs,
+        (10, 3),
+    )
+
+
+def test_several_outputs_and_penalties():
+    one, two = draw(CASES[0], (33,)), draw(LABELS, LABELS.shape)
+    total = jitloss.weighted_sum(a=(CASES[0].loss, 2.0), b=(LABELS.loss, 0.5))
+    outputs, targets = ({"a": first, "b": second} for first, second in zip(one, two, strict=True))
+    blocks = [{name: da.from_array(array, chunks=4) for name, array in each.items()} for each in (outputs, targets)]
+    same(compute(total.value_and_gradient(*blocks)), total.value_and_gradient(outputs, targets))
+    params = {"w": np.ones((4, 3)), "layer": {"b": np.arange(3.0)}}
+    blocks = {"w": da.ones((4, 3), chunks=2), "layer": {"b": da.arange(3.0, chunks=2)}}
+    same(compute(jitloss.l2_regularization.value_and_gradient(blocks)), jitloss.l2_regularization.value_and_gradient(params))
+
+
+# The graph --------------------------------------------------------------------------------------------------------------------
+
+
+def counted(array, chunks, loads):
+    """A Dask array that notes each load of a block."""
+
+    def load(block, block_info=None):
+        loads.append(block_info[None]["chunk-location"])
+        return block
+
+    return da.from_array(array, chunks=chunks).map_blocks(load, dtype=array.dtype)
+
+
+@pytest.mark.parametrize("option", [{}, {"class_weight": "balanced"}])
+@pytest.mark.parametrize("chunks", [(10, 7), (10, 3)])
+def test_lazy_and_each_block_is_loaded_once(chunks, option):
+    inputs = draw(LABELS, LABELS.shape, ignored=True)
+    loads: list = []
+    logits = counted(inputs[0], chunks, loads)
+    value, gradient = LABELS.loss.value_and_gradient(logits, da.from_array(inputs[1], chunks=10), **option)
+    assert not loads
+    assert isinstance(value, da.Array)
+    assert (value.shape, gradient.shape, gradient.chunks) == ((), logits.shape, logits.chunks)
+    same(dask.compute(value, gradient), LABELS.loss.value_and_gradient(*inputs, **option))
+    assert len(loads) == len(set(loads)) == np.prod(logits.numblocks)
+
+
+def test_logits_are_not_read_to_count_labels():
+    """What a mean divides by comes from the labels alone: no block of logits must wait for all the others."""
+    loads: list = []
+    inputs = draw(LABELS, LABELS.shape, ignored=True)
+    gradient = LABELS.loss.gradient(counted(inputs[0], (10, 7), loads), da.from_array(inputs[1], chunks=10))
+    same(compute(gradient[:5]), LABELS.loss.gradient(*inputs)[:5])
+    assert loads == [(0, 0)]
+
+
+def test_no_task_holds_a_whole_row(monkeypatch):
+    from jitloss import parts
+
+    seen = []
+    monkeypatch.setattr(
+        parts.Piece, "_read_arrays", lambda self, read=parts.Piece._read_arrays: (read(self), seen.append(self.geometry.columns))
+    )
+    check(LABELS, draw(LABELS, LABELS.shape), (10, 3))
+    assert 0 < max(seen) <= 3
+    assert len(seen) > 3 * 4 * 3
+
+
+def test_the_same_bits_on_every_scheduler():
+    inputs = draw(LABELS, (2000, 70), "float32")
+    results = []
+    for scheduler in ("sync", "threads", "threads"):
+        with dask.config.set(scheduler=scheduler):
+            results.append(compute(LABELS.loss.value_and_gradient(*lazy(LABELS, inputs, (300, 33)))))
+    assert len({float(value) for value, _ in results}) == 1
+    assert len({gradient.tobytes() for _, gradient in results}) == 1
+
+
+def test_one_call_has_one_name():
+    inputs = lazy(LABELS, draw(LABELS, LABELS.shape), (10, 3))
+    assert LABELS.loss(*inputs).name == LABELS.loss(*inputs).name
+    assert LABELS.loss(*inputs).name != LABELS.loss(*inputs, label_smoothing=0.1).name
+
+
+def test_names_of_others_are_not_taken_for_keys():
+    """Dask puts results where their keys stand in a task: a text or a number of ours must not look like one."""
+    inputs = draw(LABELS, LABELS.shape)
+    texts = ["logits", "targets", "mean", "reduction", "peaks", "sum"]
+    others = [dask.delayed(lambda: "wrong", name=text)(dask_key_name=text) for text in texts]
+    got = dask.compute(LABELS.loss(*lazy(LABELS, inputs, (10, 3)), reduction="mean"), *others)
+    same(got[0], LABELS.loss(*inputs))
+
+
+# Errors -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_errors_that_need_no_data():
+    logits, labels = lazy(LABELS, draw(LABELS, LABELS.shape), (10, 3))
+    loss = LABELS.loss
+    for arguments, options, error, message in [
+        ((logits, labels[:-1]), {}, ValueError, "targets must be integer labels of the shape"),
+        ((logits, labels), {"reduction": "average"}, ValueError, "reduction must be"),
+        ((logits, labels), {"class_weight": np.ones(3)}, ValueError, "class_weight must hold one weight for each of 7 classes"),
+        ((logits, labels), {"sample_weight": da.ones(3)}, ValueError, "sample_weight must have the leading axes"),
+        ((logits, labels), {"axis": 2}, ValueError, "axis 2 is out of range"),
+        ((logits, labels), {"out": np.empty((33, 7))}, ValueError, "out is not for Dask arrays"),
+        ((logits.astype(complex), labels), {}, TypeError, "logits must be float16"),
+        ((logits[logits[:, 0] > 0], labels), {}, ValueError, "logits has blocks of unknown length"),
+    ]:
+        with pytest.raises(error, match=message):
+            loss.gradient(*arguments, **options)
+
+
+@pytest.mark.parametrize("chunks", [(10, 7), (10, 3)])
+def test_a_bad_label_says_where_it_is(chunks):
+    logits, labels = draw(LABELS, LABELS.shape)
+    labels[12] = 7
+    loss = LABELS.loss(*lazy(LABELS, [logits, labels], chunks), reduction="sum")
+    with pytest.raises(ValueError, match=r"targets\[2\] \(row 2\) is 7, wanted a class from 0 to 6.*begins at \[10, \d\]"):
+        compute(loss)
+
+
+def test_bad_weights_are_found_in_their_block():
+    logits, labels = lazy(LABELS, draw(LABELS, LABELS.shape), (10, 3))
+    with pytest.raises(ValueError, match="sample_weight must not be negative"):
+        compute(LABELS.loss(logits, labels, sample_weight=da.full(33, -1.0)))
+
+
+# Clusters ---------------------------------------------------------------------------------------------------------------------
+
+
+SETUP = """
+    import os
+    import dask, dask.array as da, numpy as np
+    from dask.distributed import Client, LocalCluster
+    import jitloss
+    from jitloss import cross_entropy_with_logits as loss
+"""
+
+
+def on_a_cluster(body: str, **options) -> str:
+    """Run statements with a client of a cluster of several processes."""
+    given = ", ".join(
+        f"{name}={value!r}" for name, value in {"threads_per_worker": 1, "dashboard_address": None, **options}.items()
+    )
+    lines = [textwrap.dedent(SETUP), "if __name__ == '__main__':"]
+    lines += ["    dask.config.set({'distributed.admin.large-graph-warning-threshold': '1GB'})"]
+    lines += [f"    with LocalCluster({given}) as cluster, Client(cluster) as client:"]
+    return run("\n".join(lines) + "\n" + textwrap.indent(textwrap.dedent(body), " " * 8))
+
+
+def run(script: str) -> str:
+    """A script of its own, as a user has it."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_a_cluster_of_processes():
+    out = on_a_cluster(
+        """
+        random = np.random.default_rng(0)
+        x, t = random.normal(size=(400, 90)), random.integers(0, 90, 400)
+        X, T = da.from_array(x, chunks=(100, 40)), da.from_array(t, chunks=150)
+        done = [dask.compute(*loss.value_and_gradient(X, T)) for _ in range(2)]
+        value, gradient = loss.value_and_gradient(x, t)
+        assert abs(done[0][0] - value) < 1e-14 * 90
+        np.testing.assert_allclose(done[0][1], gradient, rtol=1e-12, atol=1e-16)
+        assert done[0][0] == done[1][0] and (done[0][1] == done[1][1]).all()
+        print(len(client.scheduler_info()["workers"]), "workers")
+        """,
+        n_workers=3,
+    )
+    assert "3 workers" in out
+
+
+def test_a_loss_of_a_script_reaches_the_workers():
+    """Which cannot import it: the script is theirs only in parts."""
+    out = on_a_cluster(
+        """
+        @jitloss.pointwise
+        def cubic(prediction, target):
+            error = abs(prediction - target)
+            return error * error * error, 3.0 * error * (prediction - target)
+
+        x = np.linspace(-1.0, 1.0, 1000)
+        for one in (cubic, cubic + 2.0 * jitloss.mse_loss, 0.5 * cubic):
+            got = one(da.from_array(x, chunks=100), da.zeros(1000, chunks=100)).compute()
+            assert abs(got - one(x, np.zeros(1000))) < 1e-14, one
+        print("same")
+        """,
+        n_workers=2,
+    )
+    assert "same" in out
+
+
+def test_a_worker_is_killed_in_the_middle():
+    out = on_a_cluster(
+        """
+        import signal, time
+        def slow(block):
+            time.sleep(0.05)
+            return block
+        random = np.random.default_rng(0)
+        x, t = random.normal(size=(2000, 60)), random.integers(0, 60, 2000)
+        X = da.from_array(x, chunks=(100, 25)).map_blocks(slow, dtype=float)
+        future = client.compute(loss.value_and_gradient(X, da.from_array(t, chunks=100)))
+        time.sleep(1.0)
+        assert not all(one.done() for one in future)
+        victim = next(iter(client.run(os.getpid).values()))
+        os.kill(victim, signal.SIGKILL)
+        value, gradient = client.gather(future)
+        want = loss.value_and_gradient(x, t)
+        assert abs(value - want[0]) < 1e-12
+        np.testing.assert_allclose(gradient, want[1], rtol=1e-12, atol=1e-16)
+        print("survived")
+        """,
+        n_workers=3,
+    )
+    assert "survived" in out
+
+
+def test_more_data_than_a_worker_has_memory():
+    """1.2 GB of logits through workers of 400 MB: blocks come and go, and only the value and a norm of the gradient come back."""
+    out = on_a_cluster(
+        """
+        X = da.random.default_rng(0).normal(size=(50_000, 3_000), chunks=(1_000, 1_500))
+        T = da.random.default_rng(1).integers(0, 3_000, size=50_000, chunks=1_000)
+        value, gradient = loss.value_and_gradient(X, T)
+        found = dask.compute(value, (gradient * gradient).sum(), gradient.sum())
+        assert all(np.isfinite(found)) and abs(found[2]) < 1e-9
+        assert 8.0 < found[0] < 9.0, found
+        print(X.nbytes > 1e9, len(client.scheduler_info()["workers"]))
+        """,
+        n_workers=2,
+        memory_limit="400MB",
+    )
+    assert "True 2" in out
