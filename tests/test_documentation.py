@@ -84,17 +84,17 @@ def test_a_docstring_starts_with_one_line_and_fits_a_terminal(form: Any) -> None
     assert form.__doc__ == inspect.cleandoc(form.__doc__)
     assert not re.search(r"\{(item|first|names|counted|mass|keys|summary|name)\}", form.__doc__)
     if form.__name__ not in jitloss.LOSSES:
-        assert form.__doc__.splitlines()[0].find(f" of {form._loss.__name__}") > 0
+        assert form.__doc__.splitlines()[0].find(f" of {form.loss.__name__}") > 0
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_results_are_named_as_they_come_out(form: Any) -> None:
-    definition, kind = form._loss.definition, form._kind
+    definition, kind = form.loss.definition, form.kind
     returns = sections(form.__doc__).get("Returns", "")
     if kind == "value_gradient_hessian" and not definition.hessian:
         assert not returns
         with pytest.raises(NotImplementedError):
-            form(*draw(Case(form._loss), Case(form._loss).shape))
+            form(*draw(Case(form.loss), Case(form.loss).shape))
         return
     names = ["float"] if kind == "value" else ["value", "gradient", "hessian"] if "and" not in kind else ["value", "gradient"]
     shape = "array or dict of arrays" if definition.is_penalty else "array"
@@ -388,11 +388,11 @@ VARIABLES = {
 
 def stub_class(form: Any) -> ast.ClassDef:
     """The class of a form, as an editor finds it: by the annotation of the loss, and of its attribute."""
-    own = CLASSES[VARIABLES[form._loss.__name__]]
-    if form._kind == "value":
+    own = CLASSES[VARIABLES[form.loss.__name__]]
+    if form.kind == "value":
         return own
     attributes = {node.target.id: node.annotation.id for node in own.body if isinstance(node, ast.AnnAssign)}  # type: ignore[union-attr]
-    return CLASSES[attributes[form._kind]]
+    return CLASSES[attributes[form.kind]]
 
 
 def calls(form: Any) -> list[ast.FunctionDef]:
@@ -422,7 +422,7 @@ def test_stubs_have_the_real_signatures(form: Any) -> None:
     }
     for number, call in enumerate(calls(form)):
         found = described(call)
-        if number and "reduction" in found:
+        if number and "reduction" in found and ast.unparse(call.returns) != "Any":  # which is for other libraries' arrays
             assert found["reduction"] == (True, ...)  # the overload for reduction="none"
             found["reduction"] = real["reduction"]
         assert list(found) == list(real)
@@ -432,11 +432,12 @@ def test_stubs_have_the_real_signatures(form: Any) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_stubs_say_what_comes_out(form: Any) -> None:
-    definition, kind = form._loss.definition, form._kind
+    definition, kind = form.loss.definition, form.kind
     results = [ast.unparse(call.returns) for call in calls(form) if call.returns]
     if kind == "value_gradient_hessian" and not definition.hessian:
         assert results == ["NoReturn"]
         return
+    assert results.pop() == "Any"
     gradients = ["dict[str, _Array]" if len(definition.differentiable) > 1 else "_Array"]
     gradients = ["dict[str, Any]", "_Array"] if definition.is_penalty else gradients
     values = ["float"] if definition.is_penalty else ["float", "_Array"]

@@ -1,5 +1,6 @@
 """Loss functions for people who hold arrays: value and gradient in one compiled pass over memory."""
 
+import importlib
 from typing import Any
 
 from .pause import collector_paused as _collector_paused
@@ -21,6 +22,16 @@ LOSSES: dict[str, Loss] = {one.name: (Penalty if one.is_penalty else Loss)(one, 
 
 _losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for name, loss in LOSSES.items()}}
 globals().update(_losses)
+
+
+_ROOMS = ("objectives", "torch")
+
+
+def __getattr__(name: str) -> Any:
+    """The rooms that only some users enter, loaded when they do."""
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

@@ -87,8 +87,8 @@ class PenaltyForm(Form):
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
         if out is None:
             return {name: {} for name in params}
-        pair = out if self._wants.hessian else (out,)
-        if not isinstance(pair, tuple) or len(pair) != 1 + self._wants.hessian:
+        pair = out if self.wants.hessian else (out,)
+        if not isinstance(pair, tuple) or len(pair) != 1 + self.wants.hessian:
             raise TypeError(f"{self.__name__}: out must be a pair of dicts, for the gradient and the second derivative")
         for one in pair:
             if not isinstance(one, Mapping):
@@ -98,15 +98,15 @@ class PenaltyForm(Form):
                 raise ValueError(f"{self.__name__}: out must be a dict with the arrays {wanted}, got {got}")
         outs = {name: tuple(one[name] for one in pair) for name in params}
         _check_apart(self.__name__, library, {str(name): (params[name], mine) for name, mine in outs.items()})
-        return {name: {"out": mine if self._wants.hessian else mine[0]} for name, mine in outs.items()}
+        return {name: {"out": mine if self.wants.hessian else mine[0]} for name, mine in outs.items()}
 
     def _join(self, params: Mapping[Any, Any], results: dict[Any, Any], add: Callable[[Iterable[Any]], Any]) -> Any:
         """The sum of the values, and a dict of the arrays."""
-        if not self._wants.gradient:
+        if not self.wants.gradient:
             return add(results.values())
-        if not self._wants.value:
+        if not self.wants.value:
             return results
-        rows = list(zip(*results.values(), strict=True)) or [(), ()] + [()] * self._wants.hessian
+        rows = list(zip(*results.values(), strict=True)) or [(), ()] + [()] * self.wants.hessian
         return (add(rows[0]), *(dict(zip(params, row, strict=True)) for row in rows[1:]))
 
 

@@ -1,7 +1,6 @@
 """The public object: a loss that is called, and the forms in which it gives its gradient."""
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from .arrays.devices import library_of
 from .call import Evaluation, Result, Wants
 from .definition import Definition
 from .inputs import library_of_call
+from .keys import new_key
 from .options import DEFAULTS, option_names
 from .quick import LONG_WAY, Quick
 from .registry import adapter_of
@@ -51,35 +51,57 @@ class Form:
         cls.__doc__ = _Documented(cls.__doc__)  # type: ignore[assignment]
 
     def __init__(self, loss: "Loss", kind: str) -> None:
-        self._loss, self._kind, self._wants = loss, kind, _FORMS[kind]
+        self.loss, self.kind, self.wants = loss, kind, _FORMS[kind]
         self.__name__ = loss.__name__ if kind == "value" else f"{loss.__name__}_{kind}"
         self.__qualname__, self.__module__ = self.__name__, loss.__module__
-        self._inputs = tuple(one.public for one in loss.definition.inputs)
+        self.key = new_key(self)
+        definition = loss.definition
+        self.inputs = tuple(one.public for one in definition.inputs)
+        self.positional = (*self.inputs, *(one.name for one in definition.parameters if not one.keyword_only))
+        self.differentiable = {one.public: one.name for one in definition.inputs if one.differentiable}
         self._signature: inspect.Signature | None = None
         self._replay: Any = None
-        self._quick = Quick(loss.definition, self._wants) if Quick.serves(loss.definition, self._wants) else None
+        self._quick: Quick | None = None
 
     @property
     def __signature__(self) -> inspect.Signature:
         if self._signature is None:
-            self._signature = _signature(self._loss.definition, self._wants)
+            self._signature = _signature(self.loss.definition, self.wants)
         return self._signature
+
+    # What an adapter asks --------------------------------------------------------------------------------------------------------
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether an item is a row."""
+        return self.loss.definition.form == "rowwise"
+
+    @property
+    def with_gradient(self) -> "Form":
+        return self.loss.value_and_gradient
+
+    def items(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+        """The shape of the items of inputs of a shape."""
+        place = axis % len(shape) if shape else 0
+        return shape[:place] + shape[place + 1 :] if self.by_rows else shape
+
+    # -----------------------------------------------------------------------------------------------------------------------------
 
     def _document(self) -> str:
         from .documentation import document
 
-        return document(self._loss.definition, self._kind)
+        return document(self.loss.definition, self.kind)
 
     def __repr__(self) -> str:
         return f"<jitloss form {self.__name__}{self.__signature__}>"
 
     def __reduce__(self) -> Any:
-        return (getattr, (self._loss, self._kind))
+        return (getattr, (self.loss, self.kind))
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         quick = self._quick
         if quick is not None:
-            out = options.pop("out", None) if options and self._wants.gradient else None
+            out = options.pop("out", None) if options and self.wants.gradient else None
             result = quick(args, options, out)
             if result is not LONG_WAY:
                 return result
@@ -90,23 +112,24 @@ class Form:
 
     def evaluate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The call on arrays whose memory can be reached, on the host or on a device, whatever framework they are of."""
-        if not options and len(args) == len(self._inputs):
+        if not options and len(args) == len(self.inputs):
             results = self._replayed(args)
             if results is not None:
                 return results
         extra = self._device_options(args, options)
         arguments = self.arguments(args, options)
-        if self._wants.hessian and not self._loss.definition.hessian:
+        if self.wants.hessian and not self.loss.definition.hessian:
             raise NotImplementedError(
-                f"{self._loss.__name__}: the diagonal of its second derivative is not defined here; "
+                f"{self.loss.__name__}: the diagonal of its second derivative is not defined here; "
                 f"value_and_gradient is what this loss gives"
             )
-        library = library_of_call(self._loss.definition, arguments)
+        library = library_of_call(self.loss.definition, arguments)
         if library is not None:
             return self._on_device(library, arguments, extra, args if not options and not extra else ())
-        evaluation = Evaluation(self._loss.definition, self._loss.weights, arguments, self._wants)
+        evaluation = Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants)
         result = self._pack(evaluation.run())
-        if self._quick is not None:
+        if Quick.serves(self.loss.definition, self.wants):
+            self._quick = self._quick or Quick(self.loss.definition, self.wants)
             self._quick.learn(args, options, evaluation)
         return result
 
@@ -114,11 +137,11 @@ class Form:
         """The steps of a call on arrays that come in parts, for an adapter that keeps them so."""
         from .parts import Parts
 
-        return Parts(self._loss.definition, self._loss.weights, self._wants, self)
+        return Parts(self.loss.definition, self.loss.weights, self.wants, self)
 
     def _device_options(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The options that only calls on a device have, taken out of the others."""
-        first = args[0] if args else options.get(self._inputs[0])
+        first = args[0] if args else options.get(self.inputs[0])
         return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
 
     def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], alone: tuple[Any, ...]) -> Any:
@@ -126,10 +149,10 @@ class Form:
         from .device import DeviceEvaluation
         from .replay import Replay
 
-        with library.on(extra.get("stream"), arguments[self._inputs[0]]):
-            evaluation = DeviceEvaluation(self._loss.definition, self._loss.weights, arguments, self._wants, library, **extra)
+        with library.on(extra.get("stream"), arguments[self.inputs[0]]):
+            evaluation = DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
             results = evaluation.run_on_device()
-        if len(alone) == len(self._inputs):
+        if len(alone) == len(self.inputs):
             self._replay = self._replay or Replay()
             self._replay.learn(alone, evaluation)
         return results[0] if len(results) == 1 else tuple(results)
@@ -144,8 +167,8 @@ class Form:
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""
-        if len(args) == len(self._inputs) and (not options or self._knows(options)):
-            return {**dict(zip(self._inputs, args, strict=True)), **options}
+        if len(args) == len(self.inputs) and (not options or self._knows(options)):
+            return {**dict(zip(self.inputs, args, strict=True)), **options}
         try:
             return self.__signature__.bind(*args, **options).arguments
         except TypeError as error:
@@ -154,12 +177,12 @@ class Form:
     def _knows(self, options: dict[str, Any]) -> bool:
         """Whether all options are of this loss, and none is an input; binding them takes longer."""
         names = options.keys()
-        return names <= self.__signature__.parameters.keys() and names.isdisjoint(self._inputs)
+        return names <= self.__signature__.parameters.keys() and names.isdisjoint(self.inputs)
 
     def _pack(self, result: Result) -> Any:
         """The results in the caller's own type."""
         kind, like, parts = result.arrays.kind, result.arrays.like, []
-        if self._wants.value:
+        if self.wants.value:
             items = isinstance(result.value, np.ndarray)
             parts.append((kind.from_numpy if items else kind.from_value)(result.value, like))
         for output in (result.gradient, result.hessian):
@@ -216,22 +239,13 @@ class Loss:
         self.__module__ = module or definition.module
         self.__name__, self.__qualname__ = definition.name, definition.qualname
         self._origin: tuple[Loss, dict[str, Any]] | None = None
+        self._name_forms()
 
-    @functools.cached_property
-    def value(self) -> Form:
-        return self.form(self, "value")
-
-    @functools.cached_property
-    def gradient(self) -> Form:
-        return self.form(self, "gradient")
-
-    @functools.cached_property
-    def value_and_gradient(self) -> Form:
-        return self.form(self, "value_and_gradient")
-
-    @functools.cached_property
-    def value_gradient_hessian(self) -> Form:
-        return self.form(self, "value_gradient_hessian")
+    def _name_forms(self) -> None:
+        self.value = self.form(self, "value")
+        self.gradient = self.form(self, "gradient")
+        self.value_and_gradient = self.form(self, "value_and_gradient")
+        self.value_gradient_hessian = self.form(self, "value_gradient_hessian")
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self.value(*args, **options)
@@ -348,6 +362,7 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     loss = type(first)(definition, terms=tuple((weight, one) for one, weight in weights.items()))
     parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
     loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
+    loss._name_forms()
     return loss
 
 

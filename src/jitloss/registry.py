@@ -7,7 +7,8 @@ import array
 import numbers
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
 
 
-class ArrayType(NamedTuple):
+@dataclass(frozen=True)
+class ArrayType:
     """How arrays of one library are read, and how gradients and values go back."""
 
     name: str
@@ -157,5 +159,10 @@ for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
 for _name in ("Series", "DataFrame", "Index"):
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.from_pandas)
-for _name, _file, _label in (("dask.Array", "dask", "Dask arrays"),):
+for _name, _file, _label in (
+    ("torch.Tensor", "torch", "PyTorch tensors"),
+    ("jaxlib.ArrayImpl", "jax", "JAX arrays"),
+    ("jax.Tracer", "jax", "JAX arrays"),
+    ("dask.Array", "dask", "Dask arrays"),
+):
     register_array_type(_name, name=_label, to_numpy=adapter(_file, "to_numpy"), call=adapter(_file, "call"))

@@ -1,16 +1,38 @@
 """One small file per array library: how its arrays are read and how results go back."""
 
-import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 __all__ = ["adapter"]
 
 
-def adapter(file: str, name: str) -> Callable[..., Any]:
+def _torch() -> ModuleType:
+    from . import torch
+
+    return torch
+
+
+def _jax() -> ModuleType:
+    from . import jax
+
+    return jax
+
+
+def _dask() -> ModuleType:
+    from . import dask
+
+    return dask
+
+
+_LOADED = {"torch": _torch, "jax": _jax, "dask": _dask}
+
+
+def adapter(library: str, name: str) -> Callable[..., Any]:
     """A function of an adapter that imports its framework: the file is loaded when the first array of it arrives."""
+    load = _LOADED[library]
 
     def function(*args: Any) -> Any:
-        return getattr(importlib.import_module(f"{__name__}.{file}"), name)(*args)
+        return getattr(load(), name)(*args)
 
     return function

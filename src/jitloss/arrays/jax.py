@@ -1,0 +1,193 @@
+"""JAX arrays: read where they lie, differentiated by ``jax.grad``, and called back from compiled programs.
+
+A call on arrays that are there is evaluated at once. A call on tracers (within ``jax.jit``, ``jax.grad``, ``jax.vmap``) becomes a
+callback: the program runs on, and asks for value and gradient on the host when it gets there.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["call", "to_numpy"]
+
+
+def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A call with JAX arrays among its arguments."""
+    values = (*args, *options.values())
+    if any(isinstance(one, jax.core.Tracer) for one in values):
+        return _traced(form, _named(form, args, options))
+    if any(isinstance(one, jax.Array) and not _on_host(one) for one in values):
+        return form.evaluate(args, options)
+    return _evaluated(form, _named(form, args, options))
+
+
+def _on_host(array: jax.Array) -> bool:
+    return all(device.platform == "cpu" for device in array.devices())
+
+
+def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = form.arguments(args, options)
+    if arguments.get("out") is not None:
+        raise ValueError(f"{form.__name__}: out is not for JAX arrays, which nobody may write to; leave it away")
+    return arguments
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------------
+
+
+def to_numpy(value: jax.Array) -> np.ndarray:
+    """An array in host memory, read-only, without a copy."""
+    return np.asarray(value)
+
+
+def _flat(results: Any) -> list[Any]:
+    """The results of a form in order: the value, then gradients one by one."""
+    parts = results if isinstance(results, tuple) else (results,)
+    return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
+
+
+def _packed(form: Any, results: Sequence[Any]) -> Any:
+    """Flat results in the structure that a form gives them."""
+    count, parts = len(form.differentiable), list(results[: form.wants.value])
+    rest = results[form.wants.value :]
+    groups = [rest[start : start + count] for start in range(0, len(rest), count)]
+    parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
+    """The results of a form, on arrays of any kind that are in host memory, with the dtypes that JAX knows of."""
+    arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
+    inputs = [arrays.pop(name) for name in form.inputs]
+    results = _flat(form(*inputs, **arrays))
+    if form.wants.value and isinstance(results[0], float):
+        results[0] = np.asarray(results[0], _working([given[name] for name in form.inputs]))
+    return [np.asarray(one, _known(one.dtype)) for one in results]
+
+
+def _known(dtype: Any) -> Any:
+    """The dtype itself, or what JAX makes of it where it has no 64 bits."""
+    return jax.dtypes.canonicalize_dtype(dtype)
+
+
+def _working(inputs: Sequence[Any]) -> Any:
+    """The dtype of a value: that of the arithmetic."""
+    first, dtypes = np.dtype(inputs[0].dtype), [np.dtype(one.dtype) for one in inputs if hasattr(one, "dtype")]
+    return np.float64 if np.float64 in dtypes or first.kind in "iub" else np.float32
+
+
+def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:
+    """The results as JAX arrays; NumPy's where the first input is NumPy's."""
+    first = given[form.inputs[0]]
+    if not isinstance(first, jax.Array):
+        arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
+        return form(*[arrays.pop(name) for name in form.inputs], **arrays)
+    with jax.default_device(next(iter(first.devices()))):
+        return _packed(form, [_to_jax(one) for one in _on_numpy(form, given)])
+
+
+def _to_jax(array: np.ndarray) -> jax.Array:
+    """Without a copy where JAX takes memory as it lies; nobody else holds this array."""
+    if array.ndim and array.dtype.kind == "f" and array.ctypes.data % 64 == 0 and array.size:
+        return jnp.from_dlpack(array)
+    return jnp.asarray(array)
+
+
+# Tracers ----------------------------------------------------------------------------------------------------------------------
+
+
+def _traced(form: Any, given: dict[str, Any]) -> Any:
+    """The results as functions of the arrays of a call, which JAX may compile, batch and differentiate once."""
+    names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
+    rest = {name: value for name, value in given.items() if name not in names}
+    shapes = _shapes(form, rest, {name: given[name] for name in names})
+    function = _differentiable(form, names, rest) if form.kind == "value" else functools.partial(_callback, form, names, rest)
+    arrays = [given[name] for name in names]
+    return function(*arrays) if form.kind == "value" else _packed(form, function(shapes, *arrays))
+
+
+def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:
+    """The results of a form, asked for when the program runs."""
+
+    def on_host(*values: Any) -> tuple[np.ndarray, ...]:
+        return tuple(_on_numpy(form, {**rest, **dict(zip(names, map(np.asarray, values), strict=True))}))
+
+    return jax.pure_callback(on_host, tuple(shapes), *arrays, vmap_method="sequential")
+
+
+def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[Any]:
+    """Shapes and dtypes of the results; whatever of a call can be wrong without its numbers is wrong now."""
+    form.parts().geometry({**rest, **arrays})
+    first = arrays[form.inputs[0]]
+    real = _known(first.dtype if jnp.issubdtype(first.dtype, jnp.floating) else np.float64)
+    shapes = []
+    if form.wants.value:
+        by_items = rest.get("reduction") == "none"
+        items = form.items(tuple(first.shape), rest.get("axis", -1)) if by_items else ()
+        shapes.append(jax.ShapeDtypeStruct(items, real if by_items else _known(_working([arrays[name] for name in form.inputs]))))
+    for _ in range(form.wants.gradient + form.wants.hessian):
+        shapes += [jax.ShapeDtypeStruct(arrays[name].shape, real) for name in form.differentiable]
+    return shapes
+
+
+def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) -> Any:
+    """The value as a function of arrays with a derivative of its own, which is computed together with it."""
+    with_gradient = form.with_gradient
+
+    @jax.custom_vjp
+    def value(*arrays: Any) -> Any:
+        return _callback(form, names, rest, _shapes(form, rest, dict(zip(names, arrays, strict=True))), *arrays)[0]
+
+    def forward(*arrays: Any) -> Any:
+        for name, array in zip(names, arrays, strict=True):
+            if array.perturbed and name not in form.differentiable:
+                raise NotImplementedError(
+                    f"{form.__name__}: there is no gradient with respect to {name}, only to {', '.join(form.differentiable)}; "
+                    f"give jax.lax.stop_gradient({name})"
+                )
+        values = [one.value for one in arrays]
+        shapes = _shapes(with_gradient, rest, dict(zip(names, values, strict=True)))
+        result, *gradients = _callback(with_gradient, names, rest, shapes, *map(_once(form), values))
+        return result, (gradients, values)
+
+    def backward(saved: Any, by: Any) -> Any:
+        gradients, values = saved
+        of_inputs = dict(zip(form.differentiable, gradients, strict=True))
+        if not isinstance(by, jax.Array):  # nobody asked for it
+            by = jnp.zeros(by.shape, by.dtype)
+        if by.ndim and form.by_rows:
+            by = jnp.expand_dims(by, rest.get("axis", -1))
+        return tuple(
+            (by * of_inputs[name]).astype(value.dtype) if name in of_inputs else _no_cotangent(value)
+            for name, value in zip(names, values, strict=True)
+        )
+
+    value.defvjp(forward, backward, symbolic_zeros=True)
+    return value
+
+
+def _no_cotangent(value: Any) -> Any:
+    """What stands for a derivative that there is not."""
+    real = jnp.issubdtype(value.dtype, jnp.floating)
+    return jnp.zeros_like(value) if real else np.zeros(value.shape, jax.dtypes.float0)
+
+
+def _once(form: Any) -> Any:
+    """The identity, which says so when somebody differentiates what comes after it."""
+
+    @jax.custom_jvp
+    def same(array: Any) -> Any:
+        return array
+
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise NotImplementedError(
+            f"{form.__name__}: a loss is differentiated once and in reverse; its gradient has no derivative "
+            f"(value_gradient_hessian gives the diagonal of the second one)"
+        )
+
+    same.defjvp(refuse)
+    return same

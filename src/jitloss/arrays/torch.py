@@ -1,0 +1,256 @@
+"""PyTorch tensors: shared with NumPy on the host, given to the CUDA compiler on a device, and differentiated by autograd.
+
+The gradient is computed with the value, in the forward pass, and the backward pass multiplies it. Under ``torch.compile`` a call is one
+operator, of which the compiler knows the shapes.
+"""
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["call", "to_numpy"]
+
+Arguments = dict[str, Any]
+
+
+def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A call with tensors among its arguments."""
+    if torch.compiler.is_compiling():
+        return _compiled(form, args, options)
+    given = _named(form, args, options)
+    if form.kind == "value" and torch.is_grad_enabled():
+        trained = _trained(form, given)
+        if trained:
+            return _autocast(_differentiated(form, given))
+    return _autocast(_evaluated(form, given))
+
+
+def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
+    """Arguments by name, with those that only calls on a device have."""
+    tensors = [one for one in (*args, *options.values()) if isinstance(one, Tensor)]
+    extra = {name: options.pop(name) for name in ("stream", "check") if name in options and any(one.is_cuda for one in tensors)}
+    return {**form.arguments(args, options), **extra}
+
+
+def _trained(form: Any, given: Arguments) -> bool:
+    """Whether autograd wants a gradient; an error where it wants one that there is not."""
+    wanted = [name for name, value in given.items() if isinstance(value, Tensor) and value.requires_grad]
+    for name in wanted:
+        if name not in form.differentiable:
+            raise NotImplementedError(
+                f"{form.__name__}: {name} requires a gradient, and there is none with respect to it, only to "
+                f"{', '.join(form.differentiable)}; give {name}.detach()"
+            )
+    return bool(wanted)
+
+
+def _autocast(result: Any) -> Any:
+    """Under autocast a value is float32, as those of PyTorch's own losses are."""
+    half = isinstance(result, Tensor) and result.dtype in (torch.float16, torch.bfloat16)
+    return result.float() if half and torch.is_autocast_enabled(result.device.type) else result
+
+
+# Memory -----------------------------------------------------------------------------------------------------------------------
+
+
+def to_numpy(value: Tensor) -> np.ndarray:
+    """A tensor in host memory as an array of the same memory."""
+    if value.layout is not torch.strided or value.is_quantized:
+        raise TypeError(f"a tensor must be dense, got one whose layout is {value.layout}")
+    if value.device.type != "cpu":
+        raise TypeError(
+            f"a tensor must be on the CPU or on a CUDA device, with all others of the call; got one on {value.device}"
+        )
+    plain = value.detach().resolve_conj().resolve_neg()
+    array: np.ndarray = plain.view(torch.int16).numpy().view(_bfloat16()) if plain.dtype is torch.bfloat16 else plain.numpy()
+    return array
+
+
+def _bfloat16() -> Any:
+    try:
+        import ml_dtypes
+    except ModuleNotFoundError:
+        raise TypeError("a bfloat16 tensor on the CPU needs the package ml_dtypes; install it, or give tensor.float()") from None
+    return ml_dtypes.bfloat16
+
+
+def _to_tensor(array: np.ndarray) -> Tensor:
+    return (
+        torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if array.dtype.name == "bfloat16" else torch.from_numpy(array)
+    )
+
+
+def _mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+    """The function of each value of a type, within dicts and tuples too."""
+    if isinstance(value, Mapping):
+        return {name: _mapped(one, kind, function) for name, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_mapped(one, kind, function) for one in value)
+    return function(value) if isinstance(value, kind) else value
+
+
+def _flat(results: Any) -> list[Any]:
+    """The results of a form in order: the value, then gradients one by one."""
+    parts = results if isinstance(results, tuple) else (results,)
+    return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
+
+
+def _evaluated(form: Any, given: Arguments) -> Any:
+    """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
+    tensors = [one for one in given.values() if isinstance(one, Tensor)]
+    if any(one.is_cuda for one in tensors):
+        detached = {name: _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
+        return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
+    arrays, outs = {}, {}
+
+    def array(tensor: Tensor) -> np.ndarray:
+        made = to_numpy(tensor)
+        outs[id(made)] = (tensor, made)
+        return made
+
+    for name, value in given.items():
+        try:
+            arrays[name] = _mapped(value, Tensor, array)
+        except TypeError as error:
+            raise TypeError(f"{form.__name__}: {name}: {error}") from None
+    inputs = [arrays.pop(name) for name in form.inputs]
+    results = form(*inputs, **arrays)
+    if not isinstance(given[form.inputs[0]], Tensor):
+        return results
+    results = _mapped(results, np.ndarray, lambda one: outs[id(one)][0] if id(one) in outs else _to_tensor(one))
+    return _mapped(results, float, lambda one: torch.tensor(one, dtype=_working(form, given)))
+
+
+def _working(form: Any, given: Arguments) -> torch.dtype:
+    """The dtype of a value: that of the arithmetic."""
+    inputs = [given[name] for name in form.inputs if isinstance(given[name], Tensor)]
+    double = not inputs[0].dtype.is_floating_point or any(one.dtype is torch.float64 for one in inputs)
+    return torch.float64 if double else torch.float32
+
+
+# Autograd ---------------------------------------------------------------------------------------------------------------------
+
+
+def _differentiated(form: Any, given: Arguments) -> Tensor:
+    names = [name for name, value in given.items() if isinstance(value, Tensor)]
+    rest = {name: value for name, value in given.items() if name not in names}
+    value: Tensor = _Differentiated.apply(form, names, rest, *(given[name] for name in names))[0]  # type: ignore[no-untyped-call]
+    return value
+
+
+def _scaled(
+    form: Any, names: Sequence[str], rest: Arguments, by: Tensor | None, gradients: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """The gradients with respect to the tensors of a call, times the one of its value or of its items' values."""
+    of_inputs = dict(zip(form.differentiable, gradients, strict=True))
+    if by is None:
+        return [None] * len(names)
+    if by.ndim and form.by_rows:
+        by = by.unsqueeze(rest.get("axis", -1))
+    return [(by * of_inputs[name]).to(of_inputs[name].dtype) if name in of_inputs else None for name in names]
+
+
+def _once(form: Any) -> NotImplementedError:
+    return NotImplementedError(
+        f"{form.__name__}: a loss is differentiated once; its gradient has no gradient (value_gradient_hessian gives the diagonal "
+        f"of the second derivative)"
+    )
+
+
+class _Differentiated(torch.autograd.Function):
+    """The gradients are results too, so that whoever differentiates them is told."""
+
+    @staticmethod
+    def forward(form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:
+        return tuple(_flat(_evaluated(form.with_gradient, {**rest, **dict(zip(names, tensors, strict=True))})))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.form, ctx.names, ctx.rest = inputs[:3]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, by: Any, *seconds: Any) -> Any:
+        if any(one is not None for one in seconds):
+            raise _once(ctx.form)
+        return None, None, None, *_scaled(ctx.form, ctx.names, ctx.rest, by, ctx.saved_tensors)
+
+
+# torch.compile ----------------------------------------------------------------------------------------------------------------
+
+
+def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The call as an operator. What is no tensor goes as text, since an operator takes few other things."""
+    given = {**dict(zip(form.positional, args, strict=False)), **options}
+    if len(args) > len(form.positional) or "out" in given:
+        raise TypeError(f"{form.__name__}: under torch.compile a call takes {', '.join(form.positional)} and options, but no out")
+    trained = form.kind == "value" and torch.is_grad_enabled() and _trained(form, given)
+    names = [name for name, value in given.items() if isinstance(value, Tensor)]
+    texts = [f"{name}={value!r}" for name, value in given.items() if not isinstance(value, Tensor)]
+    used = form.with_gradient if trained else form
+    results = torch.ops.jitloss.evaluate(used.key, ",".join(names), [given[name] for name in names], "\n".join(texts))
+    return results[0] if trained else _packed(form, results)
+
+
+def _packed(form: Any, results: Sequence[Tensor]) -> Any:
+    """Flat results in the structure that a form gives them."""
+    count, parts = len(form.differentiable), list(results[: form.wants.value])
+    rest = results[form.wants.value :]
+    groups = [rest[start : start + count] for start in range(0, len(rest), count)]
+    parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _parsed(key: str, names: str, tensors: list[Tensor], texts: str) -> tuple[Any, Arguments]:
+    """The form and its arguments."""
+    pairs = (text.partition("=") for text in texts.splitlines())
+    rest = {name: ast.literal_eval(value) for name, _, value in pairs}
+    return _form(key), {**rest, **dict(zip(names.split(","), tensors, strict=True))}
+
+
+def _form(key: str) -> Any:
+    from ..keys import FORMS
+
+    return FORMS[key]
+
+
+@torch.library.custom_op("jitloss::evaluate", mutates_args=())
+def _evaluate(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> list[torch.Tensor]:
+    return _flat(_evaluated(*_parsed(key, names, tensors, texts)))
+
+
+@_evaluate.register_fake
+def _shapes(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> list[torch.Tensor]:
+    """What the compiler must know of the results: their shapes and dtypes."""
+    form, given = _parsed(key, names, tensors, texts)
+    first = given[form.inputs[0]]
+    real = first.dtype if first.dtype.is_floating_point else torch.float64
+    results = []
+    if form.wants.value:
+        items = form.items(tuple(first.shape), given.get("axis", -1)) if given.get("reduction") == "none" else None
+        results.append(first.new_empty((), dtype=_working(form, given)) if items is None else first.new_empty(items, dtype=real))
+    for _ in range(form.wants.gradient + form.wants.hessian):
+        results += [
+            torch.empty_like(given[name], dtype=real, memory_format=torch.contiguous_format) for name in form.differentiable
+        ]
+    return results
+
+
+def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    key, names, tensors, texts = inputs
+    ctx.form, ctx.rest = _parsed(key, names, tensors, texts)
+    ctx.names = names.split(",")
+    ctx.rest = {name: value for name, value in ctx.rest.items() if name not in ctx.names}
+    ctx.save_for_backward(*output[1:])
+
+
+def _backward(ctx: Any, by: list[Any]) -> Any:
+    return None, None, _scaled(ctx.form, ctx.names, ctx.rest, by[0], ctx.saved_tensors), None
+
+
+_evaluate.register_autograd(_backward, setup_context=_remember)

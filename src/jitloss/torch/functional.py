@@ -1,0 +1,235 @@
+"""The losses under the names, with the arguments and with the meaning of :mod:`torch.nn.functional`.
+
+The class axis is axis 1, and a mean under class weights divides by the sum of the weights. What differs: values of half-type tensors are
+float32, a mean of nothing is 0 and not NaN, and shapes must be equal, where PyTorch broadcasts with a warning.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import jitloss
+
+from . import definitions
+
+own: Any = jitloss  # whose stubs know NumPy's types
+maths: Any = definitions
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "triplet_margin_loss",
+]
+
+
+def mse_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.mse_loss`."""
+    return _weighted(own.mse_loss, input, target, _reduction(size_average, reduce, reduction), weight)
+
+
+def l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.l1_loss`."""
+    return _weighted(own.l1_loss, input, target, _reduction(size_average, reduce, reduction), weight)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """Like :func:`torch.nn.functional.huber_loss`."""
+    value: Tensor = own.huber_loss(input, target, delta, reduction=reduction, sample_weight=weight)  # a mean over elements
+    return value
+
+
+def smooth_l1_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.smooth_l1_loss`: the Huber loss divided by ``beta``, and for 0 the absolute error."""
+    reduction = _reduction(size_average, reduce, reduction)
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    return huber_loss(input, target, reduction, beta) / beta
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.cross_entropy`; logits have their classes on axis 1, or are one row of them."""
+    options: dict[str, Any] = {"reduction": _reduction(size_average, reduce, reduction), "axis": _class_axis(input)}
+    if target.ndim < input.ndim:
+        options |= {"normalizer": "weights", "ignore_index": ignore_index}
+    value: Tensor = own.cross_entropy_with_logits(input, target, class_weight=weight, label_smoothing=label_smoothing, **options)
+    return value
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Like :func:`torch.nn.functional.nll_loss`, of log-probabilities."""
+    value: Tensor = maths.nll(
+        input, target, class_weight=weight, ignore_index=ignore_index, reduction=_reduction(size_average, reduce, reduction),
+        normalizer="weights", axis=_class_axis(input),
+    )  # fmt: skip
+    return value
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Like :func:`torch.nn.functional.binary_cross_entropy`: logarithms are clipped at -100."""
+    value: Tensor = maths.bce(
+        input, target, sample_weight=_spread(weight, input), reduction=_reduction(size_average, reduce, reduction)
+    )
+    return value
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.binary_cross_entropy_with_logits`; ``pos_weight`` is one number."""
+    if isinstance(pos_weight, Tensor):
+        if pos_weight.numel() != 1:
+            raise NotImplementedError(
+                f"binary_cross_entropy_with_logits: pos_weight must be one number here, got the shape {tuple(pos_weight.shape)}"
+            )
+        pos_weight = pos_weight.item()  # type: ignore[assignment]
+    value: Tensor = own.binary_cross_entropy_with_logits(
+        input, target, pos_weight=pos_weight, sample_weight=_spread(weight, input),
+        reduction=_reduction(size_average, reduce, reduction),
+    )  # fmt: skip
+    return value
+
+
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """Like :func:`torch.nn.functional.kl_div`: of log-probabilities, a mean over elements, or over rows with "batchmean"."""
+    reduction = _reduction(size_average, reduce, reduction)
+    rows = {"reduction": "mean", "normalizer": float(len(input))} if reduction == "batchmean" else {"reduction": reduction}
+    value: Tensor = maths.kl_div(input, target, log_target, **rows)
+    return value
+
+
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: bool | None = None,
+    eps: float = 1e-8,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Like :func:`torch.nn.functional.poisson_nll_loss`."""
+    reduction = _reduction(size_average, reduce, reduction)
+    value: Tensor = (
+        own.poisson_nll_loss(input, target, full, reduction=reduction)
+        if log_input
+        else maths.poisson_nll(input, target, full, eps, reduction=reduction)
+    )
+    return value
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Like :func:`torch.nn.functional.triplet_margin_loss`, with Euclidean distances (``p=2``) and without ``swap``."""
+    if p != 2 or swap:
+        raise NotImplementedError(f"triplet_margin_loss: p must be 2 and swap False here, got p={p} and swap={swap}")
+    value: Tensor = own.triplet_loss(
+        anchor, positive - eps, negative - eps, margin, reduction=_reduction(size_average, reduce, reduction)
+    )
+    return value
+
+
+# What they share --------------------------------------------------------------------------------------------------------------
+
+
+def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction, from PyTorch's older arguments where they are given."""
+    if size_average is None and reduce is None:
+        return reduction
+    if reduce is False:
+        return "none"
+    return "sum" if size_average is False else "mean"
+
+
+def _class_axis(input: Tensor) -> int:
+    return 1 if input.ndim > 1 else 0
+
+
+def _weighted(loss: Any, input: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:
+    """A mean that divides by the sum of the elements' weights."""
+    value: Tensor = loss(input, target, reduction=reduction, sample_weight=weight, normalizer="weights")
+    return value
+
+
+def _spread(weight: Tensor | None, input: Tensor) -> Tensor | None:
+    return None if weight is None else torch.broadcast_to(weight, input.shape)

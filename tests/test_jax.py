@@ -1,0 +1,246 @@
+"""JAX arrays: eager calls, and calls that JAX compiles, batches and differentiates, with the numbers that NumPy arrays give."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, Case, agree, draw, weights
+
+jax = pytest.importorskip("jax")
+jnp = jax.numpy
+
+LABELS = next(case for case in CASES if case.name == "cross_entropy_with_logits" and case.labels)
+MSE = next(case for case in CASES if case.name == "mse_loss")
+TRIPLET = next(case for case in CASES if case.name == "triplet_loss")
+
+
+def arrays(inputs):
+    return [jnp.asarray(one) for one in inputs]
+
+
+def places(case: Case):
+    """Which arguments are differentiated."""
+    return tuple(at for at, one in enumerate(case.loss.definition.inputs) if one.differentiable)
+
+
+def flat(gradient):
+    return (
+        list(gradient.values()) if isinstance(gradient, dict) else list(gradient) if isinstance(gradient, tuple) else [gradient]
+    )
+
+
+def same(got, want, dtype="float32"):
+    agree(np.asarray(got), np.asarray(want), dtype)
+
+
+@pytest.fixture
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+# Eager ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["value", "gradient", "value_and_gradient", "value_gradient_hessian"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_eager(case, form):
+    if form == "value_gradient_hessian" and not case.loss.definition.hessian:
+        pytest.xfail("not defined")
+    inputs = draw(case, case.shape, "float32", ignored=case.labels)
+    got, want = (getattr(case.loss, form)(*given) for given in (arrays(inputs), inputs))
+    for mine, theirs in zip(got if isinstance(got, tuple) else [got], want if isinstance(want, tuple) else [want], strict=True):
+        if isinstance(theirs, dict):
+            assert list(mine) == list(theirs)
+        for one, other in zip(flat(mine), flat(theirs), strict=True):
+            assert isinstance(one, jax.Array)
+            assert one.dtype == np.float32
+            same(one, np.asarray(other, np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "int32"])
+def test_dtypes(dtype):
+    value, gradient = jitloss.mse_loss.value_and_gradient(jnp.array([1, 2, 5], dtype), jnp.array([0, 4, 4], dtype))
+    assert (value.shape, value.dtype, gradient.dtype) == ((), np.float32, np.float32 if dtype == "int32" else jnp.dtype(dtype))
+    assert float(value) == pytest.approx(2.0)
+
+
+@pytest.mark.usefixtures("_x64")
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_double(case):
+    inputs = draw(case, case.shape)
+    value, gradient = jax.jit(case.loss.value_and_gradient)(*arrays(inputs))
+    want, theirs = case.loss.value_and_gradient(*inputs)
+    assert value.dtype == np.float64
+    same(value, want, "float64")
+    if isinstance(gradient, dict):
+        gradient = {name: gradient[name] for name in theirs}  # compiled functions give dicts by the order of their keys
+    for one, other in zip(flat(gradient), flat(theirs), strict=True):
+        same(one, other, "float64")
+    value = case.loss(*arrays(inputs))
+    assert value.dtype == np.float64
+
+
+def test_memory_is_not_copied():
+    from jitloss.arrays import jax as adapter
+
+    array = jnp.arange(1000.0)
+    assert adapter.to_numpy(array).__array_interface__["data"][0] == array.unsafe_buffer_pointer()
+
+
+def test_mixed_with_arrays():
+    predictions, targets = draw(MSE, (33,), "float32")
+    assert isinstance(jitloss.mse_loss(jnp.asarray(predictions), targets), jax.Array)
+    value, gradient = jitloss.mse_loss.value_and_gradient(predictions, jnp.asarray(targets), sample_weight=jnp.ones(33))
+    assert (type(value), type(gradient)) == (float, np.ndarray)
+
+
+def test_out_is_refused():
+    with pytest.raises(ValueError, match="mse_loss_gradient: out is not for JAX arrays"):
+        jitloss.mse_loss_gradient(jnp.ones(3), jnp.ones(3), out=np.ones(3, np.float32))
+
+
+# Transformations --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_gradients(case, compiled):
+    inputs = draw(case, case.shape, "float32", ignored=case.labels)
+    function = jax.value_and_grad(lambda *given: 3.0 * case.loss(*given), argnums=places(case))
+    value, gradients = (jax.jit(function) if compiled else function)(*arrays(inputs))
+    want, theirs = case.loss.value_and_gradient(*inputs)
+    same(value, np.float32(3.0 * want))
+    for one, other in zip(gradients, flat(theirs), strict=True):
+        same(one, 3.0 * other)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty], ids=repr)
+def test_items_carry_their_own_gradients(case):
+    inputs, by = draw(case, case.shape, "float32"), weights(case.shape[:1]).astype(np.float32)
+    function = jax.jit(jax.grad(lambda *given: (by * case.loss(*given, reduction="none")).sum(), argnums=places(case)))
+    for one, other in zip(function(*arrays(inputs)), flat(case.loss.gradient(*inputs, reduction="none")), strict=True):
+        same(one, other * by.reshape(-1, *[1] * (other.ndim - 1)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_vmap(case):
+    batches = [draw(case, case.shape, "float32", seed=seed) for seed in range(3)]
+    stacked = [jnp.stack([jnp.asarray(one) for one in column]) for column in zip(*batches, strict=True)]
+    got = jax.vmap(case.loss)(*stacked)
+    same(got, np.array([case.loss(*one) for one in batches], np.float32))
+    gradients = jax.jit(jax.vmap(jax.grad(case.loss, argnums=places(case))))(*stacked)
+    for at, batch in enumerate(batches):
+        for one, other in zip(gradients, flat(case.loss.gradient(*batch)), strict=True):
+            same(one[at], other)
+
+
+def test_options_are_traced():
+    inputs = draw(LABELS, LABELS.shape, "float32", ignored=True)
+    plain = {"sample_weight": weights((33,)), "class_weight": weights((7,), seed=1)}
+
+    @jax.jit
+    @jax.grad
+    def gradient(logits, labels, sample_weight, class_weight):
+        return LABELS.loss(
+            logits, labels, sample_weight=sample_weight, class_weight=class_weight, normalizer="weights", label_smoothing=0.1
+        )
+
+    want = LABELS.loss.gradient(*inputs, **plain, normalizer="weights", label_smoothing=0.1)
+    same(gradient(*arrays(inputs), *plain.values()), want)
+
+
+def test_an_inner_class_axis():
+    inputs = draw(LABELS, (3, 5, 4), "float32", axis=1)
+    function = jax.jit(jax.grad(lambda logits, labels: LABELS.loss(logits, labels, axis=1, reduction="none").sum()))
+    same(function(*arrays(inputs)), LABELS.loss.gradient(*inputs, axis=1, reduction="sum"))
+
+
+def test_custom_losses_sums_outputs_and_penalties():
+    @jitloss.pointwise
+    def quartic(prediction, target):
+        error = prediction - target
+        return error**4, 4.0 * error**3
+
+    total = jitloss.weighted_sum(a=(quartic + 0.5 * jitloss.mse_loss, 2.0), b=(jitloss.cross_entropy_with_logits, 0.5))
+    outputs = {"a": draw(MSE, (33,), "float32")[0], "b": draw(LABELS, LABELS.shape, "float32")[0]}
+    targets = {"a": draw(MSE, (33,), "float32")[1], "b": draw(LABELS, LABELS.shape, "float32")[1]}
+
+    def function(outputs):
+        return total(outputs, targets) + jitloss.l2_regularization({"nested": outputs})
+
+    value, gradients = jax.jit(jax.value_and_grad(function))(outputs)
+    penalty, slopes = jitloss.l2_regularization.value_and_gradient(outputs)
+    want, theirs = total.value_and_gradient(outputs, targets)
+    same(value, np.float32(want + penalty))
+    for name in outputs:
+        same(gradients[name], theirs[name] + slopes[name])
+
+
+def test_training():
+    x = jax.random.normal(jax.random.key(0), (256, 4))
+    labels = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+
+    @jax.jit
+    def step(w):
+        return w - 0.5 * jax.grad(lambda w: jitloss.cross_entropy_with_logits(x @ w, labels))(w)
+
+    w, before = jnp.zeros((4, 3)), np.log(3.0)
+    for _ in range(100):
+        w = step(w)
+    assert jitloss.cross_entropy_with_logits(x @ w, labels) < 0.75 * before
+
+
+def test_large_arrays_from_two_threads():
+    """Callbacks run in JAX's threads, and kernels in numba's."""
+    function = jax.jit(jax.value_and_grad(jitloss.mse_loss))
+    predictions, results = jnp.linspace(-1.0, 1.0, 1_000_000), []
+
+    def work():
+        results.extend(float(function(predictions, jnp.zeros(1_000_000))[0]) for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(60)
+    assert len(results) == 10
+    assert set(results) == {results[0]}
+
+
+# Errors -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_targets_and_weights_have_no_gradient():
+    predictions, targets = arrays(draw(MSE, (33,), "float32"))
+    with pytest.raises(NotImplementedError, match="mse_loss: there is no gradient with respect to targets, only to predictions"):
+        jax.grad(jitloss.mse_loss, argnums=1)(predictions, targets)
+    with pytest.raises(NotImplementedError, match="with respect to sample_weight"):
+        jax.grad(lambda w: jitloss.mse_loss(predictions, targets, sample_weight=w))(jnp.ones(33))
+    jax.grad(lambda p: jitloss.mse_loss(p, jax.lax.stop_gradient(p)))(predictions)
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_a_second_derivative_is_refused(case):
+    inputs = arrays(draw(case, case.shape, "float32"))
+    first = places(case)[0]
+    with pytest.raises(NotImplementedError, match=f"{case.name}: a loss is differentiated once"):
+        jax.grad(lambda *given: jax.grad(case.loss, argnums=first)(*given).sum(), argnums=first)(*inputs)
+
+
+def test_wrong_calls_are_refused_when_they_are_traced():
+    for options, error, message in [
+        ({"axis": 3}, ValueError, "axis 3 is out of range"),
+        ({"sample_weight": jnp.ones(3)}, ValueError, "sample_weight must have the leading axes"),
+    ]:
+        with pytest.raises(error, match=message):
+            jax.jit(lambda p, t, options=options: LABELS.loss(p, t, **options))(jnp.ones((33, 7)), jnp.zeros(33, int))
+    with pytest.raises(ValueError, match=r"must have the same shape; got predictions \(3,\) and targets \(4,\)"):
+        jax.jit(jitloss.mse_loss)(jnp.ones(3), jnp.ones(4))
+
+
+def test_a_bad_label_is_an_error_of_the_program():
+    with pytest.raises(Exception, match="wanted a class from 0 to 2"):
+        jax.block_until_ready(jax.jit(LABELS.loss)(jnp.zeros((2, 3)), jnp.array([0, 3])))

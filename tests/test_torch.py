@@ -1,0 +1,417 @@
+"""PyTorch tensors: autograd, shared memory, torch.compile, and every loss with the numbers that NumPy arrays give."""
+
+import textwrap
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, Case, agree, draw, weights
+from processes import python
+
+torch = pytest.importorskip("torch")
+
+LABELS = next(case for case in CASES if case.name == "cross_entropy_with_logits" and case.labels)
+MSE = next(case for case in CASES if case.name == "mse_loss")
+BACKENDS = ["eager", "aot_eager"]
+
+
+def tensors(inputs):
+    return [torch.from_numpy(np.ascontiguousarray(one)) for one in inputs]
+
+
+def trained(case: Case, inputs):
+    """The inputs as tensors, those that the loss differentiates as leaves."""
+    pairs = zip(case.loss.definition.inputs, tensors(inputs), strict=True)
+    return [tensor.requires_grad_() if one.differentiable else tensor for one, tensor in pairs]
+
+
+def gradients_of(case: Case, made):
+    return [tensor.grad for one, tensor in zip(case.loss.definition.inputs, made, strict=True) if one.differentiable]
+
+
+def flat(gradient):
+    return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
+
+
+def same(got, want, dtype="float64"):
+    agree(got.detach().numpy() if isinstance(got, torch.Tensor) else got, np.asarray(want), dtype)
+
+
+# Autograd ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_backward(case, dtype):
+    inputs = draw(case, case.shape, dtype, ignored=case.labels)
+    made = trained(case, inputs)
+    value = case.loss(*made)
+    assert (type(value), value.shape, value.requires_grad) == (torch.Tensor, (), True)
+    (3.0 * value + value).backward()
+    want, gradient = case.loss.value_and_gradient(*inputs)
+    same(value, want, dtype)
+    for got, theirs in zip(gradients_of(case, made), flat(gradient), strict=True):
+        assert got.dtype == getattr(torch, dtype)
+        same(got, 4.0 * theirs, dtype)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty], ids=repr)
+def test_items_carry_their_own_gradients(case):
+    inputs = draw(case, case.shape, ignored=case.labels)
+    made, by = trained(case, inputs), weights(case.shape[:1]).astype(np.float64)
+    items = case.loss(*made, reduction="none")
+    items.backward(torch.from_numpy(by))
+    values, gradient = case.loss.value_and_gradient(*inputs, reduction="none")
+    same(items, values)
+    for got, theirs in zip(gradients_of(case, made), flat(gradient), strict=True):
+        same(got, theirs * by.reshape(-1, *[1] * (theirs.ndim - 1)))
+
+
+def test_items_along_an_inner_axis():
+    inputs = draw(LABELS, (3, 5, 4), axis=1)
+    logits, labels = trained(LABELS, inputs)
+    items = LABELS.loss(logits, labels, axis=1, reduction="none")
+    by = torch.arange(12.0, dtype=torch.float64).reshape(3, 4)
+    (items * by).sum().backward()
+    want = LABELS.loss.gradient(*inputs, axis=1, reduction="none")
+    same(logits.grad, want * by.numpy()[:, None])
+
+
+def test_only_what_is_trained_gets_a_gradient():
+    case = next(case for case in CASES if case.name == "triplet_loss")
+    anchors, positives, negatives = tensors(draw(case, case.shape))
+    positives.requires_grad_()
+    case.loss(anchors, positives, negatives).backward()
+    assert anchors.grad is None
+    assert negatives.grad is None
+    same(positives.grad, case.loss.gradient(anchors, positives.detach(), negatives)["positive"])
+
+
+def test_no_gradient_work_when_nothing_is_trained(monkeypatch):
+    predictions, targets = tensors(draw(MSE, (33,)))
+    kinds = []
+    monkeypatch.setattr(
+        jitloss.Form, "evaluate", lambda self, *a, run=jitloss.Form.evaluate: (kinds.append(self.kind), run(self, *a))[1]
+    )
+    monkeypatch.setattr(MSE.loss.value, "_quick", None)
+    monkeypatch.setattr(MSE.loss.value_and_gradient, "_quick", None)
+    MSE.loss(predictions, targets)
+    with torch.no_grad():
+        assert not MSE.loss(predictions.requires_grad_(), targets).requires_grad
+    with torch.inference_mode():
+        MSE.loss(predictions, targets)
+    assert set(kinds) == {"value"}
+    monkeypatch.setattr(MSE.loss.value_and_gradient, "_quick", None)
+    MSE.loss(predictions, targets)
+    assert kinds[-1] == "value_and_gradient"
+
+
+def test_the_graph_may_be_gone_through_twice():
+    predictions, targets = trained(MSE, draw(MSE, (33,)))
+    value = MSE.loss(predictions, targets)
+    value.backward(retain_graph=True)
+    first = predictions.grad.clone()
+    value.backward(torch.tensor(2.0, dtype=torch.float64))
+    torch.testing.assert_close(predictions.grad, 3.0 * first)
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_a_second_derivative_is_refused(case):
+    made = trained(case, draw(case, case.shape))
+    leaf = next(one for one in made if one.requires_grad)
+    (gradient,) = torch.autograd.grad(case.loss(*made), leaf, create_graph=True)
+    same(gradient, flat(case.loss.gradient(*[one.detach() for one in made]))[0])
+    with pytest.raises(NotImplementedError, match=f"{case.name}.*differentiated once"):
+        (gradient * gradient).sum().backward()
+
+
+def test_targets_and_weights_have_no_gradient():
+    predictions, targets = tensors(draw(MSE, (33,)))
+    trained_too = {"targets": targets.clone().requires_grad_(), "sample_weight": torch.ones(33, requires_grad=True)}
+    for name, one in trained_too.items():
+        with pytest.raises(NotImplementedError, match=f"mse_loss: {name} requires a gradient.*{name}.detach"):
+            jitloss.mse_loss(**{"predictions": predictions, "targets": targets, name: one})
+    with torch.no_grad():
+        jitloss.mse_loss(predictions, targets.requires_grad_())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.name not in ("l1_loss", "hinge_loss", "quantile_loss", "l1_regularization", "elastic_net")],
+    ids=repr,
+)
+def test_gradcheck(case):
+    shape = (4, 5) if case.rowwise else (7,)
+    made = trained(case, draw(case, shape, seed=3))
+    leaves = [one for one in made if one.requires_grad]
+
+    def function(*given):
+        rest = iter(given)
+        return case.loss(*(next(rest) if one.requires_grad else one for one in made))
+
+    assert torch.autograd.gradcheck(function, leaves, eps=1e-6, atol=1e-6)
+
+
+def test_functorch_takes_gradients():
+    predictions, targets = tensors(draw(MSE, (33,)))
+    same(torch.func.grad(MSE.loss)(predictions, targets), MSE.loss.gradient(predictions.numpy(), targets.numpy()))
+
+
+def test_training():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+    x = torch.randn(256, 4)
+    labels = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = jitloss.cross_entropy_with_logits(model(x), labels) + jitloss.l2_regularization(
+            dict(model.named_parameters()), 1e-4
+        )
+        loss.backward()
+        optimizer.step()
+    assert (model(x).argmax(1) == labels).float().mean() > 0.95
+
+
+# Forms, memory, dtypes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["gradient", "value_and_gradient", "value_gradient_hessian"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_forms(case, form):
+    if form == "value_gradient_hessian" and not case.loss.definition.hessian:
+        pytest.xfail("not defined")
+    inputs = draw(case, case.shape)
+    got, want = (getattr(case.loss, form)(*given) for given in (trained(case, inputs), inputs))
+    parts = zip(got if isinstance(got, tuple) else [got], want if isinstance(want, tuple) else [want], strict=True)
+    for mine, theirs in parts:
+        if isinstance(theirs, dict):
+            assert list(mine) == list(theirs)
+        for one, other in zip(flat(mine), flat(theirs), strict=True):
+            assert not one.requires_grad
+            same(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32])
+def test_dtypes(dtype):
+    predictions, targets = torch.tensor([1, 2, 5]).to(dtype), torch.tensor([0, 4, 4]).to(dtype)
+    value, gradient = jitloss.mse_loss.value_and_gradient(predictions, targets)
+    real = torch.float64 if dtype is torch.int32 else dtype
+    assert (value.dtype, gradient.dtype) == (torch.float64 if real is torch.float64 else torch.float32, real)
+    assert value.item() == pytest.approx(2.0)
+    assert gradient.tolist() == pytest.approx([2 / 3, -4 / 3, 2 / 3], rel=1e-2)
+
+
+def test_memory_is_shared():
+    predictions, targets = torch.randn(1000, dtype=torch.float64), torch.zeros(1000, dtype=torch.float64)
+    out = torch.empty_like(predictions)
+    _, gradient = jitloss.mse_loss.value_and_gradient(predictions, targets, out=out)
+    assert gradient is out
+    want = 2 * predictions / 1000
+    jitloss.mse_loss.value_and_gradient(predictions, targets, out=predictions)
+    torch.testing.assert_close(predictions, want)
+    torch.testing.assert_close(out, want)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.T,
+        lambda x: x[:, ::2],
+        lambda x: x[3],
+        lambda x: x[0, 0],
+        lambda x: x[:0],
+        lambda x: x.real if x.is_complex() else x.expand(2, *x.shape),
+    ],
+    ids=range(6),
+)
+def test_views(view):
+    torch.manual_seed(1)
+    predictions, targets = view(torch.randn(6, 8)), view(torch.randn(6, 8))
+    value, gradient = jitloss.l1_loss.value_and_gradient(predictions, targets)
+    assert gradient.shape == predictions.shape
+    torch.testing.assert_close(
+        value, torch.nn.functional.l1_loss(predictions, targets) if predictions.numel() else torch.tensor(0.0)
+    )
+
+
+def test_mixed_with_arrays():
+    predictions, targets = draw(MSE, (33,))
+    tensor = torch.from_numpy(predictions)
+    assert isinstance(jitloss.mse_loss(tensor, targets), torch.Tensor)
+    assert isinstance(jitloss.mse_loss(tensor, targets.tolist()), torch.Tensor)
+    value, gradient = jitloss.mse_loss.value_and_gradient(predictions, torch.from_numpy(targets), sample_weight=torch.ones(33))
+    assert (type(value), type(gradient)) == (float, np.ndarray)
+
+
+def test_parameters_and_dicts():
+    layer = torch.nn.Linear(3, 2)
+    params = dict(layer.named_parameters())
+    value = jitloss.elastic_net({"layer": params, "other": torch.ones(2)})
+    value.backward()
+    want = jitloss.elastic_net.gradient({name: one.detach().numpy() for name, one in params.items()})
+    for name, one in params.items():
+        same(one.grad, want[name], "float32")
+
+
+def test_several_outputs():
+    outputs = {"a": torch.randn(5, requires_grad=True), "b": torch.randn(5, 3, requires_grad=True)}
+    targets = {"a": torch.randn(5), "b": torch.tensor([0, 2, 1, 1, 0])}
+    total = jitloss.weighted_sum(a=(jitloss.mse_loss, 2.0), b=(jitloss.cross_entropy_with_logits, 0.5))
+    total(outputs, targets).backward()
+    value, gradients = total.value_and_gradient(
+        *({name: one.detach().numpy() for name, one in each.items()} for each in (outputs, targets))
+    )
+    same(total(outputs, targets), np.float32(value), "float32")
+    for name, one in outputs.items():
+        same(one.grad, gradients[name], "float32")
+
+
+def test_options_are_tensors():
+    inputs = draw(LABELS, LABELS.shape, ignored=True)
+    plain = {
+        "sample_weight": weights((33,)),
+        "class_weight": weights((7,), seed=1),
+        "normalizer": "weights",
+        "label_smoothing": 0.1,
+    }
+    given = {name: torch.from_numpy(one) if isinstance(one, np.ndarray) else one for name, one in plain.items()}
+    made = trained(LABELS, inputs)
+    LABELS.loss(*made, **given).backward()
+    same(made[0].grad, LABELS.loss.gradient(*inputs, **plain))
+
+
+@pytest.mark.parametrize("made", [
+    lambda: torch.zeros(3, 3).to_sparse(), lambda: torch.zeros(3, device="meta"),
+    lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8),
+], ids=["sparse", "meta", "quantized"])  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_no_plain_memory(made):
+    with pytest.raises(TypeError, match="mse_loss: predictions: a tensor must be"):
+        jitloss.mse_loss(made(), torch.zeros(3))
+
+
+def test_errors_are_those_of_the_loss():
+    with pytest.raises(ValueError, match="predictions and targets must have the same shape"):
+        jitloss.mse_loss(torch.zeros(3), torch.zeros(4))
+    with pytest.raises(ValueError, match="wanted a class from 0 to 2"):
+        jitloss.cross_entropy_with_logits(torch.zeros(2, 3), torch.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    model, x, t = torch.nn.Linear(8, 4), torch.randn(16, 8), torch.randn(16, 4)
+    with torch.autocast("cpu", dtype=dtype):
+        output = model(x)
+        assert output.dtype is dtype
+        assert jitloss.mse_loss(output, t).dtype is torch.float32
+        assert jitloss.mse_loss(output, t, reduction="none").dtype is torch.float32
+        jitloss.mse_loss(output, t).backward()
+    assert model.weight.grad.dtype is torch.float32
+
+
+# torch.compile ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_compile(case, backend):
+    inputs = draw(case, case.shape, "float32", ignored=case.labels)
+
+    @torch.compile(fullgraph=True, backend=backend)
+    def compiled(*given):
+        return 2.0 * case.loss(*given)
+
+    made = trained(case, inputs)
+    value = compiled(*made)
+    value.backward()
+    want, gradient = case.loss.value_and_gradient(*inputs)
+    same(value, np.float32(2.0 * want), "float32")
+    for got, theirs in zip(gradients_of(case, made), flat(gradient), strict=True):
+        same(got, 2.0 * theirs, "float32")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reduction": "none"},
+        {"label_smoothing": 0.1, "reduction": "sum"},
+        {"class_weight": {0: 2.0}},
+        {"sample_weight": "tensor"},
+    ],
+    ids=repr,
+)
+def test_compile_options(options):
+    inputs = draw(LABELS, LABELS.shape, "float32")
+    given = {name: torch.from_numpy(weights((33,))) if value == "tensor" else value for name, value in options.items()}
+    plain = {name: weights((33,)) if value == "tensor" else value for name, value in options.items()}
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def compiled(logits, labels):
+        return LABELS.loss(logits, labels, **given)
+
+    made = trained(LABELS, inputs)
+    value = compiled(*made)
+    value.sum().backward()
+    want, gradient = LABELS.loss.value_and_gradient(*inputs, **plain)
+    same(value, np.asarray(want, np.float32), "float32")
+    same(made[0].grad, gradient, "float32")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compile_other_forms_and_custom_losses():
+    @jitloss.pointwise
+    def cubic(prediction, target, scale=1.0):
+        error = abs(prediction - target)
+        return scale * error**3, 3.0 * scale * error * (prediction - target)
+
+    total = 0.5 * cubic + jitloss.mse_loss
+    predictions, targets = torch.randn(20), torch.randn(20)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def compiled(predictions, targets):
+        return *total.value_and_gradient(predictions, targets), cubic.value_and_gradient(predictions, targets, scale=2.0)
+
+    got, want = (
+        compiled(predictions, targets),
+        (*total.value_and_gradient(predictions, targets), cubic.value_and_gradient(predictions, targets, scale=2.0)),
+    )
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compile_needs_no_call_before():
+    """In a new process, whose first call of jitloss is compiled."""
+    script = """
+        import torch, jitloss
+        p = torch.ones(3, requires_grad=True)
+        value = torch.compile(lambda p: jitloss.mse_loss(p, torch.zeros(3)), fullgraph=True, backend="aot_eager")(p)
+        value.backward()
+        print(value.item(), p.grad.tolist())
+    """
+    assert python("-c", textwrap.dedent(script)).split() == [
+        "1.0",
+        "[0.6666666865348816,",
+        "0.6666666865348816,",
+        "0.6666666865348816]",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_opcheck():
+    case = LABELS
+    made = trained(case, draw(case, case.shape, "float32"))
+    torch.library.opcheck(
+        torch.ops.jitloss.evaluate.default,
+        (case.loss.value_and_gradient.key, "logits,targets", made, "label_smoothing=0.1"),
+        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
+    )

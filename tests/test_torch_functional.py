@@ -1,0 +1,181 @@
+"""jitloss.torch beside torch.nn.functional and torch.nn: the same arguments, values and gradients."""
+
+import inspect
+
+import pytest
+
+import jitloss
+
+torch = pytest.importorskip("torch")
+functional = torch.nn.functional
+
+torch.manual_seed(0)
+REDUCTIONS = ["mean", "sum", "none"]
+DTYPES = [torch.float32, torch.float64]
+
+
+def logits(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def probabilities(*shape):
+    return torch.rand(*shape, dtype=torch.float64)
+
+
+def log_softmax(*shape):
+    return torch.log_softmax(logits(*shape), -1 if len(shape) == 1 else 1)
+
+
+def labels(classes, *shape, ignored=False):
+    drawn = torch.randint(classes, shape)
+    return torch.where(torch.rand(shape) < 0.3, -100, drawn) if ignored else drawn
+
+
+CALLS = {
+    "mse_loss": [((logits(5, 3), logits(5, 3)), {}), ((logits(7), logits(7)), {"weight": probabilities(7)})],
+    "l1_loss": [((logits(5, 3), logits(5, 3)), {}), ((logits(7), logits(7)), {"weight": probabilities(7)})],
+    "huber_loss": [((logits(9), logits(9)), {}), ((logits(2, 9), logits(2, 9)), {"delta": 0.3, "weight": probabilities(2, 9)})],
+    "smooth_l1_loss": [((logits(9), logits(9)), {}), ((logits(9), logits(9)), {"beta": 0.2}), ((logits(9), logits(9)), {"beta": 0.0})],
+    "cross_entropy": [
+        ((logits(6, 4), labels(4, 6, ignored=True)), {}),
+        ((logits(6, 4), labels(4, 6, ignored=True)), {"weight": probabilities(4), "label_smoothing": 0.2}),
+        ((logits(6, 4), labels(4, 6)), {"ignore_index": 2}),
+        ((logits(2, 4, 3, 5), labels(4, 2, 3, 5, ignored=True)), {"weight": probabilities(4)}),
+        ((logits(4), torch.tensor(2)), {}),
+        ((logits(6, 4), torch.softmax(logits(6, 4), 1)), {"label_smoothing": 0.1}),
+        ((logits(2, 4, 3), torch.softmax(logits(2, 4, 3), 1)), {"weight": probabilities(4)}),
+    ],
+    "nll_loss": [
+        ((log_softmax(6, 4), labels(4, 6, ignored=True)), {}),
+        ((log_softmax(2, 4, 5), labels(4, 2, 5)), {"weight": probabilities(4)}),
+        ((log_softmax(4), torch.tensor(1)), {}),
+    ],
+    "binary_cross_entropy": [
+        ((probabilities(5, 3), probabilities(5, 3)), {}),
+        ((probabilities(5, 3), probabilities(5, 3).round()), {"weight": probabilities(3)}),
+        ((torch.tensor([0.0, 1.0, 0.0, 1.0]).double(), torch.tensor([0.0, 1.0, 1.0, 0.0]).double()), {}),
+    ],
+    "binary_cross_entropy_with_logits": [
+        ((logits(5, 3), probabilities(5, 3)), {}),
+        ((logits(5, 3), probabilities(5, 3)), {"weight": probabilities(5, 1), "pos_weight": torch.tensor(2.5)}),
+    ],
+    "kl_div": [
+        ((log_softmax(5, 3), torch.softmax(logits(5, 3), 1)), {}),
+        ((log_softmax(5, 3), log_softmax(5, 3)), {"log_target": True}),
+        ((log_softmax(1, 3), torch.tensor([[0.0, 0.5, 0.5]]).double()), {}),
+    ],
+    "poisson_nll_loss": [
+        ((logits(9), labels(5, 9).double()), {}),
+        ((logits(9), labels(5, 9).double()), {"full": True}),
+        ((probabilities(9), labels(5, 9).double()), {"log_input": False, "full": True, "eps": 1e-3}),
+    ],
+    "triplet_margin_loss": [
+        ((logits(5, 3), logits(5, 3), logits(5, 3)), {}),
+        ((logits(5, 3), logits(5, 3), logits(5, 3)), {"margin": 0.2}),
+    ],
+}  # fmt: skip
+
+
+def cast(value, dtype):
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def outcome(function, inputs, options):
+    """The value and the gradients of the first input, or of all three of a triplet."""
+    leaves = len(inputs) if len(inputs) == 3 else 1
+    inputs = [one.clone().requires_grad_() if at < leaves else one for at, one in enumerate(inputs)]
+    value = function(*inputs, **options)
+    value.sum().backward()
+    return value.detach(), [one.grad for one in inputs[:leaves]]
+
+
+@pytest.mark.filterwarnings("ignore:reduction:UserWarning")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("name", "number"), [(name, number) for name, calls in CALLS.items() for number in range(len(calls))])
+def test_functions(name, number, reduction, dtype):
+    inputs, options = CALLS[name][number]
+    inputs = [cast(one, dtype) for one in inputs]
+    options = {key: cast(one, dtype) for key, one in options.items()} | {"reduction": reduction}
+    got, want = (outcome(getattr(module, name), inputs, options) for module in (jitloss.torch, functional))
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_signatures(name):
+    mine, theirs = (inspect.signature(getattr(module, name)).parameters for module in (jitloss.torch.functional, functional))
+    assert [(one.name, one.default) for one in mine.values()] == [(one.name, one.default) for one in theirs.values()]
+
+
+def test_batchmean():
+    inputs = CALLS["kl_div"][0][0]
+    got, want = (outcome(module.kl_div, inputs, {"reduction": "batchmean"}) for module in (jitloss.torch, functional))
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "older", [{"reduce": False}, {"size_average": False}, {"size_average": True}, {"reduce": True}], ids=repr
+)
+def test_older_arguments(older):
+    inputs = CALLS["mse_loss"][0][0]
+    got, want = (outcome(module.mse_loss, inputs, older) for module in (jitloss.torch, functional))
+    torch.testing.assert_close(got, want)
+
+
+MODULES = {
+    "MSELoss": ("mse_loss", {}),
+    "L1Loss": ("l1_loss", {"reduction": "sum"}),
+    "HuberLoss": ("huber_loss", {"delta": 0.4}),
+    "SmoothL1Loss": ("smooth_l1_loss", {"beta": 0.5}),
+    "CrossEntropyLoss": ("cross_entropy", {"weight": probabilities(4), "label_smoothing": 0.1}),
+    "NLLLoss": ("nll_loss", {"weight": probabilities(4)}),
+    "BCELoss": ("binary_cross_entropy", {"weight": probabilities(3)}),
+    "BCEWithLogitsLoss": ("binary_cross_entropy_with_logits", {"pos_weight": torch.tensor([2.0]).double()}),
+    "KLDivLoss": ("kl_div", {"reduction": "batchmean"}),
+    "PoissonNLLLoss": ("poisson_nll_loss", {"full": True}),
+    "TripletMarginLoss": ("triplet_margin_loss", {"margin": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules(name):
+    function, options = MODULES[name]
+    inputs = CALLS[function][0][0]
+    mine, theirs = (getattr(module, name)(**options) for module in (jitloss.torch, torch.nn))
+    torch.testing.assert_close(outcome(mine, inputs, {}), outcome(theirs, inputs, {}))
+    assert repr(mine) == repr(theirs)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    assert all(one.dtype is torch.float32 for one in mine.float().state_dict().values())
+    assert mine.reduction == theirs.reduction
+
+
+def test_every_module_and_function_is_tested():
+    assert set(jitloss.torch.functional.__all__) == set(CALLS)
+    assert set(jitloss.torch.modules.__all__) == set(MODULES)
+    assert {*CALLS, *MODULES} <= set(dir(jitloss.torch))
+
+
+def test_what_is_not_done():
+    three = CALLS["triplet_margin_loss"][0][0]
+    for options in ({"p": 1}, {"swap": True}):
+        with pytest.raises(NotImplementedError, match="p must be 2 and swap False"):
+            jitloss.torch.triplet_margin_loss(*three, **options)
+    with pytest.raises(NotImplementedError, match="pos_weight must be one number"):
+        jitloss.torch.binary_cross_entropy_with_logits(logits(5, 3), probabilities(5, 3), pos_weight=torch.ones(3))
+    with pytest.raises(ValueError, match="must have the same shape"):
+        jitloss.torch.mse_loss(logits(5, 3), logits(3))
+    with pytest.raises(ValueError, match="beta must not be negative"):
+        jitloss.torch.smooth_l1_loss(logits(3), logits(3), beta=-1.0)
+    with pytest.raises(ValueError, match="reduction must be"):
+        jitloss.torch.mse_loss(logits(3), logits(3), reduction="average")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_modules_compile():
+    loss = torch.compile(jitloss.torch.CrossEntropyLoss(torch.ones(4), label_smoothing=0.1), fullgraph=True, backend="aot_eager")
+    inputs = [logits(6, 4).float().requires_grad_(), labels(4, 6)]
+    value = loss(*inputs)
+    value.backward()
+    torch.testing.assert_close(value, torch.nn.CrossEntropyLoss(label_smoothing=0.1)(*inputs))
+    torch._dynamo.reset()
