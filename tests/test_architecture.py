@@ -23,7 +23,7 @@ ROOMS = [
     {"quick", "documentation", "device", "parts"},
     {"replay"},
     {"loss"},
-    {"composition", "gradcheck"},
+    {"composition", "gradcheck", "objectives"},
     {""},  # the public face, jitloss/__init__.py
     {"torch"},
     {"bench"},

@@ -1,0 +1,43 @@
+"""Contrastive pairs: embeddings in which pairs of one class are near each other, and others at least a margin apart."""
+
+import numpy as np
+from model import Arrays, Network, Siamese
+from training import descend, show
+
+from jitloss import contrastive_loss
+
+MODEL = Siamese(Network(features=8, hidden=16, heads={"embedding": 2}), output="embedding")
+MARGIN = 1.0
+
+
+def data() -> tuple[Arrays, np.ndarray]:
+    """Pairs of points of four classes, which two features tell, and whether both points are of the same class."""
+    random = np.random.default_rng(0)
+    same = random.integers(0, 2, size=300)
+    classes = random.integers(0, 4, size=300)
+    others = np.where(same == 1, classes, (classes + random.integers(1, 4, size=300)) % 4)
+
+    def members(of: np.ndarray) -> np.ndarray:
+        x = random.normal(size=(len(of), 8))
+        x[:, :2] = 0.3 * x[:, :2] + np.stack([of % 2, of // 2], axis=1)
+        return x
+
+    return {"embedding1": members(classes), "embedding2": members(others)}, same
+
+
+def objective(params: Arrays, inputs: Arrays, same: np.ndarray) -> tuple[float, Arrays]:
+    """The contrastive loss, and the gradients of the parameters that both share."""
+    outputs = MODEL.evaluate(params, inputs)
+    loss, output_gradients = contrastive_loss.value_and_gradient(outputs["embedding1"], outputs["embedding2"], same, MARGIN)
+    _, gradients = MODEL.evaluate(params, inputs, output_gradients=output_gradients)
+    return loss, gradients
+
+
+def train(steps: int = 300) -> list[float]:
+    """Train from the start; the loss step by step."""
+    inputs, same = data()
+    return descend(lambda params: objective(params, inputs, same), MODEL.initial_params(), steps, rate=0.2)
+
+
+if __name__ == "__main__":
+    show("Contrastive: pairs of the same class and of different ones", train())

@@ -1,0 +1,40 @@
+"""Triplets: embeddings in which an anchor is nearer to a positive of its class than to a negative of another."""
+
+import numpy as np
+from model import Arrays, Network, Siamese
+from training import descend, show
+
+from jitloss import triplet_loss
+
+MODEL = Siamese(Network(features=8, hidden=16, heads={"embedding": 2}), output="embedding")
+
+
+def data() -> Arrays:
+    """Rows of anchors and positives of one class and negatives of the next; two features tell the class, the others are noise."""
+    random = np.random.default_rng(0)
+    classes = random.integers(0, 4, size=200)
+
+    def members(of: np.ndarray) -> np.ndarray:
+        x = random.normal(size=(len(of), 8))
+        x[:, :2] = 0.3 * x[:, :2] + np.stack([of % 2, of // 2], axis=1)
+        return x
+
+    return {"anchor": members(classes), "positive": members(classes), "negative": members((classes + 1) % 4)}
+
+
+def objective(params: Arrays, inputs: Arrays) -> tuple[float, Arrays]:
+    """The triplet loss, and the gradients of the parameters that all three share."""
+    outputs = MODEL.evaluate(params, inputs)
+    loss, output_gradients = triplet_loss.value_and_gradient(outputs["anchor"], outputs["positive"], outputs["negative"])
+    _, gradients = MODEL.evaluate(params, inputs, output_gradients=output_gradients)
+    return loss, gradients
+
+
+def train(steps: int = 300) -> list[float]:
+    """Train from the start; the loss step by step."""
+    inputs = data()
+    return descend(lambda params: objective(params, inputs), MODEL.initial_params(), steps, rate=0.2)
+
+
+if __name__ == "__main__":
+    show("Triplets: margin loss of embeddings", train())

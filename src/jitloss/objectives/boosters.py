@@ -1,0 +1,230 @@
+"""Objectives of gradient boosting: gradient and Hessian of every row in one pass, in the booster's own layout.
+
+Nothing here imports a booster: an objective is called with arrays, or with the booster's data set, which is asked for its labels.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ..loss import Loss
+
+__all__ = ["Metric", "Objective", "lightgbm", "xgboost"]
+
+
+def xgboost(
+    loss: Loss, *, hessian: float | None = None, hessian_scale: float = 1.0, min_hessian: float = 1e-16, **options: Any
+) -> "Objective":
+    """Make a loss the objective of XGBoost.
+
+    Parameters
+    ----------
+    loss : Loss
+        A loss of raw scores: of real predictions, logits or log rates, pointwise or of class labels. Custom losses and sums are taken.
+    hessian : float, optional
+        A number that stands for the second derivative in every row. By default it is the loss's own; for a loss that is linear
+        somewhere (absolute error, quantile, Huber, hinge), where its own would be 0, it is 1, as in the boosters' own objectives.
+    hessian_scale : float, default 1.0
+        What the second derivative is multiplied by, for instance ``exp(0.7)`` for the Poisson objective of both boosters.
+    min_hessian : float, default 1e-16
+        What the second derivative of a row is never below, before its weight.
+    **options
+        Parameters of the loss, and its ``class_weight``, ``ignore_index``, ``label_smoothing``.
+
+    Returns
+    -------
+    Objective
+        For ``xgboost.train(obj=objective)`` and ``XGBRegressor(objective=objective)``. Gradients are those of each row, times its
+        weight, never divided by the number of rows. The Hessian of several classes is ``2 p (1 - p)``, as in ``multi:softprob``.
+        ``objective.metric`` is the weighted mean of the loss, for ``custom_metric=`` or ``eval_metric=``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no loss of raw scores, and for options that the loss does not have.
+
+    Examples
+    --------
+    >>> import numpy as np, jitloss
+    >>> objective = jitloss.objectives.xgboost(jitloss.binary_cross_entropy_with_logits)
+    >>> gradient, hessian = objective(np.array([0.0, 1.0]), np.array([0.0, 0.0]))
+    >>> gradient, hessian
+    (array([ 0.5, -0.5]), array([0.25, 0.25]))
+    """
+    return Objective("xgboost", loss, hessian, hessian_scale, min_hessian, options)
+
+
+def lightgbm(
+    loss: Loss, *, hessian: float | None = None, hessian_scale: float = 1.0, min_hessian: float = 1e-16, **options: Any
+) -> "Objective":
+    """Make a loss the objective of LightGBM.
+
+    Parameters
+    ----------
+    loss, hessian, hessian_scale, min_hessian, **options
+        As for :func:`xgboost`.
+
+    Returns
+    -------
+    Objective
+        For ``lightgbm.train({"objective": objective})`` and ``LGBMRegressor(objective=objective)``. Gradients are those of each row,
+        times its weight. The Hessian of K classes is ``K / (K - 1) p (1 - p)``, as in LightGBM's ``multiclass``.
+        ``objective.metric`` is the weighted mean of the loss, for ``feval=`` or ``eval_metric=``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no loss of raw scores, and for options that the loss does not have.
+
+    Examples
+    --------
+    >>> import numpy as np, jitloss
+    >>> objective = jitloss.objectives.lightgbm(jitloss.quantile_loss, quantile=0.9)
+    >>> objective(np.array([1.0, 2.0]), np.array([0.0, 3.0]))
+    (array([-0.9,  0.1]), array([1., 1.]))
+    """
+    return Objective("lightgbm", loss, hessian, hessian_scale, min_hessian, options)
+
+
+class Objective:
+    """A loss as a booster calls it; made by :func:`xgboost` and :func:`lightgbm`."""
+
+    def __init__(
+        self, booster: str, loss: Loss, hessian: float | None, hessian_scale: float, min_hessian: float, options: dict[str, Any]
+    ) -> None:
+        _check(booster, loss, {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}, options)
+        self.booster, self.loss, self.options = booster, loss, options
+        self.__name__ = self.__qualname__ = re.sub(r"\W+", "_", loss.__name__).strip("_")  # boosters part texts at spaces
+        self.constant = hessian if hessian is not None else 1.0 if _is_linear_somewhere(loss, options) else None
+        if self.constant is None and not loss.definition.hessian:
+            raise ValueError(
+                f"objectives.{booster}: {loss.__name__} has no second derivative; give hessian=1.0, or another number"
+            )
+        self.scale, self.least = hessian_scale, min_hessian
+        self.metric = Metric(self)
+
+    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient and Hessian, of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``."""
+        scores, labels, weight = _arguments(first, second, sample_weight)
+        targets = self._targets(scores, labels)
+        given = {"reduction": "sum", **self.options, "sample_weight": weight}
+        if self.constant is None:
+            _, gradient, hessian = self.loss.value_gradient_hessian(scores, targets, **given)
+            factor = self._factor(scores) * self.scale
+            if factor != 1.0:
+                hessian *= factor
+            floor = self.least if weight is None else (self.least * _by_row(weight, scores)).astype(hessian.dtype)
+            return gradient, np.maximum(hessian, floor, out=hessian)
+        gradient = self.loss.gradient(scores, targets, **given)
+        hessian = np.full_like(gradient, max(self.constant * self.scale, self.least))
+        if weight is not None:
+            hessian *= _by_row(weight, scores)
+        return gradient, hessian
+
+    def _factor(self, scores: np.ndarray) -> float:
+        """What the booster's own objective of several classes multiplies the second derivative by."""
+        if not self.loss.definition.takes_labels:
+            return 1.0
+        classes = scores.shape[-1]
+        return 2.0 if self.booster == "xgboost" else classes / max(1, classes - 1)
+
+    def _targets(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Labels, which boosters keep as floats, as the loss wants them."""
+        definition = self.loss.definition
+        if definition.takes_labels and labels.ndim < scores.ndim:
+            return labels.astype(np.int64)
+        if definition.target is not None and definition.target.space.name == "sign" and labels.size and labels.min() >= 0:
+            return labels > 0
+        return labels.reshape(scores.shape).astype(scores.dtype, copy=False)
+
+    def value(self, scores: np.ndarray, labels: np.ndarray, weight: Any) -> float:
+        """The weighted mean of the loss."""
+        given = {**self.options, "sample_weight": weight, "normalizer": "weights"}
+        return float(self.loss(scores, self._targets(scores, labels), **given))
+
+
+class Metric:
+    """The weighted mean of a loss as a booster calls it; lower is better."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.__name__ = self.__qualname__ = objective.__name__
+
+    def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
+        """The value of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``, as the booster wants it."""
+        value = self.objective.value(*_arguments(first, second, sample_weight))
+        if self.objective.booster == "lightgbm":
+            return self.__name__, value, False
+        return (self.__name__, value) if hasattr(second, "get_label") else value
+
+
+def _arguments(first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Scores, labels and weights: a booster's own interface gives its data set, scikit-learn's gives labels first."""
+    if hasattr(second, "get_label"):
+        scores, labels, weight = first, second.get_label(), second.get_weight()
+    else:
+        labels, scores = first, second
+    scores, labels = np.asarray(scores), np.asarray(labels)
+    if len(scores) != len(labels):
+        raise ValueError(
+            f"objective: labels and predictions must have one row for each other, got {len(labels)} and {len(scores)}"
+        )
+    return scores, labels, None if weight is None or np.size(weight) == 0 else np.asarray(weight)
+
+
+def _by_row(weight: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    return np.reshape(weight, (-1, *[1] * (scores.ndim - 1)))
+
+
+def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, Any]) -> None:
+    owner = f"objectives.{booster}"
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{owner}: loss must be a loss of jitloss, got {loss!r}")
+    definition, (first, *rest) = loss.definition, loss.definition.inputs
+    if len(rest) != 1 or not rest[0].space.target or (definition.form == "rowwise" and not definition.takes_labels):
+        names = ", ".join(one.public for one in definition.inputs)
+        raise ValueError(f"{owner}: a loss of predictions and targets is wanted, {loss.__name__} takes {names}")
+    if first.space.name == "probability":
+        raise ValueError(
+            f"{owner}: boosters predict raw scores, and {loss.__name__} takes probabilities; choose a loss of logits, "
+            f"such as cross_entropy_with_logits, binary_cross_entropy_with_logits or focal_loss_with_logits"
+        )
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float, np.number))):
+            raise TypeError(f"{owner}: {name} must be a number, got {number!r}")
+        if number is not None and not 0.0 <= float(number) < np.inf:
+            raise ValueError(f"{owner}: {name} must be finite and not negative, got {number!r}")
+    for name in ("reduction", "normalizer", "sample_weight", "axis", "out"):
+        if name in options:
+            raise TypeError(f"{owner}: {name} is not an option of an objective: the booster says it")
+    _try(loss, options)
+
+
+def _try(loss: Loss, options: dict[str, Any]) -> None:
+    """A call on nothing, which checks the options."""
+    rows = loss.definition.form == "rowwise"
+    loss(np.empty((0, 2) if rows else 0), np.empty(0, np.int64) if rows else np.empty(0), **_without_weights(options))
+
+
+def _without_weights(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that do not depend on the number of classes."""
+    return {name: value for name, value in options.items() if name != "class_weight"}
+
+
+_REACH = 12.0
+
+
+def _is_linear_somewhere(loss: Loss, options: dict[str, Any]) -> bool:
+    """Whether a loss has a slope but no curvature somewhere, so that its own second derivative would let no leaf be made there."""
+    if loss.definition.form == "rowwise" or not loss.definition.hessian:
+        return False
+    numbers = [abs(float(one)) for one in options.values() if isinstance(one, (int, float, np.number)) and np.isfinite(one)]
+    reach = min(_REACH + 2.0 * max(numbers, default=0.0), 700.0)
+    scores = np.linspace(-reach, reach, 201)
+    for target in (0.0, 1.0):
+        targets = np.full_like(scores, target)
+        _, gradient, hessian = loss.value_gradient_hessian(scores, targets, reduction="sum", **_without_weights(options))
+        if np.any((hessian == 0.0) & (gradient != 0.0)):
+            return True
+    return False

@@ -1,0 +1,104 @@
+"""Objectives of linear models for SciPy's minimisers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..loss import Loss
+
+__all__ = ["scipy"]
+
+Function = Callable[[Any], tuple[float, np.ndarray]]
+
+
+def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **options: Any) -> Function:
+    r"""Make the objective of a linear model for ``scipy.optimize.minimize(fun, w0, jac=True)``.
+
+    .. math::
+
+        \operatorname{mean} \ell(X w, y) + l_1 \sum |w| + \frac{l_2}{2} \sum w^2
+
+    Parameters
+    ----------
+    loss : Loss
+        A loss of predictions and targets, such as ``mse_loss``, ``binary_cross_entropy_with_logits`` or ``poisson_nll_loss``; or of
+        logits and class labels, such as ``cross_entropy_with_logits``.
+    X : array_like or sparse matrix
+        A row of features for each item. There is no intercept: give a column of ones for one.
+    y : array_like
+        A target, or a class label, for each row.
+    l1, l2 : float, default 0.0
+        Strengths of the penalties. At 0 the slope of the absolute value is taken as 0.
+    **options
+        Parameters and options of the loss, ``sample_weight`` among them.
+
+    Returns
+    -------
+    callable
+        ``fun(w) -> (value, gradient)``. For several classes ``w`` is the ravelled array of the shape (features, classes), and the number
+        of classes is that of its length. Both are float64; products are computed in the dtype of ``X``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where ``X`` and ``y`` do not fit each other, ``w`` does not fit ``X``, or the loss or an option is not right.
+
+    Notes
+    -----
+    With scikit-learn's names, ``LogisticRegression(C=C, fit_intercept=False)`` on n rows has ``l2 = 1 / (n * C)``, and
+    ``PoissonRegressor(alpha=alpha, fit_intercept=False)`` has ``l2 = alpha``.
+
+    Examples
+    --------
+    >>> import numpy as np, jitloss
+    >>> X, y = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([1.0, 3.0])
+    >>> fun = jitloss.objectives.scipy(jitloss.mse_loss, X, y, l2=0.5)
+    >>> fun(np.array([1.0, 1.0]))
+    (1.0, array([ 0.5, -1.5]))
+    """
+    _check(loss, l1, l2, options)
+    matrix = X if hasattr(X, "tocsr") else np.asarray(X)
+    if matrix.ndim != 2:
+        raise ValueError(f"objectives.scipy: X must have a row of features for each item, got the shape {matrix.shape}")
+    if matrix.dtype.kind != "f":
+        matrix = matrix.astype(np.float64)
+    targets, (rows, features) = np.asarray(y), matrix.shape
+    if targets.ndim == 0 or len(targets) != rows:
+        raise ValueError(
+            f"objectives.scipy: y must have a target for each of the {rows} rows of X, got the shape {targets.shape}"
+        )
+    by_rows = loss.definition.form == "rowwise"
+
+    def fun(w: Any) -> tuple[float, np.ndarray]:
+        weights = np.asarray(w, np.float64)
+        if weights.ndim != 1 or weights.size % features or (not by_rows and weights.size != features):
+            wanted = f"a multiple of {features} numbers, (features, classes) ravelled" if by_rows else f"{features} numbers"
+            raise ValueError(f"objectives.scipy: w must have {wanted}, got the shape {weights.shape}")
+        shaped = weights.reshape(features, -1) if by_rows else weights
+        scores = np.ascontiguousarray(matrix @ shaped.astype(matrix.dtype, copy=False))
+        value, slopes = loss.value_and_gradient(scores, targets, **options, out=scores)
+        gradient = np.asarray(matrix.T @ slopes, np.float64).reshape(-1)
+        if l1:
+            value, gradient = value + l1 * float(np.abs(weights).sum()), gradient + l1 * np.sign(weights)
+        if l2:
+            value, gradient = value + 0.5 * l2 * float(weights @ weights), gradient + l2 * weights
+        return value, gradient
+
+    return fun
+
+
+def _check(loss: Any, l1: Any, l2: Any, options: dict[str, Any]) -> None:
+    if not isinstance(loss, Loss):
+        raise TypeError(f"objectives.scipy: loss must be a loss of jitloss, got {loss!r}")
+    inputs = loss.definition.inputs
+    if len(inputs) != 2 or not inputs[1].space.target:
+        names = ", ".join(one.public for one in inputs)
+        raise ValueError(f"objectives.scipy: a loss of predictions and targets is wanted, {loss.__name__} takes {names}")
+    for name, strength in (("l1", l1), ("l2", l2)):
+        if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number)):
+            raise TypeError(f"objectives.scipy: {name} must be a number, got {strength!r}")
+        if not 0.0 <= float(strength) < np.inf:
+            raise ValueError(f"objectives.scipy: {name} must be finite and not negative, got {strength!r}")
+    if options.get("reduction") == "none" or "out" in options:
+        raise ValueError("objectives.scipy: reduction='none' and out are not for an objective, which is one number")

@@ -1,0 +1,281 @@
+"""Objectives of boosters: the real XGBoost and LightGBM grow the same trees as with their own objectives."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+
+import jitloss
+from jitloss import objectives
+
+xgb = pytest.importorskip("xgboost")
+lgb = pytest.importorskip("lightgbm")
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the boosters
+
+X, Y = load_diabetes(return_X_y=True)
+Y = (Y - Y.mean()) / Y.std()
+COUNTS = np.round(np.exp(Y)).astype(np.float64)
+XB, YB = load_breast_cancer(return_X_y=True)
+XD, YD = (one[:600] for one in load_digits(return_X_y=True))
+RANDOM = np.random.default_rng(0)
+LOGIT = jitloss.binary_cross_entropy_with_logits
+SOFTMAX = jitloss.cross_entropy_with_logits
+HALF = 0.5 * jitloss.mse_loss
+
+XGB = {"max_depth": 3, "eta": 0.3, "tree_method": "exact", "nthread": 1, "seed": 0}
+LGB = {
+    "num_leaves": 7, "learning_rate": 0.2, "min_data_in_leaf": 5, "boost_from_average": False, "deterministic": True,
+    "force_row_wise": True, "num_threads": 1, "verbose": -1, "seed": 0,
+}  # fmt: skip
+
+
+@jitloss.pointwise
+def pseudo_huber(prediction, target, slope=1.0):
+    """A smooth Huber loss, as XGBoost has it."""
+    error = (prediction - target) / slope
+    root = sqrt(1.0 + error * error)  # noqa: F821
+    return slope * slope * (root - 1.0), (prediction - target) / root, 1.0 / (root * root * root)
+
+
+@jitloss.pointwise
+def tweedie(prediction, target, power=1.5):
+    """Negative log-likelihood of a Tweedie distribution whose log mean is predicted."""
+    one, two = exp((1.0 - power) * prediction), exp((2.0 - power) * prediction)  # noqa: F821
+    value = two / (2.0 - power) - target * one / (1.0 - power)
+    return value, two - target * one, (2.0 - power) * two - (1.0 - power) * target * one
+
+
+WEIGHTS = {"plain": None, "weighted": "drawn"}
+
+
+def drawn(weighted, labels):
+    return np.random.default_rng(1).uniform(0.5, 2.0, len(labels)) if weighted else None
+
+
+# XGBoost ----------------------------------------------------------------------------------------------------------------------
+
+CASES_XGB = {
+    "squared": (X, Y, {"objective": "reg:squarederror", "base_score": 0.0}, HALF, {}, {}),
+    "logistic": (XB, YB, {"objective": "binary:logistic", "base_score": 0.5}, LOGIT, {}, {}),
+    "pseudo-huber": (X, Y, {"objective": "reg:pseudohubererror", "base_score": 0.0}, pseudo_huber, {}, {}),
+    "poisson": (X, COUNTS, {"objective": "count:poisson", "base_score": 1.0}, jitloss.poisson_nll_loss,
+                {"hessian_scale": np.exp(0.7)}, {"max_delta_step": 0.7}),
+    "tweedie": (X, COUNTS, {"objective": "reg:tweedie", "base_score": 1.0}, tweedie, {}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", CASES_XGB)
+def test_xgboost_grows_its_own_trees(name, weighted):
+    x, y, own, loss, options, more = CASES_XGB[name]
+    data = xgb.DMatrix(x, y, weight=drawn(weighted, y))
+    theirs = xgb.train({**XGB, **own}, data, 20)
+    mine = xgb.train({**XGB, **more, "base_score": 0.0}, data, 20, obj=objectives.xgboost(loss, **options))
+    got, want = (one.predict(data, output_margin=True) for one in (mine, theirs))
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_xgboost_softmax(weighted):
+    data = xgb.DMatrix(XD, YD, weight=drawn(weighted, YD))
+    own = {**XGB, "num_class": 10, "base_score": 0.5}
+    theirs = xgb.train({**own, "objective": "multi:softprob"}, data, 8)
+    mine = xgb.train(own, data, 8, obj=objectives.xgboost(SOFTMAX))
+    got, want = (one.predict(data, output_margin=True) for one in (mine, theirs))
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+def test_xgboost_metric():
+    data, weight = xgb.DMatrix(XB, YB, weight=drawn(True, YB)), drawn(True, YB)
+    objective, found = objectives.xgboost(LOGIT), {}
+    model = xgb.train(
+        {**XGB, "base_score": 0.0, "disable_default_eval_metric": True}, data, 10, obj=objective, custom_metric=objective.metric,
+        evals=[(data, "train")], evals_result=found, verbose_eval=False,
+    )  # fmt: skip
+    history = found["train"]["binary_cross_entropy_with_logits"]
+    scores = model.predict(data, output_margin=True)
+    assert history[-1] == pytest.approx(LOGIT(scores.astype(float), YB, sample_weight=weight, normalizer="weights"), abs=1e-6)
+    assert history == sorted(history, reverse=True)
+    theirs: dict = {}
+    xgb.train(
+        {**XGB, "objective": "binary:logistic", "base_score": 0.5},
+        data,
+        10,
+        evals=[(data, "train")],
+        evals_result=theirs,
+        verbose_eval=False,
+    )
+    np.testing.assert_allclose(history, theirs["train"]["logloss"], rtol=0, atol=1e-6)
+
+
+def test_xgboost_in_scikit_learn():
+    weight, options = drawn(True, Y), {"n_estimators": 15, "max_depth": 3, "tree_method": "exact", "n_jobs": 1, "base_score": 0.0}
+    objective = objectives.xgboost(HALF)
+    mine = clone(xgb.XGBRegressor(objective=objective, eval_metric=objective.metric, **options))
+    mine.fit(X, Y, sample_weight=weight, eval_set=[(X, Y)], verbose=False)
+    theirs = xgb.XGBRegressor(**options).fit(X, Y, sample_weight=weight)
+    np.testing.assert_allclose(mine.predict(X), theirs.predict(X), atol=2e-6)
+    history = mine.evals_result()["validation_0"]["0_5_mse_loss"]
+    assert history[-1] == pytest.approx(HALF(mine.predict(X).astype(float), Y), abs=1e-6)
+
+
+@pytest.mark.parametrize(("x", "y", "loss"), [(XB, YB, LOGIT), (XD, YD, SOFTMAX)], ids=["binary", "classes"])
+def test_classifiers(x, y, loss):
+    for make in (
+        lambda: xgb.XGBClassifier(objective=objectives.xgboost(loss), n_estimators=10, max_depth=3, n_jobs=1),
+        lambda: lgb.LGBMClassifier(objective=objectives.lightgbm(loss), n_estimators=10, num_leaves=7, n_jobs=1, verbose=-1),
+    ):
+        model = make().fit(x, y)
+        scores = np.asarray(
+            model.predict(x, output_margin=True) if isinstance(model, xgb.XGBClassifier) else model.predict(x, raw_score=True)
+        )
+        found = scores.argmax(-1) if scores.ndim == 2 else (scores > 0).astype(int)
+        assert (found == y).mean() > 0.95
+
+
+# LightGBM ---------------------------------------------------------------------------------------------------------------------
+
+CASES_LGB = {
+    "squared": (X, Y, {"objective": "regression"}, HALF, {}),
+    "logistic": (XB, YB, {"objective": "binary"}, LOGIT, {}),
+    "huber": (X, Y, {"objective": "huber", "alpha": 0.9}, jitloss.huber_loss, {"delta": 0.9}),
+    "poisson": (X, COUNTS, {"objective": "poisson"}, jitloss.poisson_nll_loss, {"hessian_scale": np.exp(0.7)}),
+    "tweedie": (X, COUNTS, {"objective": "tweedie", "tweedie_variance_power": 1.3}, tweedie, {"power": 1.3}),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", CASES_LGB)
+def test_lightgbm_grows_its_own_trees(name, weighted):
+    x, y, own, loss, options = CASES_LGB[name]
+    theirs, mine = (
+        lgb.train({**LGB, **given}, lgb.Dataset(x, y, weight=drawn(weighted, y)), 15)
+        for given in (own, {"objective": objectives.lightgbm(loss, **options)})
+    )
+    np.testing.assert_allclose(mine.predict(x, raw_score=True), theirs.predict(x, raw_score=True), rtol=1e-6, atol=1e-6)
+
+
+def test_lightgbm_softmax():
+    own = {**LGB, "num_class": 10}
+    theirs, mine = (
+        lgb.train({**own, "objective": one}, lgb.Dataset(XD, YD), 8) for one in ("multiclass", objectives.lightgbm(SOFTMAX))
+    )
+    np.testing.assert_allclose(mine.predict(XD, raw_score=True), theirs.predict(XD, raw_score=True), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
+def test_lightgbm_splits_quantiles_alike(quantile):
+    """LightGBM's own objective sets its leaves to quantiles afterwards, which no other may; the first tree's splits are the same."""
+    theirs, mine = (
+        lgb.train({**LGB, **given}, lgb.Dataset(X, Y), 1).trees_to_dataframe()
+        for given in (
+            {"objective": "quantile", "alpha": quantile},
+            {"objective": objectives.lightgbm(jitloss.quantile_loss, quantile=quantile)},
+        )
+    )
+    np.testing.assert_array_equal(mine["split_feature"].fillna("").to_numpy(), theirs["split_feature"].fillna("").to_numpy())
+    np.testing.assert_allclose(mine["threshold"].dropna(), theirs["threshold"].dropna())
+    long = lgb.train({**LGB, "objective": objectives.lightgbm(jitloss.quantile_loss, quantile=quantile)}, lgb.Dataset(X, Y), 200)
+    assert (long.predict(X) > Y).mean() == pytest.approx(quantile, abs=0.1)
+
+
+def test_lightgbm_metric_and_scikit_learn():
+    objective, weight = objectives.lightgbm(LOGIT), drawn(True, YB)
+    history: dict = {}
+    model = lgb.LGBMClassifier(objective=objective, n_estimators=10, num_leaves=7, n_jobs=1, verbose=-1)
+    clone(model)
+    model.fit(
+        XB,
+        YB,
+        sample_weight=weight,
+        eval_set=[(XB, YB)],
+        eval_sample_weight=[weight],
+        eval_metric=objective.metric,
+        callbacks=[lgb.record_evaluation(history)],
+    )
+    scores = model.predict(XB, raw_score=True)
+    last = next(iter(history.values()))["binary_cross_entropy_with_logits"][-1]
+    assert last == pytest.approx(LOGIT(scores, YB, sample_weight=weight, normalizer="weights"), rel=1e-6)
+    data = lgb.Dataset(XB, YB, weight=weight)
+    found: dict = {}
+    lgb.train(
+        {**LGB, "objective": objective},
+        data,
+        5,
+        valid_sets=[data],
+        feval=objective.metric,
+        callbacks=[lgb.record_evaluation(found)],
+    )
+    assert len(found["training"]["binary_cross_entropy_with_logits"]) == 5
+
+
+# Without a booster ------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_are_those_of_the_rows():
+    scores, labels, weight = RANDOM.normal(size=50), RANDOM.integers(0, 2, 50).astype(float), RANDOM.uniform(size=50)
+    p = 1 / (1 + np.exp(-scores))
+    gradient, hessian = objectives.xgboost(LOGIT)(labels, scores, weight)
+    np.testing.assert_allclose(gradient, weight * (p - labels))
+    np.testing.assert_allclose(hessian, weight * p * (1 - p))
+    logits, classes = RANDOM.normal(size=(50, 4)), RANDOM.integers(0, 4, 50)
+    q = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for make, factor in ((objectives.xgboost, 2.0), (objectives.lightgbm, 4 / 3)):
+        gradient, hessian = make(SOFTMAX)(classes.astype(np.float32), logits, weight)
+        np.testing.assert_allclose(gradient, weight[:, None] * (q - np.eye(4)[classes]))
+        np.testing.assert_allclose(hessian, weight[:, None] * factor * q * (1 - q))
+
+
+def test_the_floor_and_the_constants():
+    far = np.array([800.0, 0.0])
+    _, hessian = objectives.xgboost(LOGIT)(np.zeros(2), far)
+    np.testing.assert_array_equal(hessian, [1e-16, 0.25])
+    _, hessian = objectives.xgboost(LOGIT, min_hessian=0.1, hessian_scale=2.0)(np.zeros(2), far, np.array([3.0, 1.0]))
+    np.testing.assert_allclose(hessian, [0.3, 0.5])
+    for loss in (jitloss.l1_loss, jitloss.quantile_loss, jitloss.huber_loss, jitloss.hinge_loss):
+        np.testing.assert_array_equal(objectives.lightgbm(loss)(np.zeros(2), far, np.array([1.0, 2.0]))[1], [1.0, 2.0])
+    for loss in (jitloss.mse_loss, jitloss.log_cosh_loss, LOGIT, jitloss.poisson_nll_loss, pseudo_huber):
+        assert objectives.xgboost(loss).constant is None
+    np.testing.assert_array_equal(objectives.xgboost(jitloss.mse_loss, hessian=3.0)(np.zeros(2), far)[1], [3.0, 3.0])
+
+
+def test_float32_stays_float32_and_hinge_takes_zero_and_one():
+    scores = np.array([0.5, -2.0], np.float32)
+    assert [one.dtype for one in objectives.xgboost(LOGIT)(np.array([0.0, 1.0], np.float32), scores)] == [np.float32] * 2
+    gradient, _ = objectives.xgboost(jitloss.hinge_loss)(np.array([0.0, 1.0]), scores)
+    np.testing.assert_array_equal(gradient, [1.0, -1.0])
+
+
+def test_objectives_pickle():
+    objective = pickle.loads(pickle.dumps(objectives.xgboost(jitloss.huber_loss, delta=2.0)))
+    np.testing.assert_array_equal(objective(np.zeros(1), np.array([5.0]))[0], [2.0])
+
+
+@jitloss.pointwise
+def no_second(prediction, target):
+    return abs(prediction - target) ** 3, 3.0 * (prediction - target) * abs(prediction - target)
+
+
+@pytest.mark.parametrize("make", [objectives.xgboost, objectives.lightgbm])
+def test_wrong_objectives(make):
+    for loss, options, error, message in [
+        ("mse", {}, TypeError, "loss must be a loss of jitloss, got 'mse'"),
+        (jitloss.triplet_loss, {}, ValueError, "a loss of predictions and targets is wanted, triplet_loss takes anchors"),
+        (jitloss.l2_regularization, {}, ValueError, "a loss of predictions and targets is wanted"),
+        (jitloss.kl_divergence, {}, ValueError, "a loss of predictions and targets is wanted"),
+        (jitloss.binary_cross_entropy, {}, ValueError, "takes probabilities; choose a loss of logits"),
+        (no_second, {}, ValueError, "no_second has no second derivative; give hessian=1.0"),
+        (LOGIT, {"gamma": 2.0}, TypeError, "unexpected keyword argument 'gamma'"),
+        (jitloss.huber_loss, {"delta": -1.0}, ValueError, "delta must be a positive number"),
+        (LOGIT, {"reduction": "sum"}, TypeError, "reduction is not an option of an objective"),
+        (LOGIT, {"min_hessian": -1.0}, ValueError, "min_hessian must be finite and not negative"),
+        (LOGIT, {"hessian": "auto"}, TypeError, "hessian must be a number"),
+    ]:
+        with pytest.raises(error, match=message):
+            make(loss, **options)
+    with pytest.raises(ValueError, match="labels and predictions must have one row for each other, got 2 and 3"):
+        make(LOGIT)(np.zeros(2), np.zeros(3))
+    assert make(no_second, hessian=1.0)(np.zeros(1), np.ones(1))[1] == 1.0
