@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import adapter
+from .arrays import adapter, columns
 from .arrays import numpy as host
 
 __all__ = ["ArrayType", "Call", "adapter_of", "array_type", "register_array_type", "supported"]
@@ -158,7 +158,11 @@ for _kind in _SEQUENCES:
 for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
 for _name in ("Series", "DataFrame", "Index"):
-    register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.from_pandas)
+    register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=columns.from_pandas)
+for _name in ("Series", "DataFrame"):
+    register_array_type(f"polars.{_name}", name="Polars columns", to_numpy=columns.from_polars, from_numpy=columns.to_polars)
+for _name in ("Array", "ChunkedArray"):
+    register_array_type(f"pyarrow.{_name}", name="Arrow arrays", to_numpy=columns.from_arrow, from_numpy=columns.to_arrow)
 for _name, _file, _label in (
     ("torch.Tensor", "torch", "PyTorch tensors"),
     ("jaxlib.ArrayImpl", "jax", "JAX arrays"),

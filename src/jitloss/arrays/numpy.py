@@ -1,10 +1,10 @@
-"""NumPy arrays, and what becomes one: subclasses, sequences, scalars, pandas objects."""
+"""NumPy arrays, and what becomes one: subclasses, sequences, scalars."""
 
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_it_is", "from_pandas", "from_sequence", "plain", "refuse_masked"]
+__all__ = ["as_it_is", "from_sequence", "plain", "refuse_masked"]
 
 
 def as_it_is(result: Any, argument: Any) -> Any:
@@ -19,11 +19,6 @@ def plain(value: Any) -> np.ndarray:
 def from_sequence(value: Any) -> np.ndarray:
     result = np.asarray(value)
     return result.astype(np.float64) if result.size == 0 else result
-
-
-def from_pandas(value: Any) -> np.ndarray:
-    result: np.ndarray = value.to_numpy()
-    return result
 
 
 def refuse_masked(value: Any) -> np.ndarray:

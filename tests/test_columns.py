@@ -1,0 +1,106 @@
+"""Columns of pandas, Polars and Arrow, and arrays that are files."""
+
+import textwrap
+
+import numpy as np
+import pytest
+
+import jitloss
+from jitloss import mse_loss
+from processes import python
+
+P, T = np.array([1.0, -2.0, 4.0]), np.array([0.0, 1.0, 4.0])
+VALUE, GRADIENT = mse_loss.value_and_gradient(P, T)
+LOGITS, LABELS = np.arange(6.0).reshape(3, 2), np.array([0, 1, 1])
+
+
+def test_polars():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"p": P, "t": T, "label": LABELS})
+    value, gradient = mse_loss.value_and_gradient(frame["p"], frame["t"], sample_weight=pl.Series([1.0, 1.0, 1.0]))
+    assert value == VALUE
+    assert isinstance(gradient, pl.Series)
+    assert gradient.name == "p"
+    np.testing.assert_array_equal(gradient.to_numpy(), GRADIENT)
+    logits = pl.DataFrame({"no": LOGITS[:, 0], "yes": LOGITS[:, 1]})
+    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, frame["label"])
+    want = jitloss.cross_entropy_with_logits.value_and_gradient(LOGITS, LABELS)
+    assert value == want[0]
+    assert gradient.columns == ["no", "yes"]
+    np.testing.assert_array_equal(gradient.to_numpy(), want[1])
+    items = jitloss.cross_entropy_with_logits(logits, frame["label"], reduction="none")
+    assert isinstance(items, pl.Series)
+    assert mse_loss(frame["p"].cast(pl.Int8), frame["t"].cast(pl.UInt16)) == VALUE
+
+
+def test_polars_nulls():
+    pl = pytest.importorskip("polars")
+    with pytest.raises(ValueError, match="mse_loss: targets cannot be read as an array: a column with 2 missing values"):
+        mse_loss(P, pl.Series([1.0, None, None]))
+    with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
+        mse_loss(pl.DataFrame({"a": [1.0, None]}), np.zeros((2, 1)))
+    assert np.isnan(mse_loss(pl.Series([1.0, float("nan")]), np.zeros(2)))
+    with pytest.raises(TypeError, match="predictions must be float16"):
+        mse_loss(pl.Series(["a", "b", "c"]), T)
+
+
+def test_arrow():
+    pa = pytest.importorskip("pyarrow")
+    for made in (pa.array(P), pa.chunked_array([P[:1], P[1:]])):
+        value, gradient = mse_loss.value_and_gradient(made, pa.array(T), sample_weight=pa.array([1, 1, 1]))
+        assert value == VALUE
+        assert isinstance(gradient, type(made))
+        np.testing.assert_array_equal(gradient.to_numpy(), GRADIENT)
+    assert jitloss.cross_entropy_with_logits(LOGITS, pa.array(LABELS)) == jitloss.cross_entropy_with_logits(LOGITS, LABELS)
+    assert jitloss.hinge_loss(P, pa.array([True, False, True])) == jitloss.hinge_loss(P, [True, False, True])
+    half = pa.array(P.astype(np.float16))
+    assert mse_loss.gradient(half, T.astype(np.float16)).type == pa.float16()
+
+
+def test_arrow_nulls():
+    pa = pytest.importorskip("pyarrow")
+    for made in (pa.array([1.0, None, 3.0]), pa.chunked_array([[1.0], [None, 3.0]])):
+        with pytest.raises(ValueError, match="predictions cannot be read as an array: an Arrow array with 1 missing value "):
+            mse_loss(made, T)
+    with pytest.raises(ValueError, match="sample_weight cannot be read as an array: an Arrow array with 1 missing"):
+        mse_loss(P, T, sample_weight=pa.array([1.0, None, 1.0]))
+
+
+def test_arrow_is_not_copied():
+    pa = pytest.importorskip("pyarrow")
+    from jitloss.arrays import columns
+
+    assert columns.from_arrow(pa.array(P)).ctypes.data == P.ctypes.data
+
+
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "double[pyarrow]"])
+def test_missing_values_of_pandas(dtype):
+    pd = pytest.importorskip("pandas")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    column = pd.Series([1, 0, 4], dtype=dtype)
+    assert mse_loss(column, T) == mse_loss([1.0, 0.0, 4.0], T)
+    column[1] = pd.NA
+    for made in (column, pd.DataFrame({"a": column})):
+        with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
+            mse_loss(made, T)
+    assert np.isnan(mse_loss(pd.Series([1.0, np.nan, 4.0]), T))
+
+
+def test_files_larger_than_memory(tmp_path):
+    """Inputs and output are memory maps: a process that may hold little more than it has after the import goes through them."""
+    script = f"""
+        import resource, numpy as np, jitloss
+        inputs = [np.memmap({str(tmp_path)!r} + f"/{{name}}", np.float32, "w+", shape=(6000, 10_000)) for name in "pt"]
+        inputs[0][::1000] = 1.0
+        out = np.memmap({str(tmp_path)!r} + "/g", np.float32, "w+", shape=(6000, 10_000))
+        loss = jitloss.mse_loss
+        loss.value_and_gradient(inputs[0][:10], inputs[1][:10], out=out[:10])
+        loss.value_and_gradient(inputs[0][:100], inputs[1][:100], out=out[:100])
+        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (used + 2**26, used + 2**26))
+        value, gradient = loss.value_and_gradient(*inputs, out=out)
+        assert gradient is out
+        print(value, float(out[1000, 5]), sum(one.nbytes for one in (*inputs, out)) > 10 * 2**26)
+    """
+    assert python("-c", textwrap.dedent(script)).split() == ["0.001", str(float(np.float32(2 / 6e7))), "True"]
