@@ -7,7 +7,7 @@ from training import descend, show
 
 import jitloss
 
-MODEL = Network(features=64, hidden=48, heads={"class_output": 10, "reconstruction": 64})
+MODEL = Network(features=64, hidden=32, heads={"class_output": 10, "reconstruction": 64})
 LOSS = jitloss.weighted_sum(
     class_output=(jitloss.cross_entropy_with_logits, 1.0, {"label_smoothing": 0.05}),
     reconstruction=(jitloss.binary_cross_entropy_with_logits, 0.5),
@@ -39,14 +39,14 @@ def accuracy(params: Arrays) -> float:
     return float(np.mean(MODEL.evaluate(params, inputs)["class_output"].argmax(axis=1) == targets["class_output"]))
 
 
-def train(steps: int = 120, params: Arrays | None = None) -> list[float]:
+def train(steps: int = 60, params: Arrays | None = None) -> list[float]:
     """Train from the start, or ``params``, which are changed; the objective step by step."""
     inputs, targets = data()
-    params = MODEL.initial_params() if params is None else params
+    params = MODEL.randomize_params() if params is None else params
     return descend(lambda params: objective(params, inputs, targets), params, steps, rate=1.0)
 
 
 if __name__ == "__main__":
-    params = MODEL.initial_params()
+    params = MODEL.randomize_params()
     show("Main + 0.5 · auxiliary + L2: digits", train(params=params))
     print(f"\n{accuracy(params):.1%} of the digits are read.")

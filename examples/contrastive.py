@@ -3,6 +3,7 @@
 import numpy as np
 from model import Arrays, Network, Siamese
 from training import descend, show
+from triplet import members
 
 from jitloss import contrastive_loss
 
@@ -11,18 +12,11 @@ MARGIN = 1.0
 
 
 def data() -> tuple[Arrays, np.ndarray]:
-    """Pairs of points of four classes, which two features tell, and whether both points are of the same class."""
+    """Pairs of points, the classes those of the triplets, and whether both are of the same class."""
     random = np.random.default_rng(0)
-    same = random.integers(0, 2, size=300)
-    classes = random.integers(0, 4, size=300)
+    same, classes = random.integers(0, 2, size=300), random.integers(0, 4, size=300)
     others = np.where(same == 1, classes, (classes + random.integers(1, 4, size=300)) % 4)
-
-    def members(of: np.ndarray) -> np.ndarray:
-        x = random.normal(size=(len(of), 8))
-        x[:, :2] = 0.3 * x[:, :2] + np.stack([of % 2, of // 2], axis=1)
-        return x
-
-    return {"embedding1": members(classes), "embedding2": members(others)}, same
+    return {"embedding1": members(classes, random), "embedding2": members(others, random)}, same
 
 
 def objective(params: Arrays, inputs: Arrays, same: np.ndarray) -> tuple[float, Arrays]:
@@ -36,7 +30,7 @@ def objective(params: Arrays, inputs: Arrays, same: np.ndarray) -> tuple[float, 
 def train(steps: int = 300) -> list[float]:
     """Train from the start; the loss step by step."""
     inputs, same = data()
-    return descend(lambda params: objective(params, inputs, same), MODEL.initial_params(), steps, rate=0.2)
+    return descend(lambda params: objective(params, inputs, same), MODEL.randomize_params(), steps, rate=0.2)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 and the gradients of the parameters, from the gradients of an objective with respect to the outputs. The model knows no loss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Network:
     def __init__(self, features: int, hidden: int, heads: Mapping[str, int]) -> None:
         self.features, self.hidden, self.heads = features, hidden, dict(heads)
 
-    def initial_params(self, seed: int = 0) -> Arrays:
+    def randomize_params(self, seed: int = 0) -> Arrays:
         """Draw the weights, as one flat dict: ``hidden_weight``, ``hidden_bias``, and two arrays for each head."""
         random = np.random.default_rng(seed)
         sizes = {"hidden": (self.features, self.hidden)} | {name: (self.hidden, size) for name, size in self.heads.items()}
@@ -35,8 +35,7 @@ class Network:
         outputs = {name: hidden @ params[f"{name}_weight"] + params[f"{name}_bias"] for name in self.heads}
         if output_gradients is None:
             return outputs
-        if unknown := output_gradients.keys() - outputs.keys():
-            raise ValueError(f"output_gradients must be of the outputs {', '.join(outputs)}, got {', '.join(sorted(unknown))}")
+        _check(output_gradients, self.heads)
         gradients = {name: np.zeros_like(param) for name, param in params.items()}
         of_hidden = np.zeros_like(hidden)
         for name, gradient in output_gradients.items():
@@ -55,17 +54,24 @@ class Siamese:
     def __init__(self, network: Network, output: str) -> None:
         self.network, self.output = network, output
 
-    def initial_params(self, seed: int = 0) -> Arrays:
-        return self.network.initial_params(seed)
+    def randomize_params(self, seed: int = 0) -> Arrays:
+        return self.network.randomize_params(seed)
 
     def evaluate(self, params: Arrays, inputs: Arrays, output_gradients: Arrays | None = None) -> Arrays | tuple[Arrays, Arrays]:
         """As that of the network; what the parameters get from each input is added up."""
-        outputs = {name: self.network.evaluate(params, {"x": x})[self.output] for name, x in inputs.items()}
         if output_gradients is None:
-            return outputs
-        gradients = {name: np.zeros_like(param) for name, param in params.items()}
-        for branch, gradient in output_gradients.items():
-            _, shares = self.network.evaluate(params, {"x": inputs[branch]}, {self.output: gradient})
-            for name, share in shares.items():
-                gradients[name] += share
+            return {name: self.network.evaluate(params, {"x": x})[self.output] for name, x in inputs.items()}
+        _check(output_gradients, inputs)
+        outputs, gradients = {}, {name: np.zeros_like(param) for name, param in params.items()}
+        for branch, x in inputs.items():
+            given = {self.output: output_gradients[branch]} if branch in output_gradients else {}
+            own_outputs, own_gradients = self.network.evaluate(params, {"x": x}, given)
+            outputs[branch] = own_outputs[self.output]
+            for name, gradient in own_gradients.items():
+                gradients[name] += gradient
         return outputs, gradients
+
+
+def _check(output_gradients: Arrays, outputs: Iterable[str]) -> None:
+    if unknown := output_gradients.keys() - set(outputs):
+        raise ValueError(f"output_gradients must be of the outputs {', '.join(outputs)}, got {', '.join(sorted(unknown))}")

@@ -23,18 +23,19 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
     loss, gradient = mse_loss.value_and_gradient(outputs["output"], targets["output"])
     _, gradients = MODEL.evaluate(params, inputs, output_gradients={"output": gradient})
 
-    first = {"hidden_weight": params["hidden_weight"]}  # L1 on what chooses among the features, L2 on everything
-    for penalty, of in ((l1_regularization.value_and_gradient(first, L1)), (l2_regularization.value_and_gradient(params, L2))):
-        loss += penalty
-        for name, one in of.items():
-            gradients[name] += one
-    return loss, gradients
+    first = {"hidden_weight": params["hidden_weight"]}
+    l1, of_first = l1_regularization.value_and_gradient(first, L1)  # on what chooses among the features
+    l2, of_all = l2_regularization.value_and_gradient(params, L2)  # on everything
+    for penalty in (of_first, of_all):
+        for name, gradient in penalty.items():
+            gradients[name] += gradient
+    return loss + l1 + l2, gradients
 
 
 def train(steps: int = 400) -> list[float]:
     """Train from the start; the objective step by step."""
     inputs, targets = data()
-    return descend(lambda params: objective(params, inputs, targets), MODEL.initial_params(), steps, rate=0.2)
+    return descend(lambda params: objective(params, inputs, targets), MODEL.randomize_params(), steps, rate=0.2)
 
 
 if __name__ == "__main__":

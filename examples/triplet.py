@@ -9,17 +9,19 @@ from jitloss import triplet_loss
 MODEL = Siamese(Network(features=8, hidden=16, heads={"embedding": 2}), output="embedding")
 
 
+def members(classes: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A point of each of the classes 0 to 3. Two features tell the class, as corners of a square; six are noise."""
+    x = random.normal(size=(len(classes), 8))
+    x[:, :2] = 0.3 * x[:, :2] + np.stack([classes % 2, classes // 2], axis=1)
+    return x
+
+
 def data() -> Arrays:
-    """Rows of anchors and positives of one class and negatives of the next; two features tell the class, the others are noise."""
+    """Rows of an anchor, a positive of its class and a negative of another."""
     random = np.random.default_rng(0)
     classes = random.integers(0, 4, size=200)
-
-    def members(of: np.ndarray) -> np.ndarray:
-        x = random.normal(size=(len(of), 8))
-        x[:, :2] = 0.3 * x[:, :2] + np.stack([of % 2, of // 2], axis=1)
-        return x
-
-    return {"anchor": members(classes), "positive": members(classes), "negative": members((classes + 1) % 4)}
+    others = (classes + random.integers(1, 4, size=200)) % 4
+    return {name: members(of, random) for name, of in (("anchor", classes), ("positive", classes), ("negative", others))}
 
 
 def objective(params: Arrays, inputs: Arrays) -> tuple[float, Arrays]:
@@ -33,7 +35,7 @@ def objective(params: Arrays, inputs: Arrays) -> tuple[float, Arrays]:
 def train(steps: int = 300) -> list[float]:
     """Train from the start; the loss step by step."""
     inputs = data()
-    return descend(lambda params: objective(params, inputs), MODEL.initial_params(), steps, rate=0.2)
+    return descend(lambda params: objective(params, inputs), MODEL.randomize_params(), steps, rate=0.2)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
 def train(steps: int = 300) -> list[float]:
     """Train from the start; the objective step by step."""
     inputs, targets = data()
-    return descend(lambda params: objective(params, inputs, targets), MODEL.initial_params(), steps, rate=0.5)
+    return descend(lambda params: objective(params, inputs, targets), MODEL.randomize_params(), steps, rate=0.5)
 
 
 if __name__ == "__main__":

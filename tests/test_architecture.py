@@ -20,7 +20,7 @@ ROOMS = [
     {"registry"},
     {"options", "inputs", "outputs"},
     {"call"},
-    {"quick", "documentation", "device", "parts"},
+    {"quick", "documentation", "device", "jitted", "parts"},
     {"replay"},
     {"loss"},
     {"composition", "gradcheck", "objectives"},
@@ -142,7 +142,7 @@ def test_foreign_packages(module):
     """NumPy anywhere, numba where code is compiled or measured, anything else only in the outer rooms and only when it is used."""
     room, allowed = room_of(module), {"numpy"}
     allowed |= ADAPTERS.get(module, set())
-    if room in {"compilers", "bench", "commands"}:
+    if room in {"compilers", "bench", "commands", "jitted"}:
         allowed |= {"numba", "llvmlite"}
     if module.startswith("compilers.cuda"):
         allowed |= {"cuda"}  # NVIDIA's bindings, which come with numba-cuda

@@ -133,6 +133,13 @@ class Form:
             self._quick.learn(args, options, evaluation)
         return result
 
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba asks a value in compiled code."""
+        from .jitted import numba_type
+
+        return numba_type(self)
+
     def parts(self) -> "Parts":
         """The steps of a call on arrays that come in parts, for an adapter that keeps them so."""
         from .parts import Parts
@@ -249,6 +256,10 @@ class Loss:
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self.value(*args, **options)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.value._numba_type_
 
     @property
     def __signature__(self) -> inspect.Signature:

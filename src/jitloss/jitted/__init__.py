@@ -1,0 +1,60 @@
+"""Losses inside users' own compiled code: numba takes a form for a function that is compiled with the caller.
+
+Scalars give the element's own value and gradient; arrays give what the call in Python gives by default, a mean over the items. Loops are
+plain, and compiled into the caller, so that his disk cache holds nothing that another process could not run.
+"""
+
+from typing import Any
+
+from numba import njit, types
+from numba.core.errors import TypingError
+from numba.core.target_extension import current_target
+from numba.extending import overload
+
+from ..compilers.cpu import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
+from ..compilers.cpu.flags import FLAGS, jitable
+from .functions import Function, named, on_scalars
+from .loops import on_elements, on_rows
+
+__all__ = ["numba_type"]
+
+
+def numba_type(form: Any) -> Any:
+    """The type of a compiled function with the form's inputs and parameters."""
+    if form.wants.hessian:
+        raise TypingError(f"{form.__name__}: compiled code may call a loss, its gradient and its value_and_gradient")
+    if current_target() == "cuda":
+        from .cuda import device_function
+
+        return device_function(form)._numba_type_
+    return types.Dispatcher(_function(form))
+
+
+_functions: dict[Any, Any] = {}
+
+
+def _function(form: Any) -> Any:
+    if form not in _functions:
+        _functions[form] = njit(named(form, _stub(form)))
+    return _functions[form]
+
+
+def _stub(form: Any) -> Function:
+    """A function that stands for the form in compiled code; numba asks what it does for the types of each call."""
+
+    def call(*arguments):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    @overload(call, jit_options={"fastmath": FLAGS, "error_model": "numpy"}, prefer_literal=True)
+    def implementation(*arguments):  # type: ignore[no-untyped-def]
+        kinds = list(arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, types.BaseTuple)) else arguments)
+        inputs = kinds[: len(form.inputs)]
+        arrays = [isinstance(one, types.Array) for one in inputs]
+        if arrays[0] and (all(arrays) or form.by_rows):
+            return on_rows(form, kinds) if form.by_rows else on_elements(form, kinds)
+        if any(arrays) or form.by_rows:
+            wanted = "arrays of rows" if form.by_rows else "arrays, or numbers"
+            raise TypingError(f"{form.__name__}: {' and '.join(form.inputs)} must be {wanted}; got {', '.join(map(str, inputs))}")
+        return on_scalars(form, kinds, jitable)
+
+    return call

@@ -1,0 +1,32 @@
+"""Losses inside users' own CUDA kernels, which numba-cuda compiles: the scalar form."""
+
+from typing import Any
+
+from numba import cuda
+from numba.cuda import extending
+
+from ..compilers.cuda.toolchain import jitable
+from .functions import Function, named, on_scalars
+
+__all__ = ["device_function"]
+
+_functions: dict[Any, Any] = {}
+
+
+def device_function(form: Any) -> Any:
+    """The form as a device function."""
+    if form not in _functions:
+        _functions[form] = cuda.jit(device=True, inline="always")(named(form, _stub(form)))
+    return _functions[form]
+
+
+def _stub(form: Any) -> Function:
+    def call(*arguments):  # type: ignore[no-untyped-def]
+        raise NotImplementedError
+
+    @extending.overload(call, prefer_literal=True)
+    def implementation(*arguments):  # type: ignore[no-untyped-def]
+        kinds = list(arguments[0] if len(arguments) == 1 and hasattr(arguments[0], "__len__") else arguments)
+        return on_scalars(form, kinds, jitable)
+
+    return call

@@ -1,0 +1,129 @@
+"""A form as a function that numba compiles, with the form's own arguments, their names and defaults."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+
+from ..compilers.canonical import point
+from ..compilers.tuples import cast, scaled, select
+
+__all__ = ["Function", "Given", "given", "named", "on_scalars", "placed", "working_of"]
+
+Function = Callable[..., Any]
+
+
+_CALLS: tuple[Callable[[Function], Any], ...] = (
+    lambda f: lambda: f(),
+    lambda f: lambda a: f(a),
+    lambda f: lambda a, b: f(a, b),
+    lambda f: lambda a, b, c: f(a, b, c),
+    lambda f: lambda a, b, c, d: f(a, b, c, d),
+    lambda f: lambda a, b, c, d, e: f(a, b, c, d, e),
+    lambda f: lambda a, b, c, d, e, g: f(a, b, c, d, e, g),
+    lambda f: lambda a, b, c, d, e, g, h: f(a, b, c, d, e, g, h),
+    lambda f: lambda a, b, c, d, e, g, h, i: f(a, b, c, d, e, g, h, i),
+)
+
+
+def named(form: Any, function: Function) -> Function:
+    """A function that calls another one, with the arguments of a form: numba calls by names what has them in its code."""
+    definition = form.loss.definition
+    names = [*form.inputs, *(one.name for one in definition.parameters)]
+    if len(names) >= len(_CALLS):
+        raise TypingError(
+            f"{form.__name__}: compiled code calls losses of up to {len(_CALLS) - 1} arguments, this one has {len(names)}"
+        )
+    made = _CALLS[len(names)](function)
+    code = made.__code__.replace(co_varnames=tuple(names), co_name=form.__name__)
+    defaults = tuple(one.default for one in definition.parameters)
+    return FunctionType(code, {"__name__": __name__}, form.__name__, defaults, made.__closure__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The parameters of a call: which of its arguments are numbers, and what the others are."""
+
+    numbers: tuple[int, ...]
+    order: tuple[int, ...]
+    constants: tuple[Any, ...]
+
+
+def given(form: Any, arguments: Sequence[Any], working: Any) -> Given:
+    """Parameters that are told when the call is compiled (defaults, switches, None) are constants, the others numbers."""
+    definition, start = form.loss.definition, len(form.inputs)
+    numbers: list[int] = []
+    constants: list[Any] = []
+    order = []
+    for at, (parameter, kind) in enumerate(zip(definition.parameters, arguments[start:], strict=True), start):
+        if isinstance(kind, (types.Number, float)) and not isinstance(kind, types.Boolean):
+            order.append((0, len(numbers)))
+            numbers.append(at)
+            continue
+        value = _constant(form, parameter, kind)
+        order.append((1, len(constants)))
+        constants.append(working(value) if isinstance(value, float) else value)
+    weights = form.loss.weights if definition.sum_of else ()
+    smoothing = (1.0, 0.0) if definition.form == "rowwise" else ()
+    for value in (*weights, *smoothing):
+        order.append((1, len(constants)))
+        constants.append(working(value))
+    return Given(tuple(numbers), tuple(at + len(numbers) * later for later, at in order), tuple(constants))
+
+
+def _constant(form: Any, parameter: Any, kind: Any) -> Any:
+    if isinstance(kind, types.Omitted):
+        value = kind.value
+    elif isinstance(kind, types.Literal):
+        value = kind.literal_value
+    elif isinstance(kind, types.NoneType):
+        value = None
+    elif isinstance(kind, (bool, type(None))):
+        value = kind
+    else:
+        raise TypingError(f"{form.__name__}: {parameter.name} must be a number or a constant in compiled code, got {kind}")
+    return parameter.check(value, form.__name__)
+
+
+def working_of(kinds: Sequence[Any]) -> Any:
+    """float32 where no input is wider, else float64."""
+    dtypes = [getattr(one, "dtype", one) for one in kinds]
+    narrow = {types.float32, types.float16}
+    labels = [one for one in dtypes[1:] if isinstance(one, (types.Integer, types.Boolean))]
+    return np.float32 if dtypes[0] in narrow and all(one in narrow or one in labels for one in dtypes) else np.float64
+
+
+# Scalars ----------------------------------------------------------------------------------------------------------------------
+
+
+def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
+    """The element's own value or gradient, or both."""
+    working = working_of(kinds[: len(form.inputs)])
+    parameters = given(form, kinds, working)
+    call = point(form.loss.definition, working, jit)
+    count = len(form.inputs)
+    places, constants = (*range(count), *parameters.numbers), parameters.constants
+    wanted = placed(call.wanted, count, parameters)
+    factor = working(form.loss.weights[0] if form.loss.weights and not form.loss.definition.sum_of else 1.0)
+    function, both, which = call.function, form.kind == "value_and_gradient", int(form.kind == "gradient")
+
+    def impl(*arguments):  # type: ignore[no-untyped-def]
+        numbers = cast(select(arguments, places), working) + constants
+        results = scaled(cast(function(*select(numbers, wanted)), working), factor)
+        if both:
+            return results[0], results[1]
+        return results[which]
+
+    return impl
+
+
+def placed(names: Sequence[int], elements: int, parameters: Given) -> tuple[int, ...]:
+    """Where a function's arguments stand among elements, numbers and constants; those behind the parameters come last."""
+    count = len(parameters.order)
+    return tuple(
+        one if one < elements or one >= elements + count else elements + parameters.order[one - elements] for one in names
+    )

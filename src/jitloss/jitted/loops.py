@@ -1,0 +1,277 @@
+"""The loops of a loss over arrays, as numba compiles them into a caller: plain, in the order of the definition.
+
+numba has no loop over the items of a tuple of different arrays, so small functions are put together for the arrays of a call.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import register_jitable
+
+from ..compilers.canonical import point, rows
+from ..compilers.cpu.flags import FLAGS, jitable
+from ..compilers.tuples import add, cast, maximum_of, scaled, select
+from .functions import Function, given, placed, working_of
+
+__all__ = ["on_elements", "on_rows"]
+
+with_arrays = register_jitable(fastmath=FLAGS)
+"""What :data:`jitable` does, for functions that handle arrays, and so count references."""
+
+IGNORED = -100
+STRIP = 1024
+"""Elements that are added in the working precision before they are added in float64."""
+
+
+# What is put together ---------------------------------------------------------------------------------------------------------
+
+
+_BESIDE = (
+    lambda one, other: lambda a: one(a) + other(a),
+    lambda one, other: lambda a, b: one(a, b) + other(a, b),
+    lambda one, other: lambda a, b, c: one(a, b, c) + other(a, b, c),
+)
+_NOTHING = (lambda a: (), lambda a, b: (), lambda a, b, c: ())
+
+
+def _together(functions: Iterable[Function], count: int) -> Function:
+    """A function of ``count`` arguments that returns the tuples of all of them, one behind the other."""
+    made = [with_arrays(one) for one in functions]
+    return functools.reduce(
+        lambda one, other: with_arrays(_BESIDE[count - 1](one, other)), made or [with_arrays(_NOTHING[count - 1])]
+    )
+
+
+def _numbers(kinds: Sequence[Any], places: Sequence[int], working: Any, signs: int) -> Function:
+    """The elements of arrays at an index, as numbers; the bools of the array ``signs`` are 1 and -1."""
+
+    def of(at: int, sign: bool) -> Callable[..., Any]:
+        if sign:
+            return lambda arrays, index: (working(1.0) if arrays[at][index] else working(-1.0),)
+        return lambda arrays, index: (working(arrays[at][index]),)
+
+    return _together((of(at, one == signs and kinds[one].dtype == types.boolean) for at, one in enumerate(places)), 2)
+
+
+def _shaped(places: Sequence[int], shape: Callable[..., Any]) -> Function:
+    """Arrays among the arguments, each in another shape."""
+
+    def of(at: int) -> Callable[..., Any]:
+        return lambda arguments, columns: (shape(arguments[at], columns),)
+
+    return _together(map(of, places), 2)
+
+
+_flat = with_arrays(lambda array, columns: np.ravel(array))
+_grid = with_arrays(lambda array, columns: np.ascontiguousarray(array).reshape(-1, columns))
+
+
+def _same_shape(form: Any, places: Sequence[int]) -> Function:
+    """Raise where arrays have not the shape of the first one."""
+    message = f"{form.__name__}: {' and '.join(form.inputs[one] for one in places)} must have the same shape"
+
+    def of(at: int) -> Callable[..., Any]:
+        def check(arguments):  # type: ignore[no-untyped-def]
+            if arguments[at].shape != arguments[0].shape:
+                raise ValueError(message)
+            return ()
+
+        return check
+
+    return _together(map(of, places[1:]), 1)
+
+
+def _outputs(form: Any, kinds: Sequence[Any]) -> tuple[Function, Function, int]:
+    """A function that makes the gradients, one that writes to them, and how many there are."""
+    places = [form.inputs.index(name) for name in form.differentiable]
+    dtypes = [
+        np.dtype(str(kinds[at].dtype)) if isinstance(kinds[at].dtype, types.Float) else np.dtype(np.float64) for at in places
+    ]
+
+    def make(at: int, kind: Any) -> Callable[..., Any]:
+        return lambda arguments: (np.zeros(arguments[at].shape, kind),)
+
+    def write(at: int, kind: Any) -> Callable[..., Any]:
+        def put(arrays, index, slopes):  # type: ignore[no-untyped-def]
+            arrays[at][index] = kind(slopes[at])
+            return ()
+
+        return put
+
+    scalars = [dtype.type for dtype in dtypes]
+    made = _together((make(at, kind) for at, kind in zip(places, scalars, strict=True)), 1)
+    return made, _together((write(at, kind) for at, kind in enumerate(scalars)), 3), len(places)
+
+
+def _finish(form: Any, several: bool) -> Function:
+    """What a form returns, of its value and its gradients."""
+    gradient, both = form.kind == "gradient", form.kind == "value_and_gradient"
+    if several:
+        if both:
+            return with_arrays(lambda value, gradients: (value, gradients))
+        return with_arrays(lambda value, gradients: gradients if gradient else value)
+    if both:
+        return with_arrays(lambda value, gradients: (value, gradients[0]))
+    if gradient:
+        return with_arrays(lambda value, gradients: gradients[0])
+    return with_arrays(lambda value, gradients: value)
+
+
+# Elements ---------------------------------------------------------------------------------------------------------------------
+
+
+def on_elements(form: Any, kinds: Sequence[Any]) -> Function:
+    """A pointwise loss over arrays."""
+    definition, count = form.loss.definition, len(form.inputs)
+    working, places = working_of(kinds[:count]), tuple(range(count))
+    parameters, call = given(form, kinds, working), point(definition, working, jitable)
+    function, wanted = call.function, placed(call.wanted, count, parameters)
+    constants, at_numbers = parameters.constants, parameters.numbers
+    signs = next((at for at, one in enumerate(definition.inputs) if one.space.name == "sign"), -1)
+    numbers_at, flat, check = _numbers(kinds, places, working, signs), _shaped(places, _flat), _same_shape(form, places)
+    make, write, outputs = _outputs(form, kinds)
+    out_flat, finish, slope_at = _shaped(range(outputs), _flat), _finish(form, outputs > 1), (1,)
+    factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
+    mean, with_gradient, zero = not definition.is_penalty, form.wants.gradient, working(0.0)
+
+    def impl(*arguments):  # type: ignore[no-untyped-def]
+        check(arguments)
+        size = arguments[0].size
+        fixed = cast(select(arguments, at_numbers), working) + constants
+        arrays = flat(arguments, 0)
+        gradients = make(arguments)
+        outs = out_flat(gradients, 0)
+        divisor = max(size, 1) if mean else 1
+        scale, total = working(factor / divisor), 0.0
+        for strip in range(0, size, STRIP):
+            part = zero
+            for index in range(strip, min(size, strip + STRIP)):
+                results = cast(function(*select(numbers_at(arrays, index) + fixed, wanted)), working)
+                part += results[0]
+                if with_gradient:
+                    write(outs, index, (select(results, slope_at)[0] * scale,))
+            total += part
+        return finish(total * factor / divisor, gradients)
+
+    return impl
+
+
+# Rows -------------------------------------------------------------------------------------------------------------------------
+
+
+def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
+    """A rowwise loss over arrays whose last axis is a row; a target with one axis less holds class labels."""
+    definition = form.loss.definition
+    target = next((at for at, one in enumerate(definition.inputs) if one is definition.target), -1)
+    with_labels = _takes_labels(form, kinds, target)
+    elements = [at for at, one in enumerate(definition.inputs) if not one.per_row and at != target]
+    stored = elements + ([target] if target >= 0 and not with_labels else [])
+    per_row = [at for at, one in enumerate(definition.inputs) if one.per_row]
+    names = [definition.inputs[at].name for at in elements] + ([definition.target.name] if target >= 0 else [])
+    working = working_of([kinds[at] for at in stored])
+    parts = rows(definition, names, [definition.inputs[at].name for at in per_row], working, jitable)
+    parameters, width = given(form, kinds, working), len(names)
+    constants, at_numbers = parameters.constants, parameters.numbers
+    top, term, value, slope = parts.peak or parts.terms, parts.terms, parts.value, parts.slope
+    top_of, term_of, value_of, slope_of = top.function, term.function, value.function, slope.function
+    of_top, of_term, of_slope = (placed(one.wanted, width, parameters) for one in (top, term, slope))
+    of_value = placed(value.wanted, len(per_row), parameters)
+    lowest, zeros, zeros64 = (working(-np.inf),) * parts.peaks, (working(0.0),) * term.results, (0.0,) * term.results
+    rest, with_peak, takes_terms = tuple(range(1, value.results)), parts.peak is not None, parts.slope_takes_terms
+    numbers_at, row_numbers = _numbers(kinds, stored, working, -1), _numbers(kinds, per_row, working, -1)
+    grids_of, rows_of, check = _shaped(stored, _grid), _shaped(per_row, _flat), _same_shape(form, stored)
+    make, write, outputs = _outputs(form, kinds)
+    out_grids, finish, wanted = _shaped(range(outputs), _grid), _finish(form, outputs > 1), tuple(range(outputs))
+    factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
+    with_gradient, one, nothing, double = form.wants.gradient, working(1.0), working(0.0), np.float64
+    labels_of = _labels(form, kinds, target) if with_labels else with_arrays(lambda arguments, rows: np.zeros(0, np.int64))
+    own_target = (
+        with_arrays(lambda column, label: (one if column == label else nothing,))
+        if with_labels
+        else with_arrays(lambda column, label: ())
+    )
+
+    def impl(*arguments):  # type: ignore[no-untyped-def]
+        check(arguments)
+        first, gradients = arguments[0], make(arguments)
+        columns = first.shape[-1]
+        if first.size == 0:
+            return finish(0.0, gradients)
+        grids, of_rows, outs = grids_of(arguments, columns), rows_of(arguments, 0), out_grids(gradients, columns)
+        fixed = cast(select(arguments, at_numbers), working) + constants
+        height, total = first.size // columns, 0.0
+        labels, label = labels_of(arguments, height), -1
+        counted = height - np.sum(labels == IGNORED)
+        scale = working(factor / max(counted, 1))
+        for row in range(height):
+            if with_labels:
+                label = labels[row]
+                if label == IGNORED:
+                    continue
+            tops = lowest
+            if with_peak:
+                for column in range(columns):
+                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed
+                    tops = maximum_of(tops, cast(top_of(*select(numbers, of_top)), working))
+            totals = zeros64
+            for strip in range(0, columns, STRIP):
+                sums = zeros
+                for column in range(strip, min(columns, strip + STRIP)):
+                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed + tops
+                    sums = add(sums, cast(term_of(*select(numbers, of_term)), working))
+                totals = add(totals, cast(sums, double))
+            numbers = row_numbers(of_rows, row) + fixed + tops + (cast(totals, working),)
+            result = cast(value_of(*select(numbers, of_value)), working)
+            total += result[0]
+            if with_gradient:
+                for column in range(columns):
+                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed + tops
+                    if takes_terms:
+                        mine = (cast(term_of(*select(numbers, of_term)), working),)
+                        slopes = cast(slope_of(*select(numbers + select(result, rest) + mine, of_slope)), working)
+                    else:
+                        slopes = cast(slope_of(*select(numbers + select(result, rest), of_slope)), working)
+                    write(outs, (row, column), scaled(select(slopes, wanted), scale))
+        return finish(total * factor / max(counted, 1), gradients)
+
+    return impl
+
+
+def _takes_labels(form: Any, kinds: Sequence[Any], target: int) -> bool:
+    if not form.loss.definition.takes_labels or target < 0:
+        return False
+    kind, first = kinds[target], kinds[0]
+    if isinstance(kind, types.Integer) and first.ndim == 1:
+        return True
+    if not isinstance(kind, types.Array) or kind.ndim not in (first.ndim, first.ndim - 1):
+        raise TypingError(f"{form.__name__}: {form.inputs[target]} must be labels or an array like {form.inputs[0]}, got {kind}")
+    labels = kind.ndim == first.ndim - 1
+    if labels and not isinstance(kind.dtype, (types.Integer, types.Boolean)):
+        raise TypingError(f"{form.__name__}: {form.inputs[target]} are class labels and must be integers or bools, got {kind}")
+    return labels
+
+
+def _labels(form: Any, kinds: Sequence[Any], target: int) -> Function:
+    """The labels as int64, one for each row, each of them checked."""
+    lengths = f"{form.__name__}: {form.inputs[target]} must have one label for each row"
+    classes = f"{form.__name__}: {form.inputs[target]} must be classes, from 0 to the number of columns - 1, or {IGNORED}"
+    scalar = not isinstance(kinds[target], types.Array)
+
+    def labels(arguments, height):  # type: ignore[no-untyped-def]
+        if scalar:
+            found = np.full(1, arguments[target], np.int64)
+        else:
+            if arguments[target].shape != arguments[0].shape[:-1]:
+                raise ValueError(lengths)
+            found = np.ravel(arguments[target]).astype(np.int64)
+        columns = arguments[0].shape[-1]
+        for label in found:
+            if label != IGNORED and (label < 0 or label >= columns):
+                raise ValueError(classes)
+        return found
+
+    return with_arrays(labels)

@@ -1,0 +1,207 @@
+"""Losses called from users' own compiled code: the numbers of the call in Python, from scalars, from arrays, from the disk cache."""
+
+import textwrap
+
+import numba
+import numpy as np
+import pytest
+from numba import njit, prange
+from numba.core.errors import TypingError
+
+import jitloss
+from cases import CASES, agree, draw
+from processes import python
+
+ELEMENTS = [case for case in CASES if not case.rowwise]
+LABELS = next(case for case in CASES if case.name == "cross_entropy_with_logits" and case.labels)
+
+
+def arrays_of(result):
+    """The arrays of a gradient: compiled code has tuples where Python has dicts."""
+    return list(result.values()) if isinstance(result, dict) else list(result) if isinstance(result, tuple) else [result]
+
+
+def compiled(form, count):
+    """A user's function that calls a form with so many arguments."""
+    return njit(
+        {
+            1: lambda a: form(a),
+            2: lambda a, b: form(a, b),
+            3: lambda a, b, c: form(a, b, c),
+            4: lambda a, b, c, d: form(a, b, c, d),
+        }[count]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=repr)
+def test_arrays(case, dtype):
+    inputs = draw(case, (11, 7) if case.rowwise else (11, 3), dtype, ignored=case.labels)
+    value, gradient = compiled(case.loss.value_and_gradient, len(inputs))(*inputs)
+    want, theirs = case.loss.value_and_gradient(*inputs)
+    agree(np.asarray(value, dtype), np.asarray(want, dtype), dtype)
+    for mine, other in zip(arrays_of(gradient), arrays_of(theirs), strict=True):
+        assert mine.dtype == other.dtype
+        agree(mine, other, dtype)
+    agree(np.asarray(compiled(case.loss, len(inputs))(*inputs), dtype), np.asarray(want, dtype), dtype)
+    for mine, other in zip(arrays_of(compiled(case.loss.gradient, len(inputs))(*inputs)), arrays_of(theirs), strict=True):
+        agree(mine, other, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", ELEMENTS, ids=repr)
+def test_scalars(case, dtype):
+    inputs = draw(case, (9,), dtype)
+    both, alone = compiled(case.loss.value_and_gradient, len(inputs)), compiled(case.loss, len(inputs))
+    kind = np.dtype(dtype).type
+    for at in range(9):
+        numbers = [kind(one[at]) for one in inputs]
+        want, theirs = case.loss.value_and_gradient(*(np.array([one], dtype) for one in numbers))
+        value, gradient = both(*numbers)
+        agree(np.asarray([value, gradient], dtype), np.asarray([want, theirs[0]], dtype), dtype)
+        agree(np.asarray(alone(*numbers), dtype), np.asarray(want, dtype), dtype)
+    signature = alone.nopython_signatures[0]
+    assert signature.return_type == getattr(numba.types, dtype)
+
+
+def test_parameters_by_name_and_place():
+    huber, focal, poisson, triplet = (
+        jitloss.huber_loss,
+        jitloss.focal_loss_with_logits,
+        jitloss.poisson_nll_loss,
+        jitloss.triplet_loss,
+    )
+
+    @njit
+    def calls(p, t, delta):
+        return (
+            huber(p, t, delta),
+            huber(p, t, delta=0.25),
+            focal(p, t, alpha=None),
+            focal(p, t, 1.5, 0.5),
+            poisson(p, t, full=True),
+        )
+
+    p, t = np.array([0.3, -1.0, 2.0]), np.array([1.0, 0.0, 1.0])
+    want = [huber(p, t, 0.7), huber(p, t, 0.25), focal(p, t, alpha=None), focal(p, t, 1.5, 0.5), poisson(p, t, full=True)]
+    np.testing.assert_allclose(calls(p, t, 0.7), want, rtol=1e-14)
+
+    @njit
+    def squared(a, b, c):
+        return triplet(a, b, c, margin=2.0, squared=True)
+
+    inputs = np.random.default_rng(0).normal(size=(3, 5, 4))
+    assert squared(*inputs) == pytest.approx(triplet(*inputs, margin=2.0, squared=True), rel=1e-14)
+
+
+def test_names_of_the_module_and_closures():
+    @njit
+    def call(p, t):
+        return jitloss.mse_loss(p, t) + jitloss.mse_loss_gradient(p, t)
+
+    assert call(3.0, 1.0) == 8.0
+
+
+def test_custom_losses_and_sums():
+    @jitloss.pointwise
+    def quartic(prediction, target, scale=1.0):
+        error = prediction - target
+        return scale * error**4, 4.0 * scale * error**3
+
+    p, t = np.linspace(-1, 1, 7), np.zeros(7)
+    for loss in (quartic, 0.5 * quartic, quartic + 2.0 * jitloss.l1_loss, jitloss.huber_loss.with_parameters(delta=0.2)):
+        value, gradient = compiled(loss.value_and_gradient, 2)(p, t)
+        want, theirs = loss.value_and_gradient(p, t)
+        assert value == pytest.approx(want, rel=1e-14)
+        np.testing.assert_allclose(gradient, theirs, rtol=1e-14)
+    rows = jitloss.cross_entropy_with_logits + 0.1 * jitloss.cross_entropy_with_logits.with_parameters(z_loss=0.1)
+    inputs = draw(LABELS, (9, 5))
+    assert compiled(rows, 2)(*inputs) == pytest.approx(rows(*inputs), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    "view", [np.asfortranarray, lambda x: x[::2], lambda x: x[:, ::-1], lambda x: np.swapaxes(x, 0, 1)], ids=range(4)
+)
+def test_layouts(view):
+    p, t = (view(one) for one in np.random.default_rng(0).normal(size=(2, 6, 8)))
+    value, gradient = compiled(jitloss.mse_loss.value_and_gradient, 2)(p, t)
+    want, theirs = jitloss.mse_loss.value_and_gradient(p, t)
+    assert value == pytest.approx(want, rel=1e-14)
+    np.testing.assert_allclose(gradient, theirs, rtol=1e-14)
+    kl = jitloss.kl_divergence
+    assert compiled(kl, 2)(np.abs(p), np.abs(t)) == pytest.approx(kl(np.abs(p), np.abs(t)), rel=1e-13)
+
+
+def test_one_row_integers_bools_and_nothing():
+    ce, hinge = jitloss.cross_entropy_with_logits, jitloss.hinge_loss
+    assert compiled(ce, 2)(np.array([1.0, 2.0, 0.5]), 1) == pytest.approx(ce([1.0, 2.0, 0.5], 1), rel=1e-14)
+    assert compiled(jitloss.mse_loss, 2)(np.array([1, 2]), np.array([0, 0])) == 2.5
+    assert compiled(hinge, 2)(np.array([0.5, 0.5]), np.array([True, False])) == hinge([0.5, 0.5], [True, False])
+    assert compiled(jitloss.mse_loss, 2)(np.zeros(0), np.zeros(0)) == 0.0
+    value, gradient = compiled(ce.value_and_gradient, 2)(np.zeros((0, 3)), np.zeros(0, np.int64))
+    assert (value, gradient.shape) == (0.0, (0, 3))
+    assert compiled(ce, 2)(np.zeros((2, 3)), np.array([-100, -100])) == 0.0
+
+
+def test_parallel_and_without_the_interpreter():
+    bce = jitloss.binary_cross_entropy_with_logits
+
+    @njit(parallel=True, nogil=True)
+    def rows(z, t):
+        out = np.empty(len(z))
+        for row in prange(len(z)):
+            out[row] = bce(z[row], t[row])
+        return out
+
+    z, t = np.random.default_rng(0).normal(size=(50, 9)), np.random.default_rng(1).integers(0, 2, (50, 9)).astype(float)
+    np.testing.assert_allclose(rows(z, t), [bce(*one) for one in zip(z, t, strict=True)], rtol=1e-13)
+
+
+def test_errors_in_compiled_code():
+    ce, mse = jitloss.cross_entropy_with_logits, jitloss.mse_loss
+    with pytest.raises(ValueError, match="mse_loss: predictions and targets must have the same shape"):
+        compiled(mse, 2)(np.zeros(3), np.zeros(4))
+    with pytest.raises(
+        ValueError, match="cross_entropy_with_logits: targets must be classes, from 0 to the number of columns - 1"
+    ):
+        compiled(ce, 2)(np.zeros((2, 3)), np.array([0, 3]))
+    with pytest.raises(ValueError, match="targets must have one label for each row"):
+        compiled(ce, 2)(np.zeros((2, 3)), np.array([0, 1, 2]))
+    with pytest.raises(TypingError, match="predictions and targets must be arrays, or numbers"):
+        compiled(mse, 2)(np.zeros(3), 1.0)
+    with pytest.raises(TypingError, match="logits and targets must be arrays of rows"):
+        compiled(ce, 2)(1.0, 1)
+    with pytest.raises(TypingError, match="compiled code may call a loss, its gradient and its value_and_gradient"):
+        compiled(mse.value_gradient_hessian, 2)(1.0, 2.0)
+
+    @njit
+    def option(p, t):
+        return mse(p, t, reduction="sum")
+
+    with pytest.raises(TypingError, match="reduction"):
+        option(np.zeros(3), np.zeros(3))
+
+
+def test_the_disk_cache_of_the_caller(tmp_path):
+    """Nothing of this process is in it: another process finds the code there, and runs it."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        textwrap.dedent("""
+        import numpy as np, jitloss
+        from numba import njit
+        loss, form = jitloss.cross_entropy_with_logits, jitloss.huber_loss.value_and_gradient
+
+        @njit(cache=True)
+        def mine(z, labels, p):
+            return loss(z, labels), form(p, p * 2.0)[0]
+
+        print(mine(np.arange(6.0).reshape(2, 3), np.array([0, 2]), 0.5), sum(mine.stats.cache_hits.values()))
+    """)
+    )
+    first, second = (python(str(script), cwd=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache")) for _ in range(2))
+    assert first.endswith(" 0\n")
+    assert second == first.replace(" 0\n", " 1\n")
+
+
+def test_the_import_of_jitloss_stays_without_numba():
+    assert python("-c", "import sys, jitloss; print('numba' in sys.modules)").strip() == "False"
