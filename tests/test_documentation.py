@@ -322,9 +322,13 @@ def test_formulas_and_names_are_not_broken_over_lines() -> None:
 # Examples ---------------------------------------------------------------------------------------------------------------------
 
 
+FOREIGN = ("compilers.cuda", "jitted.cuda", "arrays.torch", "arrays.jax", "arrays.dask", "torch")
+"""Modules that need numba-cuda, or the framework that they adapt."""
+
+
 def modules() -> list[str]:
-    found = (one.name for one in pkgutil.walk_packages(jitloss.__path__, "jitloss."))
-    return ["jitloss", *(name for name in found if not name.endswith(("__main__", "compilers.cuda")))]  # which needs numba-cuda
+    found = (one.name.removeprefix("jitloss.") for one in pkgutil.walk_packages(jitloss.__path__, "jitloss."))
+    return ["jitloss", *(f"jitloss.{name}" for name in found if not name.startswith(FOREIGN) and name != "__main__")]
 
 
 def examples(module: str) -> list[doctest.DocTest]:

@@ -1,0 +1,107 @@
+"""Pages that are written when the site is built: one for each loss, the gallery, and the list of them all."""
+
+from pathlib import Path
+
+import figures
+from generate import call, described, markdown, sections, table
+
+import jitloss
+from jitloss.definition import Definition
+from jitloss.options import DEFAULTS, option_names
+
+__all__ = ["write"]
+
+OPTIONS = {
+    "reduction": '`"mean"`, `"sum"`, or `"none"` for the values of the items',
+    "normalizer": 'what the mean divides by: `"count"`, `"weights"`, or a number',
+    "sample_weight": "a weight for each item, by its leading axes",
+    "class_weight": 'a weight for each class: an array, a dict, or `"balanced"`',
+    "axis": "the axis of the classes or coordinates",
+    "ignore_index": "the label of rows that do not count",
+    "label_smoothing": "the share of the target that is spread over all classes",
+}
+"""What each option is, in one line."""
+
+
+def write(docs: Path) -> None:
+    """Write what is not there yet, or has changed."""
+    figures.draw(docs / "pictures")
+    for loss in jitloss.LOSSES.values():
+        _put(docs / "losses" / f"{loss.__name__}.md", page(loss))
+    _put(docs / "gallery.md", gallery())
+    _put(docs / "api.md", api())
+
+
+def _put(file: Path, text: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        file.write_text(text, encoding="utf-8")
+
+
+def page(loss: jitloss.Loss) -> str:
+    """A loss: what it is, its picture, arguments, options, what differs elsewhere, an example."""
+    definition = loss.definition
+    parts, texts = sections(definition.doc), described(definition.doc)
+    first, _, rest = markdown(parts[""]).partition("\n\n")
+    body = [
+        f"# {definition.name}", first, f"```text\n{call(definition)}\n```",
+        f"![Value, gradient and second derivative](../pictures/losses/{definition.name}.svg)", rest,
+        "## Arguments", _arguments(definition, texts), "## Options", _options(loss),
+        "## What comes back", _returned(loss, parts),
+    ]  # fmt: skip
+    if "Notes" in parts:
+        body += ["## Conventions, and what differs elsewhere", markdown(parts["Notes"])]
+        body += [
+            "[Conventions](../conventions.md) has the arguments that give the numbers of PyTorch, optax, Keras and scikit-learn."
+        ]
+    if "Examples" in parts:
+        body += ["## Example", f"```python\n{parts['Examples'].strip()}\n```"]
+    if "References" in parts:
+        body += ["## References", markdown(parts["References"])]
+    return "\n\n".join(body) + "\n"
+
+
+def _arguments(definition: Definition, texts: dict[str, str]) -> str:
+    rows = [("argument", "space", "what it is")]
+    rows += [
+        (f"`{one.public}`", one.space.name, _cell(texts.get(one.public) or one.space.description)) for one in definition.inputs
+    ]
+    for one in definition.parameters:
+        rows.append((f"`{one.name}={one.default!r}`", "parameter", _cell(texts.get(one.name) or one.range.description)))
+    return table(*rows)
+
+
+def _options(loss: jitloss.Loss) -> str:
+    names = option_names(loss.definition)
+    if not names:
+        return "None: a penalty is a sum, and has no items to average."
+    rows = [(f"`{name}={DEFAULTS[name]!r}`".replace("'", '"'), OPTIONS[name]) for name in names]
+    return table(
+        ("option", "what it is"), *rows, ("`out=None`", "an array for the gradient; the predictions themselves are taken")
+    )
+
+
+def _returned(loss: jitloss.Loss, parts: dict[str, str]) -> str:
+    words = " ".join(parts.get("Returns", "").split()).removeprefix("float ")
+    hessian = "gives the diagonal of the second derivative too" if loss.definition.hessian else "is not defined for this loss"
+    losses = {*jitloss.LOSSES, *(f"{name}_gradient" for name in jitloss.LOSSES), "LOSSES", "math"}
+    names = [name for name in jitloss.__all__ if name not in losses]
+    body = [
+        "# API reference",
+        "Each loss has [a page of its own](choosing-a-loss.md): its call, its forms and its options are described there.",
+    ]
+    body += [_object("jitloss", name, getattr(jitloss, name)) for name in names]
+    body.append("## Functions of definitions\n\nWhat a definition may call is listed in [your own loss](your-own-loss.md).")
+    body.append("## Objectives")
+    body += [_object("jitloss.objectives", name, getattr(jitloss.objectives, name)) for name in ("xgboost", "lightgbm", "scipy")]
+    return "\n\n".join(body) + "\n"
+
+
+def _object(module: str, name: str, value: object) -> str:
+    kind = "autoclass" if isinstance(value, type) else "autofunction"
+    members = "\n   :members:" if isinstance(value, type) and name not in ("Form", "Definition", "DefinitionError") else ""
+    return f"## {module}.{name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}{members}\n```"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
