@@ -84,13 +84,38 @@ def _options(loss: jitloss.Loss) -> str:
 def _returned(loss: jitloss.Loss, parts: dict[str, str]) -> str:
     words = " ".join(parts.get("Returns", "").split()).removeprefix("float ")
     hessian = "gives the diagonal of the second derivative too" if loss.definition.hessian else "is not defined for this loss"
+    names = [one.name for one in loss.definition.differentiable]
+    gradient = "a dict with " + ", ".join(f"`{name}`" for name in names) if len(names) > 1 else "an array like the first argument"
+    return f"{markdown(words)} The gradient is {gradient}. `{loss.__name__}.value_gradient_hessian` {hessian}."
+
+
+def gallery() -> str:
+    """Pictures, each a way to a page."""
+    cards = [":::::{grid} 1 1 2 2\n:gutter: 3\n:class-container: gallery\n"]
+    for name, (_, title, link) in figures.GALLERY.items():
+        cards.append(
+            _card(title, link.removesuffix(".md"), f"pictures/{name}.{'png' if name in ('landscape', 'triplet') else 'svg'}")
+        )
+    cards.append(_card("Beside NumPy, PyTorch and JAX", "performance", "compare.png"))
+    cards.append(_card("The roofline of every loss", "performance", "roofline.png"))
+    curves = [_card(name, f"losses/{name}", f"pictures/losses/{name}.svg") for name in jitloss.LOSSES]
+    head = ["# Gallery", "Drawn by the library itself when these pages are built. Each picture leads to its page.\n"]
+    every = ["## Every loss\n", ":::::{grid} 1 2 3 3\n:gutter: 2\n:class-container: gallery\n"]
+    return "\n".join([*head, *cards, ":::::\n", *every, *curves, ":::::\n"])
+
+
+def _card(title: str, page: str, picture: str) -> str:
+    return f"::::{{grid-item-card}} {title}\n:link: {page}\n:link-type: doc\n\n![{title}]({picture})\n::::\n"
+
+
+def api() -> str:
+    """The public names that are no losses, from their docstrings."""
     losses = {*jitloss.LOSSES, *(f"{name}_gradient" for name in jitloss.LOSSES), "LOSSES", "math"}
-    names = [name for name in jitloss.__all__ if name not in losses]
     body = [
         "# API reference",
         "Each loss has [a page of its own](choosing-a-loss.md): its call, its forms and its options are described there.",
     ]
-    body += [_object("jitloss", name, getattr(jitloss, name)) for name in names]
+    body += [_object("jitloss", name, getattr(jitloss, name)) for name in jitloss.__all__ if name not in losses]
     body.append("## Functions of definitions\n\nWhat a definition may call is listed in [your own loss](your-own-loss.md).")
     body.append("## Objectives")
     body += [_object("jitloss.objectives", name, getattr(jitloss.objectives, name)) for name in ("xgboost", "lightgbm", "scipy")]
