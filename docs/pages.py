@@ -1,5 +1,6 @@
 """Pages that are written when the site is built: one for each loss, the gallery, and the list of them all."""
 
+import re
 from pathlib import Path
 
 import figures
@@ -10,6 +11,8 @@ from jitloss.definition import Definition
 from jitloss.options import DEFAULTS, option_names
 
 __all__ = ["write"]
+
+CONVENTIONS = Path(__file__).with_name("conventions.md")
 
 OPTIONS = {
     "reduction": '`"mean"`, `"sum"`, or `"none"` for the values of the items',
@@ -51,9 +54,8 @@ def page(loss: jitloss.Loss) -> str:
     ]  # fmt: skip
     if "Notes" in parts:
         body += ["## Conventions, and what differs elsewhere", markdown(parts["Notes"])]
-        body += [
-            "[Conventions](../conventions.md) has the arguments that give the numbers of PyTorch, optax, Keras and scikit-learn."
-        ]
+    if same := _elsewhere(definition.name):
+        body += ["## The same numbers elsewhere", same]
     if "Examples" in parts:
         body += ["## Example", f"```python\n{parts['Examples'].strip()}\n```"]
     if "References" in parts:
@@ -79,6 +81,18 @@ def _options(loss: jitloss.Loss) -> str:
     return table(
         ("option", "what it is"), *rows, ("`out=None`", "an array for the gradient; the predictions themselves are taken")
     )
+
+
+def _elsewhere(name: str) -> str:
+    """The calls of other libraries that give the numbers of a loss, from the page of conventions, whose tables the tests run."""
+    rows, library = [("library", "its call", "the call here")], ""
+    for line in CONVENTIONS.read_text(encoding="utf-8").splitlines():
+        library = line.removeprefix("### ") if line.startswith("### ") else library
+        found = re.fullmatch(rf"\| (`.+`) \| (`{name}\(.+`) \|", line)
+        if found:
+            rows.append((library, found[1], found[2]))
+    meaning = "What the letters stand for is in [conventions](../conventions.md#coming-from-another-library)."
+    return f"{table(*rows)}\n\n{meaning}" if len(rows) > 1 else ""
 
 
 def _returned(loss: jitloss.Loss, parts: dict[str, str]) -> str:

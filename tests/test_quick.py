@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jitloss
-from cases import CASES, PARAMETRISED, Case, draw, is_binary
+from cases import CASES, PARAMETRISED, Case, draw, is_binary, weights
 from jitloss.call import CHUNK, SERIAL, compiler
 from jitloss.quick import MOST_PLANS, Quick
 
@@ -260,6 +260,54 @@ def test_weights_and_single_values():
     ):
         for _ in range(2):
             assert bits(form(*args, **options)) == bits(long_way(form, *args, **options))
+
+
+WEIGHTED = {
+    "sample": lambda items, columns: {"sample_weight": weights(items)},
+    "zeros": lambda items, columns: {"sample_weight": np.arange(np.prod(items)).reshape(items) % 3},
+    "sum": lambda items, columns: {"sample_weight": weights(items), "reduction": "sum"},
+    "classes": lambda items, columns: {"class_weight": weights((columns,), seed=1)},
+    "both": lambda items, columns: {
+        "class_weight": weights((columns,), seed=1),
+        "sample_weight": weights(items),
+        "label_smoothing": 0.1,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+@each_case
+def test_arrays_of_weights(case, kind, agrees):
+    for shape in ((33, 7), (5, 4, 3)) if case.rowwise else ((33,), (5, 7)):
+        items = shape[:-1] if case.rowwise else shape
+        options = WEIGHTED[kind](items, shape[-1])
+        if case.loss.definition.is_penalty or ("class_weight" in options and not case.loss.definition.takes_labels):
+            return
+        for dtype in ("float32", "float64"):
+            agrees(case.loss.value_and_gradient, *draw(case, shape, dtype, ignored=case.labels), **options)
+
+
+def test_wrong_weights_are_the_same_errors_after_right_ones():
+    logits, labels = draw(LABELS[0], (33, 7))
+    form, out = LABELS[0].loss.value_and_gradient, np.empty_like(logits)
+    right = np.ones(33)
+    for _ in range(2):
+        form(logits, labels, sample_weight=right, class_weight=np.ones(7), out=out)
+    for options, message in [
+        ({"sample_weight": np.r_[right[:-1], -1.0], "class_weight": np.ones(7)}, "sample_weight must not be negative or NaN"),
+        ({"sample_weight": np.r_[right[:-1], np.nan], "class_weight": np.ones(7)}, "sample_weight must not be negative or NaN"),
+        ({"sample_weight": right[:-1], "class_weight": np.ones(7)}, "sample_weight must have the leading axes"),
+        ({"sample_weight": right, "class_weight": np.ones(6)}, "class_weight must hold one weight for each of 7 classes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            form(logits, labels, **options)
+    shared = np.ones(33 * 7 + 7)
+    with pytest.raises(ValueError, match="out overlaps another array of the call"):
+        form(logits, labels, sample_weight=shared[:33], class_weight=np.ones(7), out=shared[: 33 * 7].reshape(33, 7))
+    value, gradient = form(logits, labels, sample_weight=2 * right, class_weight=np.ones(7), normalizer="weights")
+    want = LABELS[0].loss.value_and_gradient(logits, labels)
+    assert value == pytest.approx(want[0], rel=1e-14)
+    np.testing.assert_allclose(gradient, want[1], rtol=1e-13)
 
 
 def test_plans_are_bounded(short_way):

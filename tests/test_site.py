@@ -43,6 +43,13 @@ def test_each_loss_has_a_page(name):
     assert f"pictures/losses/{name}.svg" in text
 
 
+def test_pages_say_who_has_the_same_numbers():
+    text = pages.page(jitloss.cross_entropy_with_logits)
+    assert "| PyTorch | `F.cross_entropy(maps, masks)` | `cross_entropy_with_logits(maps, masks, axis=1)` |" in text
+    assert "| optax | `optax.softmax_cross_entropy(z, soft).mean()` |" in text
+    assert "| scikit-learn | `metrics.mean_pinball_loss(t, p, alpha=0.9)` |" in pages.page(jitloss.quantile_loss)
+
+
 def test_each_loss_can_be_drawn():
     import figures
 

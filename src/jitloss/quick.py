@@ -1,4 +1,4 @@
-"""The short way for the common call: two plain arrays, and options that are plain numbers, switches or words.
+"""The short way for the common call: two plain arrays, and options that are plain numbers, switches, words, or arrays of weights.
 
 The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and what
 its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate the gradient and run the kernel.
@@ -23,6 +23,7 @@ LONG_WAY: Any = object()
 MOST_PLANS = 256
 """Plans of one form. A caller with a new number for every call fills them, and they are forgotten."""
 
+_WEIGHTS = ("sample_weight", "class_weight")
 _PLAIN = frozenset({float, int, bool, str, type(None)})
 _INT64 = np.dtype(np.int64)
 _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
@@ -37,6 +38,9 @@ class Plan(NamedTuple):
     divisor: float
     labels: bool
     ignored: int
+    working: Any
+    sample: bool
+    classes: bool
 
 
 class Quick:
@@ -60,7 +64,7 @@ class Quick:
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
-        if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None or len(args) < 2:
+        if not done.kernel or done.items is not None or len(args) < 2 or not _plain_weights(done):
             return
         if any(
             type(value) is not np.ndarray or done.arrays[name] is not value
@@ -80,8 +84,9 @@ class Quick:
         if len(self.plans) >= MOST_PLANS:
             self.plans.clear()
         self.plans[key] = Plan(
-            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(), done.geometry.labels, done.ignored
-        )
+            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(), done.geometry.labels, done.ignored,
+            np.dtype(done.working), done.sample is not None, done.classes is not None,
+        )  # fmt: skip
 
     def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
         """What a plan is found by; None where there can be none.
@@ -94,6 +99,9 @@ class Quick:
         key: tuple[Any, ...] = (first.dtype, second.dtype, columns, first.ndim)
         for name, value in options.items() if len(args) == 2 else (*enumerate(args[2:]), *options.items()):
             kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
+            if kind is np.ndarray and name in _WEIGHTS:
+                key += (name, kind)
+                continue
             if kind not in _PLAIN or (not value and str(value) == "-0.0"):
                 return None
             key += (name, kind, value)
@@ -118,9 +126,16 @@ class Quick:
         plan = self.plans.get(key)
         if plan is None or second.shape != (shape[:-1] if plan.labels else shape) or watching():
             return LONG_WAY
-        return self._run(plan, first, second, columns, out)
+        if not (plan.sample or plan.classes):
+            return self._run(plan, first, second, columns, out, None, None)
+        items = shape[:-1] if self.rowwise else shape
+        sample = _weights(options["sample_weight"], items, plan.working, out) if plan.sample else None
+        classes = _weights(options["class_weight"], (columns,), plan.working, out) if plan.classes else None
+        if sample is LONG_WAY or classes is LONG_WAY:
+            return LONG_WAY
+        return self._run(plan, first, second, columns, out, sample, classes)
 
-    def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any) -> Any:
+    def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         size, labels, flags, other = first.size, second, first.flags, second.flags
         if not size or not (flags.carray or _readable(flags)) or not (other.carray or _readable(other)):
             return LONG_WAY
@@ -136,7 +151,7 @@ class Quick:
             return LONG_WAY
         if plan.labels and second.dtype is not _INT64:
             labels = second.astype(np.int64)
-        words = (plan.parameters, None, None, 1, columns, 1, 0, labels, plan.ignored, None, first, second, gradient)
+        words = (plan.parameters, None, sample, 1, columns, 1, 0, labels, plan.ignored, classes, first, second, gradient)
         count = size // columns
         counted: float = count
         if plan.labels:
@@ -154,6 +169,25 @@ class Quick:
     def _counted(words: tuple[Any, ...]) -> float:
         """How many of many rows count; 0 where a label is no class."""
         return compiler().count_labels(words[7], words[4], words[8]) or 0
+
+
+def _plain_weights(done: Evaluation) -> bool:
+    """Whether the weights of a call are none, or whole arrays that a kernel takes one by one."""
+    if done.sample is None and done.classes is None:
+        return True
+    sample, classes = done.arguments.get("sample_weight"), done.arguments.get("class_weight")
+    if done.normalizer == "weights" or (classes is not None and (type(classes) is not np.ndarray or done.classes is None)):
+        return False
+    return done.sample is None or (type(sample) is np.ndarray and sample.shape == done.geometry.items)
+
+
+def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
+    """Weights as a kernel takes them; :data:`LONG_WAY` where something about them is not plain."""
+    if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not given.min() >= 0:
+        return LONG_WAY
+    if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
+        return LONG_WAY
+    return np.ascontiguousarray(given, working)
 
 
 def _readable(flags: Any) -> bool:

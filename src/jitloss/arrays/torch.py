@@ -103,7 +103,7 @@ def _evaluated(form: Any, given: Arguments) -> Any:
     """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
     tensors = [one for one in given.values() if isinstance(one, Tensor)]
     if any(one.is_cuda for one in tensors):
-        detached = {name: _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
+        detached = {name: one if name == "out" else _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
         return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
     arrays, outs = {}, {}
 
@@ -149,9 +149,16 @@ def _scaled(
     of_inputs = dict(zip(form.differentiable, gradients, strict=True))
     if by is None:
         return [None] * len(names)
+    if _is_one(by):
+        return [of_inputs.get(name) for name in names]
     if by.ndim and form.by_rows:
         by = by.unsqueeze(rest.get("axis", -1))
     return [(by * of_inputs[name]).to(of_inputs[name].dtype) if name in of_inputs else None for name in names]
+
+
+def _is_one(by: Tensor) -> bool:
+    """Whether a loss is the end of its graph, as it mostly is, and its gradients need no pass more. A device is not waited for."""
+    return type(by) is Tensor and not by.ndim and by.device.type == "cpu" and by.item() == 1
 
 
 def _once(form: Any) -> NotImplementedError:
