@@ -58,6 +58,8 @@ CALLS = {
     "binary_cross_entropy_with_logits": [
         ((logits(5, 3), probabilities(5, 3)), {}),
         ((logits(5, 3), probabilities(5, 3)), {"weight": probabilities(5, 1), "pos_weight": torch.tensor(2.5)}),
+        ((logits(5, 3), probabilities(5, 3)), {"pos_weight": 3.0 * probabilities(3)}),
+        ((logits(2, 3, 4), probabilities(2, 3, 4)), {"pos_weight": 3.0 * probabilities(3, 1), "weight": probabilities(4)}),
     ],
     "kl_div": [
         ((log_softmax(5, 3), torch.softmax(logits(5, 3), 1)), {}),
@@ -72,6 +74,10 @@ CALLS = {
     "triplet_margin_loss": [
         ((logits(5, 3), logits(5, 3), logits(5, 3)), {}),
         ((logits(5, 3), logits(5, 3), logits(5, 3)), {"margin": 0.2}),
+        ((logits(5, 3), logits(5, 3), logits(5, 3)), {"swap": True}),
+        ((logits(5, 3), logits(5, 3), logits(5, 3)), {"p": 1.0, "eps": 1e-3}),
+        ((logits(5, 3), logits(5, 3), logits(5, 3)), {"p": 3.0, "swap": True, "margin": 2.0}),
+        ((torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3)), {"p": 1.0, "swap": True, "eps": 0.0}),
     ],
 }  # fmt: skip
 
@@ -131,10 +137,10 @@ MODULES = {
     "CrossEntropyLoss": ("cross_entropy", {"weight": probabilities(4), "label_smoothing": 0.1}),
     "NLLLoss": ("nll_loss", {"weight": probabilities(4)}),
     "BCELoss": ("binary_cross_entropy", {"weight": probabilities(3)}),
-    "BCEWithLogitsLoss": ("binary_cross_entropy_with_logits", {"pos_weight": torch.tensor([2.0]).double()}),
+    "BCEWithLogitsLoss": ("binary_cross_entropy_with_logits", {"pos_weight": 2.0 * probabilities(3)}),
     "KLDivLoss": ("kl_div", {"reduction": "batchmean"}),
     "PoissonNLLLoss": ("poisson_nll_loss", {"full": True}),
-    "TripletMarginLoss": ("triplet_margin_loss", {"margin": 0.5}),
+    "TripletMarginLoss": ("triplet_margin_loss", {"margin": 0.5, "swap": True}),
 }
 
 
@@ -156,13 +162,7 @@ def test_every_module_and_function_is_tested():
     assert {*CALLS, *MODULES} <= set(dir(jitloss.torch))
 
 
-def test_what_is_not_done():
-    three = CALLS["triplet_margin_loss"][0][0]
-    for options in ({"p": 1}, {"swap": True}):
-        with pytest.raises(NotImplementedError, match="p must be 2 and swap False"):
-            jitloss.torch.triplet_margin_loss(*three, **options)
-    with pytest.raises(NotImplementedError, match="pos_weight must be one number"):
-        jitloss.torch.binary_cross_entropy_with_logits(logits(5, 3), probabilities(5, 3), pos_weight=torch.ones(3))
+def test_wrong_calls():
     with pytest.raises(ValueError, match="must have the same shape"):
         jitloss.torch.mse_loss(logits(5, 3), logits(3))
     with pytest.raises(ValueError, match="beta must not be negative"):

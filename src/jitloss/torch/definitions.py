@@ -1,11 +1,16 @@
 """Losses that PyTorch has in a form of its own, as maths like any other loss."""
 
-from ..definition import Classes
-from ..loss import pointwise, rowwise
-from ..losses.regression import log_factorial
-from ..math import exp, log, log1p, maximum, times
+from dataclasses import KW_ONLY
 
-__all__ = ["bce", "kl_div", "nll", "poisson_nll"]
+from ..definition import Binary, Classes, Embedding, Logit, NonNegative, Positive, RealTarget
+from ..loss import pointwise, rowwise
+from ..losses.binary import binary_cross_entropy_with_logits
+from ..losses.regression import log_factorial
+from ..math import abs, exp, log, log1p, maximum, minimum, power, sign, times, where
+
+__all__ = ["bce", "bce_with_logits", "kl_div", "nll", "poisson_nll", "triplet"]
+
+_of_one_weight = binary_cross_entropy_with_logits.parts["point"].function
 
 
 @pointwise
@@ -13,6 +18,12 @@ def bce(prediction, target):
     """Binary cross-entropy whose logarithms are never below -100, and whose gradient divides by no less than 1e-12."""
     value = -target * maximum(log(prediction), -100.0) - (1.0 - target) * maximum(log1p(-prediction), -100.0)
     return value, (prediction - target) / maximum(prediction * (1.0 - prediction), 1e-12)
+
+
+@pointwise
+def bce_with_logits(logit: Logit, target: Binary, pos_weight: RealTarget):
+    """Binary cross-entropy with a weight of the positive class for each element."""
+    return _of_one_weight(logit, target, pos_weight)
 
 
 @pointwise
@@ -46,3 +57,43 @@ class nll:
 
     def slope(prediction, target):
         return -target
+
+
+def per_length(distance, p):
+    """What the gradient of a norm divides by; that of no distance is taken as 0."""
+    return where(distance > 0.0, power(distance, 1.0 - p), 0.0)
+
+
+def along(difference, p):
+    return where(difference == 0.0, 0.0, sign(difference) * power(abs(difference), p - 1.0))
+
+
+@rowwise
+class triplet:
+    """Triplet margin loss of distances in any norm, ``eps`` added to each difference, and the nearer negative with ``swap``."""
+
+    margin: NonNegative = 1.0
+    _: KW_ONLY
+    p: Positive = 2.0
+    eps: float = 1e-6
+    swap: bool = False
+
+    def terms(anchor: Embedding, positive: Embedding, negative: Embedding, p, eps):
+        near, far, between = anchor - positive + eps, anchor - negative + eps, positive - negative + eps
+        return power(abs(near), p), power(abs(far), p), power(abs(between), p)
+
+    def value(sums, margin, p, swap):
+        near, far, between = power(sums[0], 1.0 / p), power(sums[1], 1.0 / p), power(sums[2], 1.0 / p)
+        other = 0.0
+        if swap:
+            other = where(between < far, 1.0, where(between == far, 0.5, 0.0))
+        value = maximum(near - where(other > 0.0, minimum(far, between), far) + margin, 0.0)
+        active = sign(value)
+        push = active * (1.0 - other) * per_length(far, p)
+        return value, active * per_length(near, p), push, active * other * per_length(between, p)
+
+    def slope(anchor, positive, negative, p, eps, pull, push, part):
+        near = pull * along(anchor - positive + eps, p)
+        far = push * along(anchor - negative + eps, p)
+        between = part * along(positive - negative + eps, p)
+        return near - far, -near - between, far + between

@@ -139,17 +139,16 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Like :func:`torch.nn.functional.binary_cross_entropy_with_logits`; ``pos_weight`` is one number."""
-    if isinstance(pos_weight, Tensor):
-        if pos_weight.numel() != 1:
-            raise NotImplementedError(
-                f"binary_cross_entropy_with_logits: pos_weight must be one number here, got the shape {tuple(pos_weight.shape)}"
-            )
-        pos_weight = pos_weight.item()  # type: ignore[assignment]
-    value: Tensor = own.binary_cross_entropy_with_logits(
-        input, target, pos_weight=pos_weight, sample_weight=_spread(weight, input),
-        reduction=_reduction(size_average, reduce, reduction),
-    )  # fmt: skip
+    """Like :func:`torch.nn.functional.binary_cross_entropy_with_logits`."""
+    options: dict[str, Any] = {
+        "sample_weight": _spread(weight, input),
+        "reduction": _reduction(size_average, reduce, reduction),
+    }
+    value: Tensor = (
+        own.binary_cross_entropy_with_logits(input, target, **options)
+        if pos_weight is None
+        else maths.bce_with_logits(input, target, _spread(pos_weight, input), **options)
+    )
     return value
 
 
@@ -200,11 +199,12 @@ def triplet_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Like :func:`torch.nn.functional.triplet_margin_loss`, with Euclidean distances (``p=2``) and without ``swap``."""
-    if p != 2 or swap:
-        raise NotImplementedError(f"triplet_margin_loss: p must be 2 and swap False here, got p={p} and swap={swap}")
-    value: Tensor = own.triplet_loss(
-        anchor, positive - eps, negative - eps, margin, reduction=_reduction(size_average, reduce, reduction)
+    """Like :func:`torch.nn.functional.triplet_margin_loss`."""
+    reduction = _reduction(size_average, reduce, reduction)
+    value: Tensor = (
+        own.triplet_loss(anchor, positive - eps, negative - eps, margin, reduction=reduction)
+        if p == 2 and not swap
+        else maths.triplet(anchor, positive, negative, margin, p=p, eps=eps, swap=swap, reduction=reduction)
     )
     return value
 

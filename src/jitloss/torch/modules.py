@@ -72,7 +72,7 @@ class BCELoss(nn.BCELoss):
 
 
 class BCEWithLogitsLoss(nn.BCEWithLogitsLoss):
-    """Like :class:`torch.nn.BCEWithLogitsLoss`; ``pos_weight`` is one number."""
+    """Like :class:`torch.nn.BCEWithLogitsLoss`."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(
@@ -95,7 +95,7 @@ class PoissonNLLLoss(nn.PoissonNLLLoss):
 
 
 class TripletMarginLoss(nn.TripletMarginLoss):
-    """Like :class:`torch.nn.TripletMarginLoss`, with Euclidean distances and without ``swap``."""
+    """Like :class:`torch.nn.TripletMarginLoss`."""
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         return functional.triplet_margin_loss(
