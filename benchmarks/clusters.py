@@ -18,11 +18,11 @@ import numpy as np
 from dask.distributed import Client, LocalCluster, wait
 
 import jitloss
+from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
 from jitloss.bench.report import machine
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "dask.md"
-BEGIN, END = "<!-- clusters:begin -->", "<!-- clusters:end -->"
+MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "dask.md", "clusters")
 COLUMNS, WORKERS, ROUNDS = 8192, (1, 2, 4), 5
 CUTS = {"whole rows": (512, COLUMNS), "rows cut in 4": (2048, COLUMNS // 4)}
 loss = jitloss.cross_entropy_with_logits
@@ -95,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     text = table(found)
     print(text)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        MEASURED.fill(text)
     return 0
 
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from jitloss import bench
+from jitloss.bench.pages import Measured
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {ROOT / "README.md": False, ROOT / "docs" / "performance.md": True}  # whether the page shows the figures to reach
+PAGES = {"README.md": False, "docs/performance.md": True}  # whether the page shows the figures to reach
 CHART = ROOT / "docs" / "compare.png"
-BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
 
 _MEMORY = {"NumPy": 6, "PyTorch": 5, "JAX": 3, "copy": 1.6}
 _LONG_ROWS = {"NumPy": 5, "PyTorch": 8, "JAX": 4, "copy": 2, "np.copyto": 1.2}
@@ -35,24 +35,13 @@ They were set for a gradient that goes into an array that is there, as the copy'
 """
 
 
-def pages() -> dict[Path, tuple[str, str]]:
-    """What stands before and after the measured part of each page."""
-    parts = {}
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8") if page.exists() else ""
-        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-            raise ValueError(f"{page.relative_to(ROOT)} needs the lines {BEGIN} and {END} once each, in this order")
-        parts[page] = (text.partition(BEGIN)[0], text.partition(END)[2])
-    return parts
-
-
-def write(report: bench.Report, parts: dict[Path, tuple[str, str]]) -> None:
+def write(report: bench.Report) -> None:
     draw(report, CHART)
-    for page, (before, after) in parts.items():
-        picture = CHART.relative_to(page.parent).as_posix()
+    for name, goals in PAGES.items():
+        page = Measured(ROOT / name, "compare")
+        picture = CHART.relative_to(page.page.parent).as_posix()
         chart = f"![How many times as long as jitloss NumPy, PyTorch and JAX take]({picture})"
-        table = bench.markdown(report, TARGETS if PAGES[page] else None)
-        page.write_text(f"{before}{BEGIN}\n{chart}\n\n{table}{END}{after}", encoding="utf-8")
+        page.fill(f"{chart}\n\n{bench.markdown(report, TARGETS if goals else None)}")
 
 
 COLOURS = {"NumPy": "#4c78a8", "PyTorch": "#e45756", "JAX": "#72a98f"}
@@ -111,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the measured part of README.md and of docs/, and the chart")
     arguments = parser.parse_args(argv)
     try:
-        parts = pages() if arguments.write else {}
+        for name in PAGES if arguments.write else ():
+            Measured(ROOT / name, "compare").parts()  # said now, not after minutes of measuring
         if arguments.write and (arguments.quick or arguments.works):
             raise ValueError("--write is for the whole table: without --quick and without works")
         report = bench.command(arguments, TARGETS)
@@ -119,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"compare.py: {error}", file=sys.stderr)
         return 2
     if arguments.write:
-        write(report, parts)
+        write(report)
     return 0
 
 

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import jitloss
+from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
 from jitloss.bench.report import times
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "cuda.md"
-BEGIN, END = "<!-- compare-cuda:begin -->", "<!-- compare-cuda:end -->"
+MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "cuda.md", "compare-cuda")
 
 NOTHING_MEASURED = (
     "No device could be had, so nothing was measured and nothing has run on one: there are no figures here. What was proven without "
@@ -330,34 +330,26 @@ def show(report: Report) -> None:
     print("", CAPTION, *(f"{name}: {value}" for name, value in report.device.items()), sep="\n")
 
 
-def parts(text: str) -> tuple[str, str, str]:
-    """What stands before, between and after the markers of the page."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise ValueError(f"{PAGE.name} needs the lines {BEGIN} and {END} once each, in this order")
-    before, _, rest = text.partition(BEGIN)
-    between, _, after = rest.partition(END)
-    return before, between, after
-
-
-def filled(text: str, table: str) -> str:
-    """The page with a table, or with the sentence that says why there is none, which takes the place of no table."""
-    before, between, after = parts(text)
-    if "Measured here" in between and "Measured here" not in table:
-        raise ValueError(f"{PAGE.name} holds what was measured elsewhere, and there is no device here: it stays as it is")
-    return f"{before}{BEGIN}\n{table.rstrip()}\n{END}{after}"
+def fill(table: str) -> None:
+    """A table, or the sentence that says why there is none, which takes the place of no table."""
+    if "Measured here" in MEASURED.parts()[1] and "Measured here" not in table:
+        raise ValueError(
+            f"{MEASURED.page.name} holds what was measured elsewhere, and there is no device here: it stays as it is"
+        )
+    MEASURED.fill(table)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds, and the smaller arrays only")
     parser.add_argument("--rounds", type=int, default=0, help="rounds per row (default: 15, quick: 3)")
-    parser.add_argument("--write", action="store_true", help=f"rewrite the measured part of docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"rewrite the measured part of docs/{MEASURED.page.name}")
     arguments = parser.parse_args(argv)
     try:
         if arguments.rounds < 0:
             raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
         if arguments.write:
-            parts(PAGE.read_text(encoding="utf-8"))  # said now, not after minutes of measuring
+            MEASURED.parts()  # said now, not after minutes of measuring
         if arguments.write and arguments.quick:
             raise ValueError("--write is for the whole table: without --quick")
         reason = obstacle()
@@ -369,7 +361,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{reason}: nothing is measured", file=sys.stderr)
             table = NOTHING_MEASURED
         if arguments.write:
-            PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
+            fill(table)
     except (ImportError, ValueError) as error:
         print(f"compare_cuda.py: {error}", file=sys.stderr)
         return 2

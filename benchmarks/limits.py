@@ -10,19 +10,9 @@ import sys
 from pathlib import Path
 
 from jitloss.bench import limits
+from jitloss.bench.pages import Measured
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
-BEGIN, END = "<!-- limits:begin -->", "<!-- limits:end -->"
-
-
-def page() -> tuple[str, str]:
-    """What stands before and after the measured part of the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"docs/{PAGE.name} needs the lines {BEGIN} and {END}, in this order")
-    return before, after
+MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "performance.md", "limits")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the measured part of docs/performance.md")
     arguments = parser.parse_args(argv)
     try:
-        before, after = page() if arguments.write else ("", "")
+        if arguments.write:
+            MEASURED.parts()  # said now, not after minutes of measuring
         if arguments.write and (arguments.quick or arguments.only):
             raise ValueError("--write is for the whole table: without --quick and --only")
         report = limits.command(arguments)
@@ -39,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"limits.py: {error}", file=sys.stderr)
         return 2
     if arguments.write:
-        PAGE.write_text(f"{before}{BEGIN}\n{limits.markdown(report)}{END}{after}", encoding="utf-8")
+        MEASURED.fill(limits.markdown(report))
     return 0
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 import jitloss
+from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
 from jitloss.bench.report import machine, times
 from jitloss.bench.rounds import race, ratio
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "boosting.md"
-BEGIN, END = "<!-- objectives:begin -->", "<!-- objectives:end -->"
+MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "boosting.md", "objectives")
 
 
 def logistic(labels: Any, scores: Any) -> tuple[Any, Any]:
@@ -75,9 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         text = measure(1000 if arguments.quick else 1_000_000, rounds, step)
     print(text)
     if arguments.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        MEASURED.fill(text)
     return 0
 
 

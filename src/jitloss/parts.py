@@ -18,8 +18,9 @@ from .definition import Definition
 from .inputs import Geometry, geometry
 from .options import DEFAULTS, balanced_weights, fitting_sample_weights, pos_weight_of
 from .outputs import Outputs
+from .results import flat
 
-__all__ = ["Parts", "flat"]
+__all__ = ["Parts"]
 
 Shape = tuple[int, ...]
 
@@ -213,9 +214,3 @@ def on_host(value: Any) -> Any:
 def _arrays(output: Outputs) -> list[np.ndarray]:
     done = output.finish()
     return list(done.values()) if isinstance(done, dict) else [done]
-
-
-def flat(results: Any) -> list[Any]:
-    """The results of a form in order: the value, then gradients and second derivatives one by one."""
-    parts = results if isinstance(results, tuple) else (results,)
-    return [array for one in parts for array in (one.values() if isinstance(one, dict) else (one,))]

@@ -18,8 +18,10 @@ def compare(tmp_path, monkeypatch) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     page = tmp_path / "cuda.md"
-    page.write_text(f"# CUDA\n\n{module.BEGIN}\n{module.NOTHING_MEASURED}\n{module.END}\n\nThe rest.\n", encoding="utf-8")
-    monkeypatch.setattr(module, "PAGE", page)
+    page.write_text(
+        f"# CUDA\n\n{module.MEASURED.begin}\n{module.NOTHING_MEASURED}\n{module.MEASURED.end}\n\nThe rest.\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(module, "MEASURED", module.MEASURED._replace(page=page))
     monkeypatch.setattr(module, "obstacle", lambda: "no device")
     return module
 
@@ -79,9 +81,9 @@ def test_writing(compare, monkeypatch, capsys):
     monkeypatch.setattr(compare, "obstacle", lambda: None)
     monkeypatch.setattr(compare, "run", lambda quick, rounds: report(compare))
     assert compare.main(["--write"]) == 0
-    written = compare.PAGE.read_text(encoding="utf-8")
-    assert written.startswith(f"# CUDA\n\n{compare.BEGIN}\n| value and gradient |")
-    assert written.endswith(f"\n{compare.END}\n\nThe rest.\n")
+    written = compare.MEASURED.page.read_text(encoding="utf-8")
+    assert written.startswith(f"# CUDA\n\n{compare.MEASURED.begin}\n| value and gradient |")
+    assert written.endswith(f"\n{compare.MEASURED.end}\n\nThe rest.\n")
     assert compare.NOTHING_MEASURED not in written
     assert compare.main(["--write", "--quick"]) == 2
     assert compare.main(["--rounds", "-1"]) == 2
@@ -89,22 +91,22 @@ def test_writing(compare, monkeypatch, capsys):
 
 
 def test_without_a_device(compare, capsys):
-    before = compare.PAGE.read_text(encoding="utf-8")
+    before = compare.MEASURED.page.read_text(encoding="utf-8")
     assert compare.main([]) == 1
     assert compare.main(["--write"]) == 0
-    assert compare.PAGE.read_text(encoding="utf-8") == before
+    assert compare.MEASURED.page.read_text(encoding="utf-8") == before
     assert "no device: nothing is measured" in capsys.readouterr().err
 
 
 def test_figures_are_not_overwritten_without_a_device(compare, capsys):
-    figures = compare.filled(compare.PAGE.read_text(encoding="utf-8"), compare.markdown(report(compare)))
-    compare.PAGE.write_text(figures, encoding="utf-8")
+    compare.fill(compare.markdown(report(compare)))
+    figures = compare.MEASURED.page.read_text(encoding="utf-8")
     assert compare.main(["--write"]) == 2
-    assert compare.PAGE.read_text(encoding="utf-8") == figures
+    assert compare.MEASURED.page.read_text(encoding="utf-8") == figures
     assert "stays as it is" in capsys.readouterr().err
 
 
 def test_a_page_without_markers(compare, capsys):
-    compare.PAGE.write_text("# CUDA\n", encoding="utf-8")
+    compare.MEASURED.page.write_text("# CUDA\n", encoding="utf-8")
     assert compare.main(["--write"]) == 2
     assert "once each" in capsys.readouterr().err

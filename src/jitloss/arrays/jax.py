@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..results import flat, packed
+
 __all__ = ["call", "to_numpy"]
 
 
@@ -44,26 +46,11 @@ def to_numpy(value: jax.Array) -> np.ndarray:
     return np.asarray(value)
 
 
-def _flat(results: Any) -> list[Any]:
-    """The results of a form in order: the value, then gradients one by one."""
-    parts = results if isinstance(results, tuple) else (results,)
-    return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
-
-
-def _packed(form: Any, results: Sequence[Any]) -> Any:
-    """Flat results in the structure that a form gives them."""
-    count, parts = len(form.differentiable), list(results[: form.wants.value])
-    rest = results[form.wants.value :]
-    groups = [rest[start : start + count] for start in range(0, len(rest), count)]
-    parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
-    return parts[0] if len(parts) == 1 else tuple(parts)
-
-
 def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
     """The results of a form, on arrays of any kind that are in host memory, with the dtypes that JAX knows of."""
     arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
     inputs = [arrays.pop(name) for name in form.inputs]
-    results = _flat(form(*inputs, **arrays))
+    results = flat(form(*inputs, **arrays))
     if form.wants.value and isinstance(results[0], float):
         results[0] = np.asarray(results[0], _working([given[name] for name in form.inputs]))
     return [np.asarray(one, _known(one.dtype)) for one in results]
@@ -87,7 +74,7 @@ def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:
         arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
         return form(*[arrays.pop(name) for name in form.inputs], **arrays)
     with jax.default_device(next(iter(first.devices()))):
-        return _packed(form, [_to_jax(one) for one in _on_numpy(form, given)])
+        return packed(form, [_to_jax(one) for one in _on_numpy(form, given)])
 
 
 def _to_jax(array: np.ndarray) -> jax.Array:
@@ -102,12 +89,13 @@ def _to_jax(array: np.ndarray) -> jax.Array:
 
 def _traced(form: Any, given: dict[str, Any]) -> Any:
     """The results as functions of the arrays of a call, which JAX may compile, batch and differentiate once."""
+    given |= {name: np.asarray(given[name]) for name in form.inputs if not isinstance(given[name], (jax.Array, Mapping))}
     names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
     rest = {name: value for name, value in given.items() if name not in names}
     shapes = _shapes(form, rest, {name: given[name] for name in names})
     function = _differentiable(form, names, rest) if form.kind == "value" else functools.partial(_callback, form, names, rest)
     arrays = [given[name] for name in names]
-    return function(*arrays) if form.kind == "value" else _packed(form, function(shapes, *arrays))
+    return function(*arrays) if form.kind == "value" else packed(form, function(shapes, *arrays))
 
 
 def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..results import flat, packed
+
 __all__ = ["call", "to_numpy"]
 
 Arguments = dict[str, Any]
@@ -93,12 +95,6 @@ def _mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
     return function(value) if isinstance(value, kind) else value
 
 
-def _flat(results: Any) -> list[Any]:
-    """The results of a form in order: the value, then gradients one by one."""
-    parts = results if isinstance(results, tuple) else (results,)
-    return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
-
-
 def _evaluated(form: Any, given: Arguments) -> Any:
     """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
     tensors = [one for one in given.values() if isinstance(one, Tensor)]
@@ -173,7 +169,7 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def forward(form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:
-        return tuple(_flat(_evaluated(form.with_gradient, {**rest, **dict(zip(names, tensors, strict=True))})))
+        return tuple(flat(_evaluated(form.with_gradient, {**rest, **dict(zip(names, tensors, strict=True))})))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -201,16 +197,7 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     texts = [f"{name}={value!r}" for name, value in given.items() if not isinstance(value, Tensor)]
     used = form.with_gradient if trained else form
     results = torch.ops.jitloss.evaluate(used.key, ",".join(names), [given[name] for name in names], "\n".join(texts))
-    return results[0] if trained else _packed(form, results)
-
-
-def _packed(form: Any, results: Sequence[Tensor]) -> Any:
-    """Flat results in the structure that a form gives them."""
-    count, parts = len(form.differentiable), list(results[: form.wants.value])
-    rest = results[form.wants.value :]
-    groups = [rest[start : start + count] for start in range(0, len(rest), count)]
-    parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    return results[0] if trained else packed(form, results)
 
 
 def _parsed(key: str, names: str, tensors: list[Tensor], texts: str) -> tuple[Any, Arguments]:
@@ -228,7 +215,7 @@ def _form(key: str) -> Any:
 
 @torch.library.custom_op("jitloss::evaluate", mutates_args=())
 def _evaluate(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> list[torch.Tensor]:
-    return _flat(_evaluated(*_parsed(key, names, tensors, texts)))
+    return flat(_evaluated(*_parsed(key, names, tensors, texts)))
 
 
 @_evaluate.register_fake

@@ -1,0 +1,21 @@
+"""The results of a form one by one, as frameworks want them, and in the form's own structure again."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["flat", "packed"]
+
+
+def flat(results: Any) -> list[Any]:
+    """The value, then gradients one by one."""
+    parts = results if isinstance(results, tuple) else (results,)
+    return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
+
+
+def packed(form: Any, results: Sequence[Any]) -> Any:
+    """Flat results in the structure that a form gives them."""
+    count, parts = len(form.differentiable), list(results[: form.wants.value])
+    rest = results[form.wants.value :]
+    groups = [rest[start : start + count] for start in range(0, len(rest), count)]
+    parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
+    return parts[0] if len(parts) == 1 else tuple(parts)
