@@ -152,6 +152,19 @@ def test_options_are_traced():
     same(gradient(*arrays(inputs), *plain.values()), want)
 
 
+def test_parameters_are_traced():
+    inputs = draw(CASES[0], (9,), "float32")
+    for delta in (0.3, 2.0):
+        want = jitloss.huber_loss.gradient(*inputs, delta)
+        same(jax.jit(jax.grad(jitloss.huber_loss))(*arrays(inputs), delta), want)
+        same(jitloss.huber_loss.gradient(*arrays(inputs), jax.numpy.asarray(delta)), want)
+
+
+def test_targets_that_are_lists():
+    predictions, targets = jax.numpy.asarray([1.0, 2.0]), [0.0, 1.5]
+    same(jax.grad(lambda one: jitloss.mse_loss(one, targets))(predictions), np.array([1.0, 0.5], np.float32))
+
+
 def test_an_inner_class_axis():
     inputs = draw(LABELS, (3, 5, 4), "float32", axis=1)
     function = jax.jit(jax.grad(lambda logits, labels: LABELS.loss(logits, labels, axis=1, reduction="none").sum()))

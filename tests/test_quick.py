@@ -430,6 +430,12 @@ def test_out_that_must_not_be_written(case, many):
     refused_alike(form, *args, out=np.zeros((*shape, 1), np.float32))
     if args[1].dtype == args[0].dtype and args[1].shape == shape:
         refused_alike(form, *args, out=args[1])
+        for start in (1, size - 1):
+            buffer = np.zeros(2 * size, np.float32)
+            second = buffer[start : start + size].reshape(shape)
+            second[...] = args[1]
+            refused_alike(form, args[0], second, out=buffer[:size].reshape(shape))
+            refused_alike(form, args[0], buffer[:size].reshape(shape), out=second)
 
 
 @each_case

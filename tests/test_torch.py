@@ -282,6 +282,18 @@ def test_options_are_tensors():
     same(made[0].grad, LABELS.loss.gradient(*inputs, **plain))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_parameters_are_tensors():
+    predictions, targets = draw(CASES[0], (9,), "float32")
+    want, gradient = jitloss.huber_loss.value_and_gradient(predictions, targets, 0.3)
+    for loss in (jitloss.huber_loss, torch.compile(jitloss.huber_loss, backend="eager", fullgraph=True)):
+        made = torch.from_numpy(predictions).requires_grad_()
+        value = loss(made, torch.from_numpy(targets), torch.tensor(0.3))
+        value.backward()
+        same(value, np.float32(want), "float32")
+        same(made.grad, gradient, "float32")
+
+
 @pytest.mark.parametrize("made", [
     lambda: torch.zeros(3, 3).to_sparse(), lambda: torch.zeros(3, device="meta"),
     lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8),

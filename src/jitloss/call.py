@@ -282,7 +282,7 @@ class Evaluation:
             rows = max(1, CHUNK // geometry.columns)
             self.kernel = self._compiled(self._variant(with_items))
             total = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
-            value = self.factor * total / divisor
+            value = self.factor * (total / divisor)  # as the serial driver does
         elif size:
             self._write_zeros(gradient, hessian)
         if items is not None and self.factor != 1.0:

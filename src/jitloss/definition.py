@@ -132,9 +132,7 @@ class Parameter:
         return 0.5 if self.default is None else None
 
     def check(self, value: Any, owner: str) -> float | bool | None:
-        """The value as a float, bool or None, from an array of no axes too; an error that names the parameter where it is not one."""
-        if isinstance(value, np.ndarray) and not value.ndim:
-            value = value.item()
+        """The value as a float, bool or None; an error that names the parameter where it is something else."""
         if isinstance(self.default, bool):
             if isinstance(value, (bool, np.bool_)):
                 return bool(value)

@@ -30,13 +30,17 @@ _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 
 
 class Plan(NamedTuple):
-    """What calls of certain dtypes and options have in common; a ``divisor`` of 0 is the number of rows that count."""
+    """What calls of certain dtypes and options have in common; a ``divisor`` of 0 is the number of rows that count.
+
+    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored.
+    """
 
     kernel: int
     parameters: np.ndarray
     factor: float
     divisor: float
-    labels: bool
+    counter: int
+    every: bool
     ignored: int
     working: Any
     sample: bool
@@ -53,7 +57,6 @@ class Quick:
         self.layout = functools.lru_cache(maxsize=MOST_PLANS)(lambda columns: compiler().layout(definition, columns, 1))
         self.serial: Any = None
         self.parallel: Any = None
-        self.count_labels = 0
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -78,13 +81,13 @@ class Quick:
             return
         if self.serial is None:
             cpu = compiler()
-            self.count_labels, self.parallel = cpu.labels_kernel(), functools.partial(cpu.run, parallel=True)
-            self.serial = cpu.serial_driver()
+            self.serial, self.parallel = cpu.serial_driver(), functools.partial(cpu.run, parallel=True)
         counts = done.reduction == "mean" and isinstance(done.normalizer, str)
         if len(self.plans) >= MOST_PLANS:
             self.plans.clear()
         self.plans[key] = Plan(
-            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(), done.geometry.labels, done.ignored,
+            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(),
+            compiler().labels_kernel() if done.geometry.labels else 0, done.ignored == _NONE_IGNORED, done.ignored,
             np.dtype(done.working), done.sample is not None, done.classes is not None,
         )  # fmt: skip
 
@@ -124,7 +127,7 @@ class Quick:
         simple = not options and len(args) == 2  # whose key is spelled out: a call of _key takes time
         key = (first.dtype, second.dtype, self.layout(columns)) if simple else self._key(args, options, columns)
         plan = self.plans.get(key)
-        if plan is None or second.shape != (shape[:-1] if plan.labels else shape) or watching():
+        if plan is None or second.shape != (shape[:-1] if plan.counter else shape) or watching():
             return LONG_WAY
         if not (plan.sample or plan.classes):
             return self._run(plan, first, second, columns, out, None, None)
@@ -136,39 +139,50 @@ class Quick:
         return self._run(plan, first, second, columns, out, sample, classes)
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
-        size, labels, flags, other = first.size, second, first.flags, second.flags
-        if not size or not (flags.carray or _readable(flags)) or not (other.carray or _readable(other)):
+        size, labels = first.size, second
+        small = 0 < size <= SERIAL  # whose arrays the serial driver looks at itself
+        if not small and (not size or streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second))):
             return LONG_WAY
-        if size > SERIAL and streams(2 * first.nbytes + second.nbytes):
-            return LONG_WAY
+        gradient, own_bytes = None, 0
         if not self.gradient:
-            gradient = None
+            pass
         elif out is None:
             gradient = np.empty(first.shape, first.dtype)
-        elif _usable(out, first, second, flags.owndata, other.owndata):
-            gradient = out
+        elif out is first or (type(out) is np.ndarray and out.dtype == first.dtype and out.shape == first.shape):
+            gradient, own_bytes = out, first.nbytes
+            if not small and not _usable(out, first, second):
+                return LONG_WAY
         else:
             return LONG_WAY
-        if plan.labels and second.dtype is not _INT64:
+        if plan.counter and second.dtype is not _INT64:
             labels = second.astype(np.int64)
         words = (plan.parameters, None, sample, 1, columns, 1, 0, labels, plan.ignored, classes, first, second, gradient)
-        count = size // columns
-        counted: float = count
-        if plan.labels:
-            counted = self.serial(self.count_labels, words, count, count, 1.0) if count <= SERIAL else self._counted(words)
-            if counted != count and (not counted > 0 or plan.ignored == _NONE_IGNORED):
-                return LONG_WAY
-        divisor = plan.divisor or counted
-        run = self.serial if size <= SERIAL else self.parallel
-        value = plan.factor * run(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor) / divisor
+        count, chunk = size // columns, CHUNK // columns or 1
+        value = (
+            self.serial(
+                plan.kernel, words, count, chunk, plan.factor,
+                plan.divisor, plan.counter, plan.every, own_bytes, second.nbytes, out is first,
+            )
+            if small
+            else self._long(plan, words, count, chunk)
+        )  # fmt: skip
+        if value is None:
+            return LONG_WAY
+        value *= plan.factor
         if gradient is None:
             return value
         return (value, gradient) if self.value else gradient
 
-    @staticmethod
-    def _counted(words: tuple[Any, ...]) -> float:
-        """How many of many rows count; 0 where a label is no class."""
-        return compiler().count_labels(words[7], words[4], words[8]) or 0
+    def _long(self, plan: Plan, words: tuple[Any, ...], count: int, chunk: int) -> float | None:
+        """What the serial driver gives, of more elements."""
+        counted: float = count
+        if plan.counter:
+            counted = compiler().count_labels(words[7], words[4], words[8]) or 0
+            if not counted or (plan.every and counted != count):
+                return None
+        divisor = plan.divisor or counted
+        total: float = self.parallel(plan.kernel, words, count, chunk, plan.factor / divisor)
+        return total / divisor
 
 
 def _plain_weights(done: Evaluation) -> bool:
@@ -190,21 +204,12 @@ def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) 
     return np.ascontiguousarray(given, working)
 
 
-def _readable(flags: Any) -> bool:
+def _readable(array: np.ndarray) -> bool:
+    flags = array.flags
     return bool(flags.c_contiguous and flags.aligned)
 
 
-def _usable(out: Any, first: np.ndarray, second: np.ndarray, first_owns: bool, second_owns: bool) -> bool:
-    """Whether ``out`` is the first input itself, or an array like it, and apart from all others; two that own their memory are."""
-    if type(out) is not np.ndarray:
-        return False
-    flags = out.flags
-    if not flags.carray:
-        return False
-    owns = flags.owndata
-    if out is not first:
-        if (out.dtype is not first.dtype and out.dtype != first.dtype) or out.shape != first.shape:
-            return False
-        if not (owns and first_owns) and np.may_share_memory(out, first):
-            return False
-    return out is not second and ((owns and second_owns) or not np.may_share_memory(out, second))
+def _usable(out: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether a kernel can write to ``out``, which shares no memory with an input but the first one, if it is that one."""
+    apart = out is first or not np.may_share_memory(out, first)
+    return bool(out.flags.carray and apart and not np.may_share_memory(out, second))

@@ -1,9 +1,11 @@
-"""The results of a form one by one, as frameworks want them, and in the form's own structure again."""
+"""What frameworks need around a call: results one by one and in their structure again, parameters as numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["flat", "packed"]
+__all__ = ["flat", "packed", "with_numbers"]
+
+_ARRAYS = ("sample_weight", "class_weight", "out")
 
 
 def flat(results: Any) -> list[Any]:
@@ -19,3 +21,11 @@ def packed(form: Any, results: Sequence[Any]) -> Any:
     groups = [rest[start : start + count] for start in range(0, len(rest), count)]
     parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
     return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with numbers in the place of arrays of no axes, which frameworks have for them."""
+    return {
+        name: value.item() if name not in _ARRAYS and getattr(value, "shape", None) == () else value
+        for name, value in options.items()
+    }

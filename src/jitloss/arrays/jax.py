@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..results import flat, packed
+from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
 
@@ -50,7 +50,7 @@ def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
     """The results of a form, on arrays of any kind that are in host memory, with the dtypes that JAX knows of."""
     arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
     inputs = [arrays.pop(name) for name in form.inputs]
-    results = flat(form(*inputs, **arrays))
+    results = flat(form(*inputs, **with_numbers(arrays)))
     if form.wants.value and isinstance(results[0], float):
         results[0] = np.asarray(results[0], _working([given[name] for name in form.inputs]))
     return [np.asarray(one, _known(one.dtype)) for one in results]
@@ -72,7 +72,7 @@ def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:
     first = given[form.inputs[0]]
     if not isinstance(first, jax.Array):
         arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
-        return form(*[arrays.pop(name) for name in form.inputs], **arrays)
+        return form(*[arrays.pop(name) for name in form.inputs], **with_numbers(arrays))
     with jax.default_device(next(iter(first.devices()))):
         return packed(form, [_to_jax(one) for one in _on_numpy(form, given)])
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..results import flat, packed
+from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
 
@@ -114,7 +114,7 @@ def _evaluated(form: Any, given: Arguments) -> Any:
         except TypeError as error:
             raise TypeError(f"{form.__name__}: {name}: {error}") from None
     inputs = [arrays.pop(name) for name in form.inputs]
-    results = form(*inputs, **arrays)
+    results = form(*inputs, **with_numbers(arrays))
     if not isinstance(given[form.inputs[0]], Tensor):
         return results
     results = _mapped(results, np.ndarray, lambda one: outs[id(one)][0] if id(one) in outs else _to_tensor(one))

@@ -5,6 +5,7 @@ from ...definition import Definition
 __all__ = [
     "CLASS_WEIGHTS",
     "COLUMNS",
+    "FIRST",
     "IGNORED",
     "INNER",
     "ITEMS",
@@ -41,15 +42,16 @@ IGNORED = 8
 """The label whose rows count for nothing."""
 CLASS_WEIGHTS = 9
 """A weight per class in working precision."""
-_HEADER = 10
+FIRST = 10
+"""The inputs, the gradients, the second derivatives, in the order of the definition's inputs."""
 
 
 def first_input(definition: Definition) -> int:
-    return _HEADER
+    return FIRST
 
 
 def first_gradient(definition: Definition) -> int:
-    return _HEADER + len(definition.inputs)
+    return FIRST + len(definition.inputs)
 
 
 def first_hessian(definition: Definition) -> int:
