@@ -10,6 +10,7 @@ from numba.core.errors import TypingError
 
 import jitloss
 from cases import CASES, agree, draw
+from jitloss.math import sqrt
 from processes import python
 
 ELEMENTS = [case for case in CASES if not case.rowwise]
@@ -106,6 +107,54 @@ def test_names_of_the_module_and_closures():
         return jitloss.mse_loss(p, t) + jitloss.mse_loss_gradient(p, t)
 
     assert call(3.0, 1.0) == 8.0
+
+
+def test_forms_as_attributes():
+    total, p, t = jitloss.mse_loss + 0.5 * jitloss.l1_loss, np.array([3.0, 1.0]), np.array([1.0, 2.0])
+
+    @njit
+    def call(p, t):
+        value, gradient = total.value_and_gradient(p, t)
+        return value, gradient, total.gradient(p, t), jitloss.l2_regularization.value(p), jitloss.mse_loss.gradient(p[0], t[0])
+
+    value, gradient, alone, penalty, slope = call(p, t)
+    want, theirs = total.value_and_gradient(p, t)
+    assert (value, penalty, slope) == (want, jitloss.l2_regularization(p), 4.0)
+    np.testing.assert_array_equal(gradient, theirs)
+    np.testing.assert_array_equal(alone, theirs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p, t: jitloss.mse_loss.value_gradient_hessian(p, t), "compiled code may call a loss, its gradient and"),
+        (lambda p, t: jitloss.mse_loss.slope(p, t), "Unknown attribute 'slope'"),
+        (lambda p, t: jitloss.mse_loss_gradient.gradient(p, t), "Unknown attribute 'gradient'"),
+    ],
+)
+def test_other_attributes(call, message):
+    with pytest.raises(numba.TypingError, match=message):
+        njit(call)(1.0, 2.0)
+
+
+def test_reciprocal_roots_are_no_estimates():
+    @jitloss.pointwise
+    def root(prediction, target):
+        return target / sqrt(prediction), 1.0 / sqrt(prediction)
+
+    numbers = np.array([np.inf, 0.0, 1e-42, 1e-38, 4.0, 3e38] * 6, np.float32)
+    ones = np.ones_like(numbers)
+
+    @njit
+    def one_by_one(p, t, out):
+        for at in range(p.size):
+            out[at] = root(p[at], t[at])
+
+    out = np.empty_like(numbers)
+    one_by_one(numbers, ones, out)
+    with np.errstate(divide="ignore"):
+        want = 1.0 / np.sqrt(numbers.astype(np.float64))
+    np.testing.assert_allclose(out, want, rtol=3e-7)
 
 
 def test_custom_losses_and_sums():

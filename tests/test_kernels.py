@@ -19,7 +19,7 @@ from jitloss.compilers.cpu.long_rows import TILE as ROW_TILE
 from jitloss.compilers.cpu.pointwise import TILE
 from jitloss.compilers.cpu.transpose import lanes_of
 from jitloss.compilers.variant import Variant
-from jitloss.math import exp
+from jitloss.math import exp, sqrt
 from loops import foreign_calls, innermost_loops, machine_lanes
 
 SHAPES = {"flat": ((300,), -1), "blocks": ((40, 10), -1), "rows": ((3, 2000), -1), "lanes": ((3, 20, 30), 1)}
@@ -423,3 +423,29 @@ def test_a_slope_may_take_its_terms(pair, shape, labels):
         got, want = (loss.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options) for loss in PAIRS[pair])
         assert got[0] == pytest.approx(want[0], rel=1e-5)
         np.testing.assert_allclose(got[1], want[1], rtol=1e-5, atol=1e-6)
+
+
+def test_reciprocal_roots_are_no_estimates():
+    """Those that LLVM has, refined by a step of Newton's, are NaN at 0 and inf, and infinite for numbers that are not normal."""
+
+    @jitloss.pointwise
+    def root(prediction, target):
+        return target / sqrt(prediction), 1.0 / sqrt(prediction)
+
+    numbers = np.array([np.inf, 0.0, 1e-42, 1e-38, 4.0, 3e38] * 6, np.float32)
+    with np.errstate(divide="ignore"):
+        want = 1.0 / np.sqrt(numbers.astype(np.float64))
+    for one in root.value_and_gradient(numbers, np.ones_like(numbers), reduction="none"):
+        np.testing.assert_allclose(one, want, rtol=3e-7)
+
+
+@pytest.mark.parametrize("columns", [7, 40, 64, 300])
+def test_distances_whose_squares_overflow(columns):
+    far, near = np.zeros((33, columns), np.float32), np.zeros((33, columns), np.float32)
+    far[:, 1] = 1e30
+    for label, value, slope in ((0.0, 0.0, 0.0), (1.0, np.inf, 2e30)):
+        values, gradients = jitloss.contrastive_loss.value_and_gradient(far, near, np.full(33, label), reduction="none")
+        np.testing.assert_array_equal(values, np.float32(value))
+        np.testing.assert_array_equal(
+            gradients["embedding1"][:, :3], np.float32([0.0, slope, 0.0]) * np.ones((33, 1), np.float32)
+        )

@@ -6,13 +6,15 @@ plain, and compiled into the caller, so that his disk cache holds nothing that a
 
 from typing import Any
 
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core.errors import TypingError
 from numba.core.target_extension import current_target
+from numba.core.typing.templates import AttributeTemplate
 from numba.extending import overload
 
 from ..compilers.cpu import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from ..compilers.cpu.flags import FLAGS, jitable
+from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
+from .attributes import form_type
 from .functions import Function, named, on_scalars
 from .loops import on_elements, on_rows
 
@@ -24,11 +26,13 @@ def numba_type(form: Any) -> Any:
     if form.wants.hessian:
         raise TypingError(f"{form.__name__}: compiled code may call a loss, its gradient and its value_and_gradient")
     if current_target() == "cuda":
-        from .cuda import device_function
+        from .cuda import device_type
 
-        return device_function(form)._numba_type_
-    return types.Dispatcher(_function(form))
+        return device_type(form)
+    return _FormType(_function(form), form)
 
+
+_FormType = form_type(types.Dispatcher, numba_type, extending, extending.models.OpaqueModel, AttributeTemplate)
 
 _functions: dict[Any, Any] = {}
 
@@ -45,7 +49,7 @@ def _stub(form: Any) -> Function:
     def call(*arguments):  # type: ignore[no-untyped-def]
         raise NotImplementedError
 
-    @overload(call, jit_options={"fastmath": FLAGS, "error_model": "numpy"}, prefer_literal=True)
+    @overload(call, jit_options={"fastmath": GUEST_FLAGS, "error_model": "numpy"}, prefer_literal=True)
     def implementation(*arguments):  # type: ignore[no-untyped-def]
         kinds = list(arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, types.BaseTuple)) else arguments)
         inputs = kinds[: len(form.inputs)]
@@ -55,6 +59,6 @@ def _stub(form: Any) -> Function:
         if any(arrays) or form.by_rows:
             wanted = "arrays of rows" if form.by_rows else "arrays, or numbers"
             raise TypingError(f"{form.__name__}: {' and '.join(form.inputs)} must be {wanted}; got {', '.join(map(str, inputs))}")
-        return on_scalars(form, kinds, jitable)
+        return on_scalars(form, kinds, guest_jitable)
 
     return call

@@ -1,16 +1,31 @@
 """Losses inside users' own CUDA kernels, which numba-cuda compiles: the scalar form."""
 
+import functools
 from typing import Any
 
 from numba import cuda
 from numba.cuda import extending
+from numba.cuda.typing.templates import AttributeTemplate
 
 from ..compilers.cuda.toolchain import jitable
+from .attributes import form_type
 from .functions import Function, named, on_scalars
 
-__all__ = ["device_function"]
+__all__ = ["device_function", "device_type"]
 
 _functions: dict[Any, Any] = {}
+
+
+def device_type(form: Any) -> Any:
+    """What numba-cuda takes a form for."""
+    function = device_function(form)
+    function_type: Any = type(function._numba_type_)
+    return _form_type(function_type)(function, form)
+
+
+@functools.cache
+def _form_type(function_type: Any) -> Any:
+    return form_type(function_type, device_type, extending, extending.core_models.OpaqueModel, AttributeTemplate)
 
 
 def device_function(form: Any) -> Any:

@@ -13,14 +13,14 @@ from numba.core.errors import TypingError
 from numba.extending import register_jitable
 
 from ..compilers.canonical import point, rows
-from ..compilers.cpu.flags import FLAGS, jitable
+from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
 from .functions import Function, given, placed, working_of
 
 __all__ = ["on_elements", "on_rows"]
 
-with_arrays = register_jitable(fastmath=FLAGS)
-"""What :data:`jitable` does, for functions that handle arrays, and so count references."""
+with_arrays = register_jitable(fastmath=GUEST_FLAGS)
+"""What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
 
 IGNORED = -100
 STRIP = 1024
@@ -128,7 +128,7 @@ def on_elements(form: Any, kinds: Sequence[Any]) -> Function:
     """A pointwise loss over arrays."""
     definition, count = form.loss.definition, len(form.inputs)
     working, places = working_of(kinds[:count]), tuple(range(count))
-    parameters, call = given(form, kinds, working), point(definition, working, jitable)
+    parameters, call = given(form, kinds, working), point(definition, working, guest_jitable)
     function, wanted = call.function, placed(call.wanted, count, parameters)
     constants, at_numbers = parameters.constants, parameters.numbers
     signs = next((at for at, one in enumerate(definition.inputs) if one.space.name == "sign"), -1)
@@ -173,7 +173,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     per_row = [at for at, one in enumerate(definition.inputs) if one.per_row]
     names = [definition.inputs[at].name for at in elements] + ([definition.target.name] if target >= 0 else [])
     working = working_of([kinds[at] for at in stored])
-    parts = rows(definition, names, [definition.inputs[at].name for at in per_row], working, jitable)
+    parts = rows(definition, names, [definition.inputs[at].name for at in per_row], working, guest_jitable)
     parameters, width = given(form, kinds, working), len(names)
     constants, at_numbers = parameters.constants, parameters.numbers
     top, term, value, slope = parts.peak or parts.terms, parts.terms, parts.value, parts.slope

@@ -305,10 +305,15 @@ def _to_line(typing: Any, pointer: Any) -> Any:
     return types.intp(types.voidptr), codegen
 
 
+_OF_TARGETS = ('"prefer-vector-width"="512"', '"reciprocal-estimates"="!sqrt,!vec-sqrt"')
+"""No estimates of 1 / sqrt(x) either: refined, they are NaN for 0 and inf, and wrong for numbers that are not normal."""
+
+
 def wide(function: Any) -> None:
     """The same wish for a function of LLVM's."""
     function.attributes.add("noinline")
-    set.add(function.attributes, '"prefer-vector-width"="512"')  # llvmlite's own add knows no attributes of targets
+    for attribute in _OF_TARGETS:
+        set.add(function.attributes, attribute)  # llvmlite's own add knows no attributes of targets
 
 
 @intrinsic
