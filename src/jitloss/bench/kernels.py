@@ -31,14 +31,14 @@ class BareCall:
         self.kernel: int = kernel
         self.arguments: list[Any] = rest
         self.variant: Variant = evaluation._variant(False)
-        self.keep, self.driver = (inputs, given), cpu.serial_driver()
+        self.keep = inputs, given
 
     def __call__(self) -> None:
-        self.driver(self.kernel, *self.arguments)
+        self.by(self.kernel)
 
     def by(self, kernel: int) -> None:
         """The same with another kernel."""
-        self.driver(kernel, *self.arguments)
+        cpu.run(kernel, *self.arguments, parallel=False)
 
 
 def compiled_afresh(variant: Variant) -> Any:
