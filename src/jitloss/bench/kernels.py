@@ -27,9 +27,8 @@ class BareCall:
         evaluation = Evaluation(loss.definition, loss.weights, arguments, Wants(True, True, False))
         with mock.patch.object(cpu, "run", wraps=cpu.run) as run:
             evaluation.run()
-        kernel, *rest = run.call_args.args[:5]
-        self.kernel: int = kernel
-        self.arguments: list[Any] = rest
+        self.kernel: int = run.call_args.args[0]
+        self.arguments: tuple[tuple[Any, ...], int, int, float] = run.call_args.args[1:5]
         self.variant: Variant = evaluation._variant(False)
         self.keep = inputs, given
 
