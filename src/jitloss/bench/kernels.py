@@ -19,7 +19,7 @@ __all__ = ["BareCall", "compiled_afresh", "counted_operations"]
 
 
 class BareCall:
-    """Value and gradient by the serial driver: the kernel on one core, chunk by chunk, and 0.3 µs."""
+    """Value and gradient by the serial driver: the kernel on one core, chunk by chunk, and one call of the driver."""
 
     def __init__(self, loss: Loss, inputs: tuple[np.ndarray, ...]) -> None:
         given = {"out": outputs(loss.definition, inputs)}

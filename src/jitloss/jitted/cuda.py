@@ -11,14 +11,14 @@ from ..compilers.cuda.toolchain import jitable
 from .attributes import form_type
 from .functions import Function, named, on_scalars
 
-__all__ = ["device_function", "device_type"]
+__all__ = ["device_type"]
 
 _functions: dict[Any, Any] = {}
 
 
 def device_type(form: Any) -> Any:
     """What numba-cuda takes a form for."""
-    function = device_function(form)
+    function = _function(form)
     function_type: Any = type(function._numba_type_)
     return _form_type(function_type)(function, form)
 
@@ -28,7 +28,7 @@ def _form_type(function_type: Any) -> Any:
     return form_type(function_type, device_type, extending, extending.core_models.OpaqueModel, AttributeTemplate)
 
 
-def device_function(form: Any) -> Any:
+def _function(form: Any) -> Any:
     """The form as a device function."""
     if form not in _functions:
         _functions[form] = cuda.jit(device=True, inline="always")(named(form, _stub(form)))

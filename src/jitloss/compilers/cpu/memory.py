@@ -306,11 +306,11 @@ def _to_line(typing: Any, pointer: Any) -> Any:
 
 
 _OF_TARGETS = ('"prefer-vector-width"="512"', '"reciprocal-estimates"="!sqrt,!vec-sqrt"')
-"""No estimates of 1 / sqrt(x) either: refined, they are NaN for 0 and inf, and wrong for numbers that are not normal."""
+"""Estimates of 1 / sqrt(x), refined, are NaN for 0 and inf, and wrong for numbers that are not normal."""
 
 
 def wide(function: Any) -> None:
-    """The same wish for a function of LLVM's."""
+    """What :func:`wide_vectors` asks for, for a function of LLVM's."""
     function.attributes.add("noinline")
     for attribute in _OF_TARGETS:
         set.add(function.attributes, attribute)  # llvmlite's own add knows no attributes of targets
@@ -318,10 +318,10 @@ def wide(function: Any) -> None:
 
 @intrinsic
 def wide_vectors(typing: Any) -> Any:
-    """Ask for vectors of 512 bits in the function that calls this, where the machine has them.
+    """Ask for vectors of 512 bits in the function that calls this, where the machine has them, and for roots that are no estimates.
 
     For most Intel processors LLVM prefers 256 bits, out of care for clock rates; loops that are bound by arithmetic gain from 512.
-    The wish is an attribute of the function, which would be lost if the function became part of another.
+    The wishes are attributes of the function, which would be lost if the function became part of another.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
