@@ -12,7 +12,7 @@ import jitloss
 PACKAGE = Path(jitloss.__file__).parent
 
 ROOMS = [
-    {"keys", "math", "pause", "results"},
+    {"buffers", "keys", "math", "pause", "results"},
     {"binding"},
     {"definition"},
     {"losses", "algebra", "monitoring"},

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import monitoring
+from .buffers import empty
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition, DefinitionError
 from .inputs import Arrays, dtype_name, geometry, native, read
@@ -270,10 +271,10 @@ class Evaluation:
         divisor = self.divisor()
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
         streamed = streams(moved)
-        gradient, hessian = self._outputs(streamed)
+        gradient, hessian = self._outputs()
         if streamed and gradient and any(gradient.overwrites(array) for array in self.arrays.values()):
             streamed = False  # the lines that are written have just been read: they are in the cache
-        items = self.items = np.zeros(geometry.items, self.output) if with_items else None
+        items = self.items = empty(geometry.items, self.output) if with_items else None
         count = geometry.count
         size = count * geometry.columns
         value = 0.0
@@ -283,8 +284,8 @@ class Evaluation:
             self.kernel = self._compiled(self._variant(with_items))
             total = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
             value = self.factor * (total / divisor)  # as the serial driver does
-        elif size:
-            self._write_zeros(gradient, hessian)
+        else:
+            self._write_zeros(items, gradient, hessian)
         if items is not None and self.factor != 1.0:
             items *= self.factor
         result = Result(items if self.reduction == "none" else value, gradient, hessian, self.given)
@@ -309,7 +310,7 @@ class Evaluation:
                 raise
             raise DefinitionError(f"{self.owner}: the definition cannot be compiled for {self.working}: {error}") from error
 
-    def _outputs(self, streamed: bool) -> tuple[Outputs | None, Outputs | None]:
+    def _outputs(self) -> tuple[Outputs | None, Outputs | None]:
         if not self.wants.gradient:
             return None, None
         out, second = self.arguments.get("out"), None
@@ -320,14 +321,16 @@ class Evaluation:
         given = (self.arguments.get(name) for name in ("sample_weight", "class_weight"))
         others = [array for array in given if isinstance(array, np.ndarray)]
         others += [self.sample.array] if self.sample else []  # which may be a view of another library's array
-        gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others, streamed)
+        gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others)
         if not self.wants.hessian:
             return gradient, None
         mine = gradient.returned if out is not None else []
-        return gradient, take(self.definition, second, self.output, self.arrays, self.given.originals, [*others, *mine], streamed)
+        return gradient, take(self.definition, second, self.output, self.arrays, self.given.originals, [*others, *mine])
 
     @staticmethod
-    def _write_zeros(*outputs: Outputs | None) -> None:
+    def _write_zeros(items: np.ndarray | None, *outputs: Outputs | None) -> None:
+        if items is not None:
+            items[...] = 0
         for output in outputs:
             for array in output.written if output else ():
                 array[...] = 0

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from .buffers import empty
 from .definition import Definition
 from .registry import array_type
 
-__all__ = ["Outputs", "allocate", "by_name", "cache_bytes", "check_apart", "take"]
-
-LINE = 64
+__all__ = ["Outputs", "by_name", "cache_bytes", "check_apart", "take"]
 
 
 @functools.cache
@@ -23,16 +22,6 @@ def cache_bytes() -> int:
         text = file.read_text().strip()
         sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1) if text else 0)
     return min(max(sizes, default=2**25), 2**26)
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], streamed: bool) -> np.ndarray:
-    """An empty array; one that is stored past the caches starts on a cache line."""
-    if not streamed:
-        return np.empty(shape, dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Outputs:
@@ -67,7 +56,6 @@ def take(
     arrays: Mapping[str, np.ndarray],
     originals: Mapping[str, np.ndarray],
     others: list[np.ndarray],
-    streamed: bool,
 ) -> Outputs:
     """The outputs for the differentiable inputs, new or the caller's ``out``.
 
@@ -80,8 +68,8 @@ def take(
     for name in names:
         like = arrays[name]
         if given is None:
-            array = allocate(like.shape, dtype, streamed)
-            outputs.add(array, array if like.dtype == dtype else np.empty(like.shape, like.dtype))
+            array = empty(like.shape, dtype)
+            outputs.add(array, array if like.dtype == dtype else empty(like.shape, like.dtype))
             continue
         mine = given[name]
         _check(definition, mine, like, name)
@@ -92,7 +80,7 @@ def take(
                     f"and nothing else"
                 )
         direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype == dtype
-        outputs.add(mine if direct else np.empty(like.shape, dtype), mine)
+        outputs.add(mine if direct else empty(like.shape, dtype), mine)
     return outputs
 
 

@@ -68,7 +68,7 @@ class Piece(Evaluation):
     def finish(self, peaks: Peaks, sums: np.ndarray, divisor: float) -> tuple[Any, Outputs | None, Outputs | None]:
         """The value of the rows, or their values, and the piece's own slopes."""
         items = np.zeros(self.geometry.items, self.output) if self.reduction == "none" and self.wants.value else None
-        gradient, hessian = self._outputs(False)
+        gradient, hessian = self._outputs()
         self._count_from_first()
         scale = self.factor / divisor if divisor else 0.0
         total = self._run("slopes", (items, gradient, hessian), peaks, sums, scale, items=items is not None)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .buffers import empty
 from .call import CHUNK, SERIAL, Evaluation, Wants, compiler, streams
 from .definition import Definition
 from .monitoring import watching
@@ -147,7 +148,7 @@ class Quick:
         if not self.gradient:
             pass
         elif out is None:
-            gradient = np.empty(first.shape, first.dtype)
+            gradient = np.empty(first.shape, first.dtype) if small else empty(first.shape, first.dtype)
         elif out is first or (type(out) is np.ndarray and out.dtype == first.dtype and out.shape == first.shape):
             gradient, own_bytes = out, first.nbytes
             if not small and not _usable(out, first, second):

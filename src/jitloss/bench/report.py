@@ -33,8 +33,8 @@ _AT_MOST = ("copy", "np.copyto")
 HEADINGS = ("value and gradient, float32", "gradient in", "jitloss", *_AT_LEAST, *_AT_MOST)
 CAPTION = (
     "NumPy, PyTorch, JAX: their time in units of ours. copy, np.copyto: our time in units of theirs; copy is a parallel kernel "
-    "that reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Libraries allocate a new array "
-    "in every call, copies write into an array that is there."
+    "that reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Gradients are new arrays "
+    "in every call, each dropped before the next one is computed; copies write into an array that is there."
 )
 _LIBRARIES = ("numpy", "numba", "llvmlite", "torch", "jax")
 STARTUP = ("start", "")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import jitloss
+from jitloss import buffers
 
 from ..measure import outputs
 from ..rounds import ratio
@@ -108,6 +109,7 @@ def _status(key: str) -> int:
 def _grown(call: Any) -> int:
     """By how much the peak of resident memory lies above what is there before a call; the second call, when all is compiled."""
     call()
+    buffers.release()  # so that a new array needs new memory
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS:")
     result = call()

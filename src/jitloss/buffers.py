@@ -1,0 +1,98 @@
+"""Memory for large new arrays, which outlives them: the next call that needs about as much takes it.
+
+An operating system maps new memory page by page, and clears each page, which takes longer than most losses do. So the memory of an
+array that nobody holds any more waits here. It is marked as free to be taken back, and the system does so when it runs short.
+"""
+
+import functools
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+__all__ = ["empty", "release"]
+
+LARGE = 2**25
+"""Bytes from which on memory is kept here: what an allocator asks the system for each time. It keeps smaller pieces itself."""
+
+LINED, LINE = 2**20, 64
+"""Bytes from which on an array starts on a cache line, and those of a line: streaming stores write whole lines."""
+
+MOST_WAITING = 2**30
+"""Bytes that wait at most; what has waited longest goes."""
+
+_waiting: list["mmap"] = []  # longest first; threads share it, so each step on it is one that cannot be divided
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of numbers that mean nothing yet."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < LINED:
+        return np.empty(shape, dtype)
+    memory = _take(size) if size >= LARGE else None
+    numbers = np.empty(size + LINE, np.uint8) if memory is None else np.asarray(_Lease(memory))
+    start = -numbers.ctypes.data % LINE
+    return numbers[start : start + size].view(dtype).reshape(shape)
+
+
+def release() -> None:
+    """Give what waits back to the system."""
+    _waiting.clear()
+
+
+@functools.cache
+def _maps() -> Any:
+    """The module for mapped memory, loaded when the first large array comes; None where a system does not take memory back."""
+    import mmap
+
+    return mmap if all(hasattr(mmap, name) for name in ("MAP_PRIVATE", "MAP_ANONYMOUS", "MADV_FREE")) else None
+
+
+class _Lease:
+    """The base of an array and of all its views: when the last one has gone, the memory waits for the next array."""
+
+    def __init__(self, memory: "mmap") -> None:
+        self.memory = memory
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        address = np.frombuffer(self.memory, np.uint8).ctypes.data
+        return {"version": 3, "typestr": "|u1", "shape": (len(self.memory),), "data": (address, False)}
+
+    def __del__(self) -> None:
+        _give(self.memory)
+
+
+def _take(size: int) -> "mmap | None":
+    """Memory of so many bytes, or of up to twice as many that waits; None where there is none to be had."""
+    for one in sorted(_waiting, key=len):
+        if size <= len(one) <= 2 * size:
+            with suppress(ValueError):  # another thread has taken it
+                _waiting.remove(one)
+                return one
+    maps = _maps()
+    if maps is None:
+        return None
+    try:
+        memory: mmap = maps.mmap(-1, size, flags=maps.MAP_PRIVATE | maps.MAP_ANONYMOUS)
+    except OSError:
+        release()
+        return None
+    with suppress(OSError, AttributeError):  # a system without large pages
+        memory.madvise(maps.MADV_HUGEPAGE)
+    return memory
+
+
+def _give(memory: "mmap") -> None:
+    try:
+        memory.madvise(_maps().MADV_FREE)
+    except OSError:  # the system cannot take back what is locked: then it does not wait either
+        return
+    _waiting.append(memory)
+    while sum(map(len, tuple(_waiting))) > MOST_WAITING:
+        with suppress(IndexError):
+            _waiting.pop(0)

@@ -1,0 +1,229 @@
+"""Memory for large new arrays: used again once nobody holds it, never before, and nothing of what was in it comes through."""
+
+import gc
+import mmap
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import processes
+from cases import CASES, Case, draw, weights
+from jitloss import buffers, mse_loss
+
+pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_FREE"), reason="this system cannot take memory back")
+
+SIZE = buffers.LARGE // 4
+SMALL = 2**14
+
+
+@pytest.fixture(autouse=True)
+def nothing_waits():
+    buffers.release()
+    yield
+    buffers.release()
+
+
+@pytest.fixture
+def all_is_large(monkeypatch):
+    """Arrays of any size get memory of this kind."""
+    monkeypatch.setattr(buffers, "LARGE", 1)
+    monkeypatch.setattr(buffers, "LINED", 1)
+
+
+def numbers(size: int = SMALL) -> np.ndarray:
+    return buffers.empty((size,), np.dtype(np.float32))
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
+
+
+# Whose memory it is -------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_of_a_gradient_that_is_gone_serves_the_next():
+    predictions = np.ones(SIZE, np.float32)
+    first = mse_loss.gradient(predictions, np.zeros_like(predictions))
+    place = address(first)
+    second = mse_loss.gradient(predictions, predictions)
+    assert not np.shares_memory(first, second)
+    assert (first[0], second[0]) == (np.float32(2.0 / SIZE), 0.0)
+    del first
+    assert address(mse_loss.gradient(predictions, predictions)) == place
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda array: array[5:9],
+        lambda array: array.reshape(2, -1).T[::2],
+        lambda array: array.view(np.uint8),
+        lambda array: memoryview(array),
+        lambda array: np.asarray(array.base),
+        lambda array: memoryview(array[3:])[1:],
+        lambda array: array.ctypes,
+        lambda array: np.frombuffer(array),
+        lambda array: [array],
+    ],
+)
+def test_memory_waits_for_its_last_view(all_is_large, hold):
+    array = numbers()
+    place, held = address(array), hold(array)
+    del array
+    gc.collect()
+    assert address(numbers()) != place
+    del held
+    gc.collect()
+    assert place in {address(one) for one in [numbers(), numbers()]}
+
+
+def test_an_array_may_be_smaller_than_the_memory_but_not_by_half(all_is_large):
+    place = address(numbers())
+    assert address(numbers(SMALL // 2 - 1)) != place
+    array = numbers(SMALL // 2)
+    assert address(array) == place
+    assert array.nbytes == 2 * SMALL
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool"])
+def test_an_array_has_its_shape_and_starts_on_a_line(all_is_large, dtype):
+    array = buffers.empty((3, 5, 7), np.dtype(dtype))
+    assert (array.shape, array.dtype) == ((3, 5, 7), dtype)
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert not address(array) % buffers.LINE
+    array[...] = 1
+    assert array.all()
+
+
+def test_small_arrays_are_numpys_own():
+    assert numbers(100).base is None
+
+
+# What waits -------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_has_waited_longest_goes(all_is_large, monkeypatch):
+    monkeypatch.setattr(buffers, "MOST_WAITING", 2 * 4 * SMALL)
+    arrays = [numbers(), numbers(), numbers()]
+    places = [address(one) for one in arrays]
+    while arrays:
+        del arrays[0]
+    assert [address(np.frombuffer(one)) for one in buffers._waiting] == places[1:]
+
+
+def test_what_is_larger_than_all_that_may_wait_does_not(all_is_large, monkeypatch):
+    monkeypatch.setattr(buffers, "MOST_WAITING", SMALL)
+    numbers()
+    assert not buffers._waiting
+
+
+def _fails(*args: Any, **options: Any) -> Any:
+    raise OSError(12, "Cannot allocate memory")
+
+
+def test_where_there_is_no_memory_what_waits_goes_and_numpy_is_asked(all_is_large, monkeypatch):
+    numbers()
+    assert buffers._waiting
+    monkeypatch.setattr(mmap, "mmap", _fails)
+    assert numbers(SMALL * 4).shape == (SMALL * 4,)
+    assert not buffers._waiting
+    with pytest.raises(MemoryError, match="allocate"):
+        numbers(2**60)
+
+
+class _Locked:
+    """Memory that the system cannot take back."""
+
+    madvise = staticmethod(_fails)
+
+
+def test_memory_that_cannot_be_taken_back_does_not_wait():
+    buffers._give(_Locked())
+    assert not buffers._waiting
+
+
+def test_systems_that_take_nothing_back_have_numpys_arrays(monkeypatch):
+    monkeypatch.setattr(buffers, "_maps", lambda: None)
+    value, gradient = mse_loss.value_and_gradient(np.ones(SIZE, np.float32), np.zeros(SIZE, np.float32))
+    assert (value, gradient[0]) == (1.0, np.float32(2.0 / SIZE))
+    del gradient
+    assert not buffers._waiting
+
+
+# Results ----------------------------------------------------------------------------------------------------------------------
+
+
+def poison() -> None:
+    """Let memory wait that is full of numbers that would be seen."""
+    arrays = [numbers(size) for size in (64, 128, 512, 2048, 2**13) for _ in range(4)]
+    for array in arrays:
+        array[...] = np.nan
+
+
+def bits(result: Any) -> list[bytes]:
+    parts = result if isinstance(result, tuple) else (result,)
+    arrays = [one for part in parts for one in (part.values() if isinstance(part, dict) else (part,))]
+    return [np.asarray(one).tobytes() for one in arrays]
+
+
+@pytest.mark.parametrize("case", CASES, ids=repr)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_nothing_comes_through(all_is_large, monkeypatch, case: Case, reduction: str):
+    rows = (40, 11) if case.rowwise else (440,)
+    inputs = draw(case, rows, "float32", ignored=case.labels)
+    options: dict[str, Any] = {"reduction": reduction, "sample_weight": weights(rows[:1])}
+    if case.loss.definition.is_penalty:
+        options = {}
+    forms = [case.loss, case.loss.gradient, case.loss.value_and_gradient]
+    if case.loss.definition.hessian:
+        forms.append(case.loss.value_gradient_hessian)
+    for form in forms:
+        poison()
+        got = bits(form(*inputs, **options))
+        with monkeypatch.context() as patch:
+            patch.setattr(buffers, "_take", lambda size: None)
+            assert got == bits(form(*inputs, **options)), form
+
+
+def test_rows_without_elements_and_sums_of_nothing_are_zero(all_is_large):
+    poison()
+    losses = CASES[[repr(case) for case in CASES].index("cross_entropy_with_logits-labels")].loss
+    values = losses(np.empty((32, 0), np.float32), np.full(32, -100), reduction="none")
+    assert not values.any()
+    poison()
+    value, gradient = losses.value_and_gradient(np.ones((32, 4), np.float32), np.full(32, -100))
+    assert (value, gradient.any()) == (0.0, False)
+
+
+def test_threads_have_memory_of_their_own(all_is_large):
+    wrong: list[str] = []
+
+    def work(seed: int) -> None:
+        predictions = np.full(SMALL, seed, np.float32)
+        for _ in range(300):
+            gradient = mse_loss.gradient(predictions, np.zeros_like(predictions), reduction="sum")
+            if not (gradient == 2.0 * seed).all():
+                wrong.append(f"thread {seed}")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 5)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert not wrong
+
+
+def test_gradients_that_live_until_the_end_of_the_process_make_no_noise():
+    code = f"""
+import numpy as np, jitloss
+ones = np.ones({SIZE}, np.float32)
+gradient = jitloss.mse_loss.gradient(ones, ones)
+class Holder: pass
+ring = Holder(); ring.self, ring.gradient = ring, jitloss.mse_loss.gradient(ones, ones)
+"""
+    process = processes.start("-X", "dev", "-c", code)
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (0, "", "")
