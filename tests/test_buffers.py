@@ -153,6 +153,14 @@ def test_systems_that_take_nothing_back_have_numpys_arrays(monkeypatch):
     assert not buffers._waiting
 
 
+def test_none_is_kept_where_memory_is_counted(all_is_large):
+    with buffers.none_kept():
+        numbers()
+    assert not buffers._waiting
+    numbers()
+    assert buffers._waiting
+
+
 # Results ----------------------------------------------------------------------------------------------------------------------
 
 

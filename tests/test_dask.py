@@ -9,6 +9,7 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, agree, draw, is_binary, weights
+from jitloss import buffers
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -287,6 +288,15 @@ def test_no_task_holds_a_whole_row(monkeypatch):
     check(LABELS, draw(LABELS, LABELS.shape), (10, 3))
     assert 0 < max(seen) <= 3
     assert len(seen) > 3 * 4 * 3
+
+
+@pytest.mark.parametrize("cut", [(10, 7), (10, 3)])
+def test_tasks_leave_no_memory_waiting(monkeypatch, cut):
+    monkeypatch.setattr(buffers, "LARGE", 1)
+    monkeypatch.setattr(buffers, "LINED", 1)
+    buffers.release()
+    compute(LABELS.loss.value_and_gradient(*lazy(LABELS, draw(LABELS, LABELS.shape), cut)))
+    assert not buffers._waiting
 
 
 def test_the_same_bits_on_every_scheduler():

@@ -6,7 +6,9 @@ array that nobody holds any more waits here. It is marked as free to be taken ba
 
 import functools
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["empty", "release"]
+__all__ = ["empty", "none_kept", "release"]
 
 LARGE = 2**25
 """Bytes from which on memory is kept here: what an allocator asks the system for each time. It keeps smaller pieces itself."""
@@ -22,10 +24,12 @@ LARGE = 2**25
 LINED, LINE = 2**20, 64
 """Bytes from which on an array starts on a cache line, and those of a line: streaming stores write whole lines."""
 
-MOST_WAITING = 2**30
+MOST_WAITING = 2**29
 """Bytes that wait at most; what has waited longest goes."""
 
 _waiting: list["mmap"] = []  # longest first; threads share it, so each step on it is one that cannot be divided
+
+_keeps = ContextVar("keeps", default=True)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -33,10 +37,20 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     if size < LINED:
         return np.empty(shape, dtype)
-    memory = _take(size) if size >= LARGE else None
+    memory = _take(size) if size >= LARGE and _keeps.get() else None
     numbers = np.empty(size + LINE, np.uint8) if memory is None else np.asarray(_Lease(memory))
     start = -numbers.ctypes.data % LINE
     return numbers[start : start + size].view(dtype).reshape(shape)
+
+
+@contextmanager
+def none_kept() -> Iterator[None]:
+    """No memory is kept for arrays that are made within, because somebody counts the memory of the process."""
+    token = _keeps.set(False)
+    try:
+        yield
+    finally:
+        _keeps.reset(token)
 
 
 def release() -> None:

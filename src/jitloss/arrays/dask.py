@@ -21,6 +21,8 @@ from dask.array.utils import meta_from_array
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from ..buffers import none_kept
+
 __all__ = ["call", "to_numpy"]
 
 Block = tuple[int, ...]
@@ -79,7 +81,8 @@ def _step(
     arrays = zip(names.items(), blocks, strict=True)
     given = {name: block if axis is None else np.moveaxis(block, axis, -1) for (name, axis), block in arrays}
     try:
-        return getattr(_unpacked(packed).parts(), step)({**options, **given}, *found, **fixed)
+        with none_kept():  # workers over their limit are stopped, though memory that waits could be taken from them
+            return getattr(_unpacked(packed).parts(), step)({**options, **given}, *found, **fixed)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (in {where})") from None
 
