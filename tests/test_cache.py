@@ -288,6 +288,20 @@ def test_an_edited_compiler_compiles_everything_again(tmp_path):
     assert processes.python("-c", run, NUMBA_CACHE_DIR=cache, PYTHONPATH=_path(tmp_path)).split()[1] == "3.0"
 
 
+def test_a_library_read_from_bytecode_compiles_nothing_again(tmp_path):
+    copy_of_the_package(tmp_path)
+    run = (
+        "import processes; compiled = processes.watch(); import jitloss as j; "
+        "j.contrastive_loss([[1.0, 2.0]], [[0.0, 1.0]], [0]); j.cross_entropy_loss([[0.25, 0.75]], [1]); "
+        "(j.mse_loss + 0.5 * j.l1_loss)([1.0], [2.0]); print(len(compiled))"
+    )
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": _path(tmp_path), "PYTHONDONTWRITEBYTECODE": None}
+    assert not [*tmp_path.rglob("*.pyc")]
+    assert int(processes.python("-c", run, **environment)) > 3
+    assert [*tmp_path.rglob("*.pyc")]
+    assert int(processes.python("-c", run, **environment)) == 0
+
+
 def test_the_fingerprint_covers_every_file_that_makes_code(monkeypatch):
     read, original = set(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda file: read.add(file) or original(file))

@@ -1,6 +1,11 @@
 """How LLVM may change floating-point maths, and the small functions that kernels call."""
 
+from collections.abc import Callable
+from typing import Any
+
 from numba.extending import register_jitable
+
+from ..fingerprint import placeless
 
 __all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable"]
 
@@ -11,5 +16,15 @@ GUEST_FLAGS = FLAGS - {"arcp"}
 """Those of code in functions of somebody else, which do not have the attribute against estimates that kernels have."""
 
 _OPTIONS = {"forceinline": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True, "_nrt": False}
-jitable = register_jitable(fastmath=FLAGS, **_OPTIONS)
-guest_jitable = register_jitable(fastmath=GUEST_FLAGS, **_OPTIONS)
+
+
+def jitable(function: Any) -> Callable[..., Any]:
+    """A small function that kernels call."""
+    made: Callable[..., Any] = register_jitable(fastmath=FLAGS, **_OPTIONS)(placeless(function))
+    return made
+
+
+def guest_jitable(function: Any) -> Callable[..., Any]:
+    """A small function that somebody else's functions call."""
+    made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS, **_OPTIONS)(placeless(function))
+    return made

@@ -12,6 +12,7 @@ from numba.core import cgutils
 
 from ... import math as maths
 from .. import elementary, elements, targets, tuples
+from ..fingerprint import placeless
 
 __all__ = ["SIMULATED", "jitable", "teach_intrinsic"]
 
@@ -22,13 +23,13 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in numba's simulator: as Python, on arrays, every thread a thread of Python."""
 
 
-def jitable(function: Callable[..., Any]) -> Callable[..., Any]:
+def jitable(function: Any) -> Callable[..., Any]:
     """A small function that kernels call."""
     if SIMULATED:
         return function
     from numba.cuda import extending
 
-    made: Callable[..., Any] = extending.register_jitable(forceinline=True)(function)
+    made: Callable[..., Any] = extending.register_jitable(forceinline=True)(placeless(function))
     return made
 
 
