@@ -1,9 +1,12 @@
 """The compiled kernels: their machine code, their memory, and what they write at the ends of arrays and of tiles."""
 
 import gc
+import re
 import tracemalloc
 from typing import Any
 
+import llvmlite.binding
+import ml_dtypes
 import numba
 import numpy as np
 import pytest
@@ -150,6 +153,55 @@ def test_half_types_are_converted_in_vectors(dtype, layout, code):
     ((variant, llvm),) = code(case.loss.value_and_gradient, *inputs, **options)
     assert (variant.output, variant.working) == (dtype, "float32")
     check_loops(variant, llvm)
+
+
+PROCESSORS = ["haswell", "skylake-avx512", "znver2"]
+"""Processors without instructions for arithmetic in float16."""
+
+
+@pytest.mark.skipif(
+    not re.match("x86_64|amd64", llvmlite.binding.get_process_triple(), re.I), reason="for processors like x86-64"
+)
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("layout", SHAPES)
+def test_no_conversion_is_left_to_a_library(processor, dtype, layout, code):
+    """LLVM calls functions that are nowhere to be found for what a processor cannot do: the process would end."""
+    llvmlite.binding.initialize_native_target()
+    llvmlite.binding.initialize_native_asmprinter()
+    target = llvmlite.binding.Target.from_default_triple().create_target_machine(cpu=processor, opt=2)
+    case = Case(jitloss.mse_loss) if layout == "flat" else Case(jitloss.cross_entropy_with_logits)
+    (predictions, targets), options = inputs_of(case, layout, dtype)
+    ((variant, llvm),) = code(case.loss.value_and_gradient, predictions, targets.astype(np.float64), **options)
+    assert (variant.output, variant.working) == (dtype, "float64")
+    assembly = target.emit_assembly(llvmlite.binding.parse_assembly(llvm))
+    assert not re.findall(r"\b__\w*(?:hf|bf|gnu)\w*", assembly)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_doubles_become_halves_by_one_rounding(dtype):
+    """By way of float32, what lies a little beside the middle of two neighbours would be taken for the middle."""
+    kind = DTYPES[dtype]
+    largest = int(np.asarray(ml_dtypes.finfo(kind).max).view(np.uint16))
+    bits = np.arange(largest, dtype=np.uint16)
+    here, above = bits.view(kind).astype(np.float64), (bits + np.uint16(1)).view(kind).astype(np.float64)
+    middle = (here + above) / 2.0
+    for numbers, wanted in {
+        "the numbers themselves": (here, bits),
+        "middles, to even": (middle, bits + bits % 2),
+        "below": (np.nextafter(middle, 0.0), bits),
+        "above": (np.nextafter(middle, np.inf), bits + 1),
+        "special": (np.array([5e-324, 1e300, np.inf]), np.array([0, *[largest + 1] * 2])),
+    }.values():
+        for sign in (1.0, -1.0):
+            got = targets_as_gradient.gradient(np.zeros(numbers.size, kind), sign * numbers, reduction="sum")
+            assert np.array_equal(got.view(np.uint16), wanted + (0 if sign > 0.0 else 2**15))
+    assert np.isnan(targets_as_gradient.gradient(np.zeros(1, kind), [np.nan])[0])
+
+
+@jitloss.pointwise
+def targets_as_gradient(prediction, target):
+    return target, target
 
 
 def test_the_check_finds_doubles(code):

@@ -37,9 +37,23 @@ def _from_bfloat16(builder: Any, bits: Any, to: Any) -> Any:
     return wide if to == _FLOAT else builder.fpext(wide, to)
 
 
+def _to_odd(builder: Any, value: Any) -> Any:
+    """A double as a float, rounded towards zero and, if anything is lost, to an odd last bit: a second rounding is as good as one.
+
+    Few processors round doubles to halves, and LLVM calls a function for others that is nowhere to be found.
+    """
+    size = builder.module.declare_intrinsic("llvm.fabs", [_DOUBLE])
+    nearest = builder.fptrunc(value, _FLOAT)
+    back = builder.fpext(nearest, _DOUBLE)
+    away = builder.fcmp_ordered(">", builder.call(size, [back]), builder.call(size, [value]))
+    lost = builder.fcmp_ordered("!=", back, value)
+    below = builder.sub(builder.bitcast(nearest, _I32), builder.zext(away, _I32))
+    return builder.bitcast(builder.or_(below, builder.zext(lost, _I32)), _FLOAT)
+
+
 def _to_bfloat16(builder: Any, value: Any) -> Any:
     """Round to nearest, ties to even; NaN stays NaN."""
-    single = value if value.type == _FLOAT else builder.fptrunc(value, _FLOAT)
+    single = value if value.type == _FLOAT else _to_odd(builder, value)
     bits = builder.bitcast(single, _I32)
     odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
     rounded = builder.lshr(builder.add(bits, builder.add(odd, _I32(0x7FFF))), _I32(16))
@@ -50,6 +64,8 @@ def _float_to(builder: Any, value: Any, to: Any) -> Any:
     width = {_HALF: 16, _FLOAT: 32, _DOUBLE: 64}
     if value.type == to:
         return value
+    if (value.type, to) == (_DOUBLE, _HALF):
+        value = _to_odd(builder, value)
     return builder.fpext(value, to) if width[value.type] < width[to] else builder.fptrunc(value, to)
 
 
