@@ -12,7 +12,7 @@ import jitloss
 PACKAGE = Path(jitloss.__file__).parent
 
 ROOMS = [
-    {"buffers", "keys", "math", "pause", "results"},
+    {"buffers", "keys", "math", "pause", "results", "stores"},
     {"binding"},
     {"definition"},
     {"losses", "algebra", "monitoring"},

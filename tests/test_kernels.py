@@ -12,7 +12,7 @@ import pytest
 
 import jitloss
 from cases import CASES, DTYPES, Case, agree, draw
-from jitloss import call
+from jitloss import call, stores
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lanes import LANES
@@ -273,7 +273,8 @@ def streaming(monkeypatch):
         return original(kernel, words, *rest)
 
     monkeypatch.setattr(cpu, "run", run)
-    monkeypatch.setattr(call, "cache_bytes", lambda: 0)
+    monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
+    monkeypatch.setattr(stores, "faster", lambda kernel, moved, run: run(True))
     return streamed
 
 
@@ -371,7 +372,8 @@ def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
 @each_case
 def test_nothing_is_written_beyond_the_ends(case, dtype, streams, monkeypatch):
     if streams:
-        monkeypatch.setattr(call, "cache_bytes", lambda: 0)
+        monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
+        monkeypatch.setattr(stores, "faster", lambda kernel, moved, run: run(True))
     for shape, axis in shapes_of(case):
         check_frames(case, shape, dtype, axis)
 

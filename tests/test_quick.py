@@ -160,7 +160,7 @@ def test_streamed_outputs_go_the_long_way(short_way, monkeypatch):
     args = draw(case, (SERIAL + 1,), "float32")
     case.loss.gradient(*args)
     short_way(case.loss.gradient, *args)
-    monkeypatch.setattr("jitloss.call.cache_bytes", lambda: 3 * args[0].nbytes - 1)
+    monkeypatch.setattr("jitloss.stores.cache_bytes", lambda: 3 * args[0].nbytes - 1)
     with pytest.raises(AssertionError, match="long way"):
         short_way(case.loss.gradient, *args)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import monitoring
+from . import monitoring, stores
 from .buffers import empty
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition, DefinitionError
@@ -28,9 +28,9 @@ from .options import (
     sample_weights,
     smoothing,
 )
-from .outputs import Outputs, cache_bytes, take
+from .outputs import Outputs, take
 
-__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler", "streams"]
+__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
@@ -62,11 +62,6 @@ def compiler() -> Any:
     from .compilers import cpu
 
     return cpu
-
-
-def streams(moved: int) -> bool:
-    """Whether a call that moves so many bytes stores its outputs past the caches."""
-    return moved > cache_bytes()
 
 
 class Evaluation:
@@ -270,19 +265,21 @@ class Evaluation:
         with_items = watching or (self.reduction == "none" and self.wants.value)
         divisor = self.divisor()
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
-        streamed = streams(moved)
         gradient, hessian = self._outputs()
-        if streamed and gradient and any(gradient.overwrites(array) for array in self.arrays.values()):
-            streamed = False  # the lines that are written have just been read: they are in the cache
         items = self.items = empty(geometry.items, self.output) if with_items else None
         count = geometry.count
         size = count * geometry.columns
         value = 0.0
         if size and divisor:
-            words = self._words(items, gradient, hessian, streamed)
-            rows = max(1, CHUNK // geometry.columns)
-            self.kernel = self._compiled(self._variant(with_items))
-            total = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
+            self.kernel, rows = self._compiled(self._variant(with_items)), max(1, CHUNK // geometry.columns)
+
+            def total_of(streamed: bool) -> float:
+                words = self._words(items, gradient, hessian, streamed)
+                total: float = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
+                return total
+
+            either = (gradient or with_items) and stores.streams(moved) and not self._in_place(gradient)
+            total = stores.faster(self.kernel, moved, total_of) if either else total_of(False)
             value = self.factor * (total / divisor)  # as the serial driver does
         else:
             self._write_zeros(items, gradient, hessian)
@@ -295,6 +292,10 @@ class Evaluation:
             )  # where the sum is finite, so is every item
             monitoring.report(self.owner, value, items, tuple(gradient.written) if gradient else ())
         return result
+
+    def _in_place(self, gradient: Outputs | None) -> bool:
+        """Whether an input is written over: lines that are written have just been read, and are in the cache."""
+        return gradient is not None and any(gradient.overwrites(array) for array in self.arrays.values())
 
     def _compiled(self, variant: Variant) -> int:
         with self._compiling():

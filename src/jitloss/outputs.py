@@ -1,8 +1,6 @@
 """Where gradients go: new arrays, or the caller's ``out`` once it has been checked."""
 
-import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +9,7 @@ from .buffers import empty
 from .definition import Definition
 from .registry import array_type
 
-__all__ = ["Outputs", "by_name", "cache_bytes", "check_apart", "take"]
-
-
-@functools.cache
-def cache_bytes() -> int:
-    """The size of the last-level cache; 32 MiB where the machine does not tell, at most 64 MiB of what many share."""
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
-        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1) if text else 0)
-    return min(max(sizes, default=2**25), 2**26)
+__all__ = ["Outputs", "by_name", "check_apart", "take"]
 
 
 class Outputs:

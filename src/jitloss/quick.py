@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .buffers import empty
-from .call import CHUNK, SERIAL, Evaluation, Wants, compiler, streams
+from .call import CHUNK, SERIAL, Evaluation, Wants, compiler
 from .definition import Definition
 from .monitoring import watching
 from .options import DEFAULTS, int64_labels
+from .stores import streams
 
 __all__ = ["LONG_WAY", "Quick"]
 

@@ -1,0 +1,45 @@
+"""How outputs that no cache holds are stored: through the caches, or past them.
+
+Some processors move more bytes past the caches, others fewer, and nothing tells which kind this one is. So the first calls of a kernel
+on arrays of some size try both ways in turns, and later calls go the way that was faster. The numbers are the same.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["TRIES", "cache_bytes", "faster", "streams"]
+
+TRIES = 2
+"""How often each way is tried; the best time counts, since others may have slowed a call down."""
+
+_seconds: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
+"""What calls took with plain stores, and with stores past the caches: by kernel, and by the bits of the bytes that were moved."""
+
+
+@functools.cache
+def cache_bytes() -> int:
+    """The size of the last-level cache; 32 MiB where the machine does not tell, at most 64 MiB of what many share."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        sizes.append(int(text[:-1]) * {"K": 2**10, "M": 2**20}.get(text[-1], 1) if text else 0)
+    return min(max(sizes, default=2**25), 2**26)
+
+
+def streams(moved: int) -> bool:
+    """Whether a call that moves so many bytes may store its outputs past the caches."""
+    return moved > cache_bytes()
+
+
+def faster(kernel: int, moved: int, run: Callable[[bool], float]) -> float:
+    """What ``run`` returns, told whether to store past the caches: the faster way for this kernel and so many bytes, once it is known."""
+    plain, past = seconds = _seconds.setdefault((kernel, moved.bit_length()), ([], []))
+    if min(len(plain), len(past)) >= TRIES:
+        return run(min(past) < min(plain))
+    streamed = len(past) < len(plain)
+    begin = time.perf_counter()
+    result = run(streamed)
+    seconds[streamed].append(time.perf_counter() - begin)
+    return result

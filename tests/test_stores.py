@@ -1,0 +1,91 @@
+"""Outputs that no cache holds: both ways of storing them are tried, then the faster one is taken."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jitloss
+from jitloss import stores
+from jitloss.compilers import cpu
+from jitloss.compilers.cpu import table as at
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch):
+    monkeypatch.setattr(stores, "_seconds", {})
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A time that passes only where a test says so."""
+    now = [0.0]
+    monkeypatch.setattr(stores.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def ways(clock: list[float], plain: list[float], past: list[float], calls: int, kernel: int = 1, moved: int = 1000) -> list[bool]:
+    """The ways that calls go, which take these seconds, one after the other; the last time holds on."""
+    taken: list[bool] = []
+
+    def run(streamed: bool) -> float:
+        times = past if streamed else plain
+        clock[0] += times.pop(0) if len(times) > 1 else times[0]
+        taken.append(streamed)
+        return 7.0
+
+    assert [stores.faster(kernel, moved, run) for _ in range(calls)] == [7.0] * calls
+    return taken
+
+
+def test_both_ways_are_tried_in_turns_then_the_faster_is_taken(clock):
+    tries = [False, True] * stores.TRIES
+    assert ways(clock, [2.0], [1.0], 8, kernel=1) == tries + [True] * (8 - len(tries))
+    assert ways(clock, [1.0], [2.0], 8, kernel=2) == tries + [False] * (8 - len(tries))
+
+
+def test_one_slow_call_decides_nothing(clock):
+    assert ways(clock, [9.0, 1.0], [2.0], 6)[-1] is False
+    assert ways(clock, [2.0], [9.0, 1.0], 6, kernel=2)[-1] is True
+
+
+def test_each_kernel_and_size_is_tried(clock):
+    ways(clock, [1.0], [2.0], 5)
+    assert ways(clock, [2.0], [1.0], 5, moved=1001) == [False] * 5
+    assert ways(clock, [2.0], [1.0], 5, moved=5000)[-1] is True
+    assert ways(clock, [2.0], [1.0], 5, kernel=2)[-1] is True
+
+
+def seen(monkeypatch) -> list[bool]:
+    """Whether the kernels that run store past the caches."""
+    taken: list[bool] = []
+    original = cpu.run
+
+    def run(kernel: int, words: Any, *rest: Any) -> float:
+        taken.append(bool(words[at.STREAM]))
+        return original(kernel, words, *rest)
+
+    monkeypatch.setattr(cpu, "run", run)
+    return taken
+
+
+def test_calls_of_large_arrays_try_both(monkeypatch):
+    monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
+    predictions, targets = np.ones(100_001, np.float32), np.zeros(100_001, np.float32)
+    taken = seen(monkeypatch)
+    results = [jitloss.huber_loss.value_and_gradient(predictions, targets) for _ in range(5)]
+    assert taken[:4] == [False, True, False, True]
+    assert len({(value, gradient.tobytes()) for value, gradient in results}) == 1
+
+
+def test_what_fits_the_cache_goes_through_it_and_so_does_what_is_in_place(monkeypatch):
+    predictions, targets = np.ones(100_001, np.float32), np.zeros(100_001, np.float32)
+    taken = seen(monkeypatch)
+    for _ in range(4):
+        jitloss.huber_loss.value_and_gradient(predictions, targets, reduction="sum")
+    monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
+    for _ in range(4):
+        jitloss.huber_loss.value_and_gradient(predictions, targets, reduction="sum", out=predictions)
+        jitloss.huber_loss(predictions, targets)
+    assert not any(taken)
+    assert not stores._seconds
