@@ -45,15 +45,15 @@ def test_both_ways_are_tried_in_turns_then_the_faster_is_taken(clock):
 
 
 def test_one_slow_call_decides_nothing(clock):
-    assert ways(clock, [9.0, 1.0], [2.0], 6)[-1] is False
-    assert ways(clock, [2.0], [9.0, 1.0], 6, kernel=2)[-1] is True
+    assert ways(clock, [9.0, 1.0], [2.0], 7)[-1] is False
+    assert ways(clock, [2.0], [9.0, 1.0], 7, kernel=2)[-1] is True
 
 
 def test_each_kernel_and_size_is_tried(clock):
-    ways(clock, [1.0], [2.0], 5)
+    ways(clock, [1.0], [2.0], 7)
     assert ways(clock, [2.0], [1.0], 5, moved=1001) == [False] * 5
-    assert ways(clock, [2.0], [1.0], 5, moved=5000)[-1] is True
-    assert ways(clock, [2.0], [1.0], 5, kernel=2)[-1] is True
+    assert ways(clock, [2.0], [1.0], 7, moved=5000)[-1] is True
+    assert ways(clock, [2.0], [1.0], 7, kernel=2)[-1] is True
 
 
 def seen(monkeypatch) -> list[bool]:

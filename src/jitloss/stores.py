@@ -11,8 +11,8 @@ from pathlib import Path
 
 __all__ = ["TRIES", "cache_bytes", "faster", "streams"]
 
-TRIES = 2
-"""How often each way is tried; the best time counts, since others may have slowed a call down."""
+TRIES = 3
+"""How often each way is tried. The best time counts: the first calls write to new memory, and others may slow a call down."""
 
 _seconds: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
 """What calls took with plain stores, and with stores past the caches: by kernel, and by the bits of the bytes that were moved."""
