@@ -274,7 +274,7 @@ def streaming(monkeypatch):
 
     monkeypatch.setattr(cpu, "run", run)
     monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
-    monkeypatch.setattr(stores, "faster", lambda kernel, moved, run: run(True))
+    monkeypatch.setattr(stores, "faster", lambda kernel, moved, new, run: run(True))
     return streamed
 
 
@@ -373,7 +373,7 @@ def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
 def test_nothing_is_written_beyond_the_ends(case, dtype, streams, monkeypatch):
     if streams:
         monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
-        monkeypatch.setattr(stores, "faster", lambda kernel, moved, run: run(True))
+        monkeypatch.setattr(stores, "faster", lambda kernel, moved, new, run: run(True))
     for shape, axis in shapes_of(case):
         check_frames(case, shape, dtype, axis)
 

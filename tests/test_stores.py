@@ -24,7 +24,9 @@ def clock(monkeypatch):
     return now
 
 
-def ways(clock: list[float], plain: list[float], past: list[float], calls: int, kernel: int = 1, moved: int = 1000) -> list[bool]:
+def ways(
+    clock: list[float], plain: list[float], past: list[float], calls: int, kernel: int = 1, moved: int = 1000, new: bool = False
+) -> list[bool]:
     """The ways that calls go, which take these seconds, one after the other; the last time holds on."""
     taken: list[bool] = []
 
@@ -34,7 +36,7 @@ def ways(clock: list[float], plain: list[float], past: list[float], calls: int, 
         taken.append(streamed)
         return 7.0
 
-    assert [stores.faster(kernel, moved, run) for _ in range(calls)] == [7.0] * calls
+    assert [stores.faster(kernel, moved, new, run) for _ in range(calls)] == [7.0] * calls
     return taken
 
 
@@ -54,6 +56,7 @@ def test_each_kernel_and_size_is_tried(clock):
     assert ways(clock, [2.0], [1.0], 5, moved=1001) == [False] * 5
     assert ways(clock, [2.0], [1.0], 7, moved=5000)[-1] is True
     assert ways(clock, [2.0], [1.0], 7, kernel=2)[-1] is True
+    assert ways(clock, [2.0], [1.0], 7, new=True)[-1] is True
 
 
 def seen(monkeypatch) -> list[bool]:
@@ -61,9 +64,9 @@ def seen(monkeypatch) -> list[bool]:
     taken: list[bool] = []
     original = cpu.run
 
-    def run(kernel: int, words: Any, *rest: Any) -> float:
+    def run(kernel: int, words: Any, *rest: Any, **named: Any) -> float:
         taken.append(bool(words[at.STREAM]))
-        return original(kernel, words, *rest)
+        return original(kernel, words, *rest, **named)
 
     monkeypatch.setattr(cpu, "run", run)
     return taken

@@ -279,7 +279,7 @@ class Evaluation:
                 return total
 
             either = (gradient or with_items) and stores.streams(moved) and not self._in_place(gradient)
-            total = stores.faster(self.kernel, moved, total_of) if either else total_of(False)
+            total = stores.faster(self.kernel, moved, self.arguments.get("out") is None, total_of) if either else total_of(False)
             value = self.factor * (total / divisor)  # as the serial driver does
         else:
             self._write_zeros(items, gradient, hessian)

@@ -14,8 +14,8 @@ __all__ = ["TRIES", "cache_bytes", "faster", "streams"]
 TRIES = 3
 """How often each way is tried. The best time counts: the first calls write to new memory, and others may slow a call down."""
 
-_seconds: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
-"""What calls took with plain stores, and with stores past the caches: by kernel, and by the bits of the bytes that were moved."""
+_seconds: dict[tuple[int, int, bool], tuple[list[float], list[float]]] = {}
+"""What calls took with plain stores, and with stores past the caches, by what they have in common."""
 
 
 @functools.cache
@@ -33,9 +33,12 @@ def streams(moved: int) -> bool:
     return moved > cache_bytes()
 
 
-def faster(kernel: int, moved: int, run: Callable[[bool], float]) -> float:
-    """What ``run`` returns, told whether to store past the caches: the faster way for this kernel and so many bytes, once it is known."""
-    plain, past = seconds = _seconds.setdefault((kernel, moved.bit_length()), ([], []))
+def faster(kernel: int, moved: int, new: bool, run: Callable[[bool], float]) -> float:
+    """What ``run`` returns, told whether to store past the caches.
+
+    That is the faster way, once it is known, for this kernel, about so many bytes, and outputs that are ``new`` arrays or not.
+    """
+    plain, past = seconds = _seconds.setdefault((kernel, moved.bit_length(), new), ([], []))
     if min(len(plain), len(past)) >= TRIES:
         return run(min(past) < min(plain))
     streamed = len(past) < len(plain)
