@@ -42,10 +42,10 @@ def _to_odd(builder: Any, value: Any) -> Any:
 
     Few processors round doubles to halves, and LLVM calls a function for others that is nowhere to be found.
     """
-    size = builder.module.declare_intrinsic("llvm.fabs", [_DOUBLE])
     nearest = builder.fptrunc(value, _FLOAT)
     back = builder.fpext(nearest, _DOUBLE)
-    away = builder.fcmp_ordered(">", builder.call(size, [back]), builder.call(size, [value]))
+    farther, size = (builder.shl(builder.bitcast(one, _I64), _I64(1)) for one in (back, value))  # without their signs
+    away = builder.icmp_unsigned(">", farther, size)
     lost = builder.fcmp_ordered("!=", back, value)
     below = builder.sub(builder.bitcast(nearest, _I32), builder.zext(away, _I32))
     return builder.bitcast(builder.or_(below, builder.zext(lost, _I32)), _FLOAT)
