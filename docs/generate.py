@@ -191,6 +191,9 @@ def _constants(module: ModuleType) -> dict[str, str]:
 SIZES = (
     ("jitloss.call", "CHUNK"),
     ("jitloss.call", "SERIAL"),
+    ("jitloss.buffers", "LARGE"),
+    ("jitloss.buffers", "MOST_WAITING"),
+    ("jitloss.stores", "TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
     ("jitloss.compilers.cpu.loops", "COLUMN"),

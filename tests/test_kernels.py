@@ -268,9 +268,9 @@ def streaming(monkeypatch):
     streamed: list[bool] = []
     original = cpu.run
 
-    def run(kernel: int, words: Any, *rest: Any) -> float:
+    def run(kernel: int, words: Any, *rest: Any, **named: Any) -> float:
         streamed.append(bool(words[at.STREAM]))
-        return original(kernel, words, *rest)
+        return original(kernel, words, *rest, **named)
 
     monkeypatch.setattr(cpu, "run", run)
     monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
@@ -370,10 +370,9 @@ def shapes_of(case: Case) -> list[tuple[tuple[int, ...], int]]:
 @pytest.mark.parametrize("streams", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @each_case
-def test_nothing_is_written_beyond_the_ends(case, dtype, streams, monkeypatch):
+def test_nothing_is_written_beyond_the_ends(case, dtype, streams, request):
     if streams:
-        monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
-        monkeypatch.setattr(stores, "faster", lambda kernel, moved, new, run: run(True))
+        request.getfixturevalue("streaming")
     for shape, axis in shapes_of(case):
         check_frames(case, shape, dtype, axis)
 
@@ -472,8 +471,8 @@ def test_a_slope_may_take_its_terms(name, shape, labels):
     predictions = random.standard_normal(shape).astype(np.float32)
     items = (*shape[:1], *shape[2:])
     targets = random.integers(0, shape[1], items) if labels else random.random(shape).astype(np.float32)
+    loss, others = TAKING[name]
     for options in ({}, {"label_smoothing": 0.1, "class_weight": np.linspace(0.5, 2.0, shape[1])}):
-        loss, others = TAKING[name]
         value, gradient = loss.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options)
         each = [
             (weight, *one.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options))
