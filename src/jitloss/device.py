@@ -8,7 +8,7 @@ import ctypes
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,6 +94,9 @@ def places(value: Any) -> Any:
 
 
 _NO_LABEL = -(2**63)
+
+MOST_SUMMED, SUMMED = 32768, 128
+"""Sums of blocks that one block adds; of more, blocks make so many."""
 
 
 class DeviceEvaluation(Evaluation):
@@ -255,18 +258,18 @@ class DeviceEvaluation(Evaluation):
         self.launches.append((kernel, blocks, arguments))
         kernel(self.device, self.stream, blocks, *arguments)
 
-    def _divisor(self) -> tuple[float, DeviceArray | None]:
-        """What the sum is divided by: a number, or 1 and a number on the device."""
+    def _divisor(self) -> tuple[float, Literal["", "items", "weights"]]:
+        """What the sum is divided by: a number, or 1 and what must be counted on the device."""
         if self.reduction != "mean":
-            return 1.0, None
+            return 1.0, ""
         if isinstance(self.normalizer, float):
-            return self.normalizer, None
+            return self.normalizer, ""
         weighted = self.normalizer == "weights"
         if self.label_view is None and not (weighted and (self.sample_view or self.class_view)):
-            return float(self.geometry.count), None
+            return float(self.geometry.count), ""
         if weighted and self.class_view is not None and self.label_view is None:
-            return self._mass_seen(), None
-        return 1.0, self._count(weighted)
+            return self._mass_seen(), ""
+        return 1.0, "weights" if weighted else "items"
 
     def _count(self, weighted: bool) -> DeviceArray:
         labels = dtype_name(self.label_view.dtype) if self.label_view else ""
@@ -318,17 +321,15 @@ class DeviceEvaluation(Evaluation):
         watching = monitoring.watching()
         items = self._new(self.geometry.items, self.output) if alone or watching else None
         value = self._new((), np.dtype(self.working)) if (self.wants.value or watching) and not alone else None
-        divisor, counted = self._divisor()
+        divisor, counts = self._divisor()
         scale = self.factor / divisor if divisor else 0.0
-        grid, partials = 0, None
         if self.geometry.count * self.geometry.columns:
-            grid, partials = self._run_loss(outs, items, scale, counted)
-        elif items is not None:
-            kind = np.float32 if dtype_name(self.output) == "bfloat16" else self.output
-            items = self._upload(np.zeros(self.geometry.items, kind))  # rows without a column
-        if value is not None:
-            kernel = self.cuda.total_kernel(self.working, counted is not None)
-            self._launch(kernel, 1, self._memory(partials), grid, scale, *self._parts(counted), self._memory(value))
+            self._run_loss(outs, items, value, scale, counts)
+        else:
+            if items is not None:
+                kind = np.float32 if dtype_name(self.output) == "bfloat16" else self.output
+                items = self._upload(np.zeros(self.geometry.items, kind))  # rows without a column
+            self._total(None, 0, scale, self._count(counts == "weights") if counts else None, value)
         if watching:
             self._report(value, items, outs)
         return self._results(items if alone else value if self.wants.value else None, outs)
@@ -337,10 +338,27 @@ class DeviceEvaluation(Evaluation):
         """What the blocks that count have found, and how many there are."""
         return self._memory(counted), 0 if counted is None else counted.shape[1]
 
+    def _total(
+        self, partials: DeviceArray | None, grid: int, scale: float, counted: DeviceArray | None, value: DeviceArray | None
+    ) -> None:
+        """Add what the blocks of a loss have summed; the sum, scaled, is its value."""
+        if value is None:
+            return
+        if grid > MOST_SUMMED:
+            some = self._new((SUMMED,), np.dtype(np.float64))
+            self._launch(
+                self.cuda.total_kernel("float64", False),
+                SUMMED,
+                *(self._memory(partials), grid, 1.0, *self._parts(None), self._memory(some)),
+            )
+            grid, partials = SUMMED, some
+        kernel = self.cuda.total_kernel(self.working, counted is not None)
+        self._launch(kernel, 1, self._memory(partials), grid, scale, *self._parts(counted), self._memory(value))
+
     def _run_loss(
-        self, outs: Sequence[DeviceArray], items: DeviceArray | None, scale: float, counted: DeviceArray | None
-    ) -> tuple[int, DeviceArray]:
-        """Launch the kernel of the loss; how many blocks there are, and what each of them summed."""
+        self, outs: Sequence[DeviceArray], items: DeviceArray | None, value: DeviceArray | None, scale: float, counts: str
+    ) -> None:
+        """Launch the kernel of the loss, after those that count and before those that add; one block does all of it alone."""
         variant = self._variant(items is not None)
         inputs = [self.views[one.name] for one in self.definition.inputs]
         plan = self.cuda.choose(
@@ -348,10 +366,20 @@ class DeviceEvaluation(Evaluation):
             self.geometry.columns,
             self.geometry.inner,
             all(view.pointer % 16 == 0 for view in [*inputs, *outs, *([items] if items else [])]),
-            divided=counted is not None,
+            divided=counts != "",
             labels=dtype_name(self.label_view.dtype) if self.label_view else "int64",
             weights=dtype_name(self.sample_view.dtype) if self.sample_view else "",
+            clusters=self.cuda.has_clusters(self.device),
         )
+        pointwise, count = self.definition.form == "pointwise", self.geometry.count
+        parted = self.cuda.split(plan)
+        pieces, length = self.cuda.pieces(parted, count, self.geometry.columns, self.geometry.inner)
+        split = not pointwise and pieces > 1
+        grid = count if split else self.cuda.blocks(plan, pointwise, count)
+        here = grid == 1 and not split
+        total = "nothing" if value is None else "value" if here else "parts"
+        counted = self._count(counts == "weights") if counts and not here else None
+        partials = value if here else None if value is None else self._new((grid,), np.dtype(np.float64))
         number = np.dtype(self.working).type
         before = (
             tuple(map(self._memory, inputs)),
@@ -366,29 +394,28 @@ class DeviceEvaluation(Evaluation):
             self.geometry.columns,
         )
         after = (scale, self.factor, *self._parts(counted))
-        pointwise = self.definition.form == "pointwise"
         with self._compiling():
-            parted = self.cuda.split(plan)
-            pieces, length = self.cuda.pieces(parted, self.geometry.count, self.geometry.columns, self.geometry.inner)
-            if not pointwise and pieces > 1:
-                return self._run_split(variant, parted, (*before, length, pieces, *after), self.geometry.count, pieces)
-            grid = self.cuda.blocks(plan, pointwise, self.geometry.count)
-            partials, kernel = self._new((grid,), np.dtype(np.float64)), self.cuda.loss_kernel(variant, plan)
-            self._launch(kernel, grid, *before, self.geometry.inner, self.geometry.count, *after, self._memory(partials))
-        return grid, partials
+            if split:
+                found = dataclasses.replace(parted, total=total)
+                self._run_split(variant, found, (*before, length, pieces, *after), partials, pieces)
+            else:
+                plan = dataclasses.replace(plan, here=here, weighted=here and counts == "weights", total=total)
+                kernel = self.cuda.loss_kernel(variant, plan)
+                self._launch(kernel, grid, *before, self.geometry.inner, count, *after, self._memory(partials))
+        if not here:
+            self._total(partials, grid, scale, counted, value)
 
     def _run_split(
-        self, variant: Variant, plan: Any, arguments: tuple[Any, ...], rows: int, pieces: int
-    ) -> tuple[int, DeviceArray]:
+        self, variant: Variant, plan: Any, arguments: tuple[Any, ...], partials: DeviceArray | None, pieces: int
+    ) -> None:
         """Few and long rows, each shared by several blocks: peaks, sums, slopes."""
         peaks, sums = self.cuda.pieces_found(variant)
-        found = [self._memory(self._new((rows * pieces,), np.dtype(self.working))) for _ in range(peaks + sums)]
-        partials = self._new((rows,), np.dtype(np.float64))
+        grid = self.geometry.count * pieces
+        found = [self._memory(self._new((grid,), np.dtype(self.working))) for _ in range(peaks + sums)]
         for stage in ("peaks", "sums", "slopes") if peaks else ("sums", "slopes"):
             kernel = self.cuda.split_kernel(variant, plan, stage)
             own = (tuple(found[:peaks]), tuple(found[peaks:]), self._memory(partials))
-            self._launch(kernel, rows * pieces, *arguments, *own)
-        return rows, partials
+            self._launch(kernel, grid, *arguments, *own)
 
     def _variant(self, items: bool) -> Variant:
         return dataclasses.replace(super()._variant(items), weights=self.sample_view is not None)

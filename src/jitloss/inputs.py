@@ -1,6 +1,7 @@
 """The arrays of a call: turned into what kernels read, and checked against each other."""
 
 import functools
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,11 @@ INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16
 
 @functools.cache
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """The name that kernels know a dtype by; ``float128``, ``object`` and the like keep theirs, and are refused by it."""
-    return "bool" if dtype.kind == "b" else dtype.name
+    """The name that kernels know a dtype by; ``float128``, ``object`` and the like keep theirs, and are refused by it.
+
+    A name is one object: a disk cache finds a kernel by the pickle of what it holds, which tells one string from two equal ones.
+    """
+    return sys.intern("bool" if dtype.kind == "b" else dtype.name)
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -112,8 +112,8 @@ class Form:
 
     def evaluate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The call on arrays whose memory can be reached, on the host or on a device, whatever framework they are of."""
-        if not options and len(args) == len(self.inputs):
-            results = self._replayed(args)
+        if self._replay is not None:
+            results = self._replayed(args, options)
             if results is not None:
                 return results
         extra = self._device_options(args, options)
@@ -125,7 +125,7 @@ class Form:
             )
         library = library_of_call(self.loss.definition, arguments)
         if library is not None:
-            return self._on_device(library, arguments, extra, args if not options and not extra else ())
+            return self._on_device(library, arguments, extra, None if extra else (args, options))
         evaluation = Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants)
         result = self._pack(evaluation.run())
         if Quick.serves(self.loss.definition, self.wants):
@@ -151,25 +151,36 @@ class Form:
         first = args[0] if args else options.get(self.inputs[0])
         return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
 
-    def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], alone: tuple[Any, ...]) -> Any:
-        """A call on a device; one of inputs ``alone`` is recorded."""
+    def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], given: Any) -> Any:
+        """A call on a device; one that was ``given`` so, its inputs and its options, is recorded."""
         from .device import DeviceEvaluation
         from .replay import Replay
 
         with library.on(extra.get("stream"), arguments[self.inputs[0]]):
             evaluation = DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
             results = evaluation.run_on_device()
-        if len(alone) == len(self.inputs):
+        if given is not None and len(given[0]) == len(self.inputs):
             self._replay = self._replay or Replay()
-            self._replay.learn(alone, evaluation)
+            self._replay.learn(*given, evaluation)
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _replayed(self, args: tuple[Any, ...]) -> Any:
-        """A call like one that has been recorded, on arrays of one type; None where there is none."""
-        library = library_of(args[0]) if self._replay is not None else None
-        if library is None or any(type(one) is not type(args[0]) for one in args):
+    @property
+    def recorded(self) -> bool:
+        """Whether a call on a device has been recorded."""
+        return self._replay is not None
+
+    def _replayed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """A call on a device like one that has been recorded, on arrays of one type; None where there is none."""
+        library, kind = library_of(args[0]) if args else None, type(args[0]) if args else None
+        if library is None or any(type(one) is not kind or library_of(one) is not library for one in args[1:]):
             return None
-        results = self._replay(library, args)
+        return self.replay(library, args, options)
+
+    def replay(self, library: "Library", args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """The same for arrays that are known to be of one library."""
+        if len(args) != len(self.inputs):
+            return None
+        results = self._replay(library, args, options)
         return None if results is None else results[0] if len(results) == 1 else tuple(results)
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:

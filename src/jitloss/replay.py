@@ -1,13 +1,15 @@
 """The short way for calls on a device: what the first call launched is launched again, with other addresses.
 
-A call without options is decided by the shapes, dtypes and places of its arrays alone. The first such call takes the long way
+A call is decided by the shapes, dtypes and places of its arrays and by its options. The first such call takes the long way
 (:mod:`jitloss.device`) and leaves a recording: which arrays it made, and what it launched with which of them. The next ones make
 such arrays and launch. Whatever is not quite as recorded goes the long way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from . import monitoring
 from .arrays.cuda import Library
@@ -19,20 +21,39 @@ ALIGNED = 16
 
 MOST_RECORDINGS = 64
 
+_PLAIN = frozenset({float, int, bool, str, type(None)})
+
 
 @dataclass(frozen=True)
 class Recording:
-    """A call's launches, each a function and its arguments; ``slots`` says which arguments are addresses, and of which array.
+    """A call's launches, each a function of a stream and of the addresses that replace others: the place of each, and its array.
 
-    Arrays are numbered: the inputs first, then those that the call makes.
+    Arrays are numbered: those that are given first, then those that are returned, then those that the call needs for itself, which
+    stand one behind the other in an array of their own, each at one of the ``offsets``.
     """
 
-    made: tuple[tuple[tuple[int, ...], Any], ...]
-    launches: tuple[tuple[Callable[..., None], tuple[Any, ...], tuple[tuple[int, int], ...]], ...]
+    device: int
+    current: Callable[[int], Any]
+    is_current: Callable[[int], bool]
+    """The launches are for the device that is the thread's current one; these make one so, and say whether it is."""
+    made: tuple[Callable[[Any], Any], ...]
+    scratch: Callable[[Any], Any] | None
+    offsets: tuple[int, ...]
+    launches: tuple[tuple[Callable[..., None], tuple[tuple[int, int], ...]], ...]
     results: tuple[tuple[str, int], ...]
     """The name and the number of each array that is returned; the value has no name."""
     several: int
     """How many gradients there are."""
+
+    def launch(self, stream: int, addresses: list[int]) -> None:
+        for launch, slots in self.launches:
+            launch(stream, [(place, addresses[number]) for place, number in slots])
+
+    def given_back(self, library: Library, arrays: list[Any], like: Any) -> list[Any]:
+        """The results as the caller gets them."""
+        if self.several == 1:
+            return [library.given_back(arrays[number], like) for _, number in self.results]
+        return packed([(name, library.given_back(arrays[number], like)) for name, number in self.results], self.several)
 
 
 class Replay:
@@ -41,50 +62,97 @@ class Replay:
     def __init__(self) -> None:
         self._recordings: dict[Any, Recording] = {}
 
-    def learn(self, values: tuple[Any, ...], done: DeviceEvaluation) -> None:
+    def learn(self, values: tuple[Any, ...], options: dict[str, Any], done: DeviceEvaluation) -> None:
         """Keep what a call launched, if the next one like it can be replayed."""
-        key, addresses = _key(done.library, values)
-        inputs = [done.views[one.name] for one in done.definition.inputs]
-        as_given = [view.pointer for view in inputs] == addresses and len(set(addresses)) == len(addresses)
-        if done.cuda.SIMULATED or not as_given or not done.launches or len(self._recordings) >= MOST_RECORDINGS:
+        seen = _seen(done.library, values, options)
+        if done.cuda.SIMULATED or seen is None or not done.launches or len(self._recordings) >= MOST_RECORDINGS:
             return
-        numbers = {id(view): number for number, view in enumerate([*inputs, *(view for view, _, _ in done.made)])}
+        key, arrays, _ = seen
+        views = [view for view in (*done.views.values(), done.sample_view, *(view for _, view in done.returned)) if view]
+        numbers = {id(view): number for view in views for number, array in enumerate(arrays) if view.value is array}
+        returned = {id(view) for _, view in done.returned}
+        made = [one for one in done.made if id(one[0]) in returned]
+        own = [one for one in done.made if id(one[0]) not in returned]
+        numbers |= {id(view): number for number, (view, _, _) in enumerate([*made, *own], len(arrays))}
         launches = []
         for kernel, blocks, arguments in done.launches:
             parts = list(_parts(arguments))
             if any(isinstance(one, Address) and id(one.view) not in numbers for one in parts):
                 return
             slots = tuple((place, numbers[id(one.view)]) for place, one in enumerate(parts) if isinstance(one, Address))
-            plain = tuple(int(one) if isinstance(one, int) else one for one in parts)
-            launches.append((kernel.launcher(done.device, blocks), plain, slots))
-        made = tuple((shape, dtype) for _, shape, dtype in done.made)
+            launches.append((kernel.launch(done.device, blocks, *arguments), slots))
+        makers = tuple(done.library.maker(done.first, shape, dtype) for _, shape, dtype in made)
+        *offsets, size = np.cumsum([0, *(-(-view.nbytes // ALIGNED) * ALIGNED for view, _, _ in own)]).tolist()
+        scratch = done.library.maker(done.first, (size // 8,), np.dtype(np.float64)) if own else None
         results = tuple((name, numbers[id(view)]) for name, view in done.returned)
-        self._recordings[key] = Recording(made, tuple(launches), results, len(done.definition.differentiable))
+        self._recordings[key] = Recording(
+            done.device, done.cuda.current, done.cuda.is_current, makers, scratch, tuple(offsets), tuple(launches), results,
+            len(done.definition.differentiable),
+        )  # fmt: skip
 
-    def __call__(self, library: Library, values: tuple[Any, ...]) -> list[Any] | None:
+    def __call__(self, library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> list[Any] | None:
         """The results in order; None where no call like this one has been recorded."""
-        key, addresses = _key(library, values)
+        seen = _seen(library, values, options)
+        if seen is None:
+            return None
+        key, arrays, addresses = seen
         recording = self._recordings.get(key)
         if recording is None or monitoring.watching():
             return None
         like, stream = values[0], library.stream(values[0], None)
-        arrays = [*values, *(library.empty(like, shape, dtype) for shape, dtype in recording.made)]
-        addresses += [library.facts(one)[-1] for one in arrays[len(values) :]]
-        for launch, plain, slots in recording.launches:
-            arguments = list(plain)
-            for place, number in slots:
-                arguments[place] = addresses[number]
-            launch(stream, *arguments)
-        return packed([(name, library.given_back(arrays[number], like)) for name, number in recording.results], recording.several)
+        for make in recording.made:
+            one = make(like)
+            arrays.append(one)
+            addresses.append(library.address(one))
+        if recording.scratch is not None:
+            scratch = recording.scratch(like)
+            first = library.address(scratch)
+            addresses += [first + offset for offset in recording.offsets]
+        if recording.is_current(recording.device):
+            recording.launch(stream, addresses)
+        else:
+            with recording.current(recording.device):
+                recording.launch(stream, addresses)
+        return recording.given_back(library, arrays, like)
 
 
-def _key(library: Library, values: tuple[Any, ...]) -> tuple[Any, list[int]]:
-    """What a call is chosen by, and where its arrays lie."""
-    facts = [library.facts(one) for one in values]
-    return (library, *(one[:-1] for one in facts), *(one[-1] % ALIGNED for one in facts)), [one[-1] for one in facts]
+def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any], list[int]] | None:
+    """What a call is chosen by, its arrays, and where they lie; None where an option is no plain value and no such array."""
+    arrays, addresses = list(values), []
+    key: list[Any] = [library]
+    if options and not _with_options(key, arrays, options):
+        return None
+    for one in arrays:
+        facts, address = library.facts(one)
+        key += (facts, address % ALIGNED)
+        addresses.append(address)
+    if "out" in options or len(set(addresses)) < len(addresses):
+        key += _apart(addresses, arrays)
+    return tuple(key), arrays, addresses
 
 
-def _parts(arguments: Any) -> Any:
+def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) -> bool:
+    """Whether all options are plain values, which join the key, or arrays like the first one."""
+    kind = type(arrays[0])
+    for name, value in options.items():
+        if name in ("out", "sample_weight") and type(value) is kind:
+            arrays.append(value)
+            key.append(name)
+        elif type(value) in _PLAIN and value != "balanced" and str(value) != "-0.0":  # which is 0.0 for a dict
+            key += (name, type(value), value)
+        else:
+            return False
+    return True
+
+
+def _apart(addresses: list[int], arrays: list[Any]) -> tuple[Any, ...]:
+    """Which arrays are at one place, and whether any others lie in each other's way."""
+    ends = [address + one.nbytes for address, one in zip(addresses, arrays, strict=True)]
+    pairs = [(a, b) for a in range(len(arrays)) for b in range(a) if addresses[a] < ends[b] and addresses[b] < ends[a]]
+    return tuple((a, b, addresses[a] == addresses[b]) for a, b in pairs)
+
+
+def _parts(arguments: Any) -> Iterator[Any]:
     for one in arguments:
         if isinstance(one, tuple):
             yield from _parts(one)

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 from jitloss.compilers.cuda import compile as compiler
+from jitloss.compilers.cuda.launch import machine_code
 from jitloss.compilers.cuda.plan import Plan, choose
 from jitloss.compilers.variant import Variant
 from jitloss.definition import Definition
@@ -72,7 +73,7 @@ ROWS: dict[str, tuple[int, int, bool]] = {
     "unaligned": (1001, 1, False),
     "kept-by-warp": (512, 1, True),
     "kept-by-block": (4096, 1, True),
-    "kept-by-largest-block": (16384, 1, True),
+    "kept-by-cluster": (16384, 1, True),
     "long": (262144, 1, True),
     "inner-axis": (1000, 64, True),
 }
@@ -128,20 +129,9 @@ def _assembly(variant: Variant, plan: Plan) -> Assembly:
 
 @functools.cache
 def link(text: str) -> Cubin:
-    """The machine code that nvJitLink makes of assembly; it needs no driver."""
-    from cuda.bindings import nvjitlink
-
-    data, options = text.encode(), [f"-arch=sm_{CAPABILITY[0]}{CAPABILITY[1]}", "-Xptxas=-v"]
-    handle = nvjitlink.create(len(options), options)
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, data, len(data), "kernel")
-        nvjitlink.complete(handle)
-        code, said = bytearray(nvjitlink.get_linked_cubin_size(handle)), bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_linked_cubin(handle, code)
-        nvjitlink.get_info_log(handle, said)
-    finally:
-        nvjitlink.destroy(handle)
-    return Cubin(bytes(code), *_reported(said.decode()))
+    """The machine code that a call would load; it needs no driver."""
+    code, said = machine_code(text, CAPABILITY)
+    return Cubin(code, *_reported(said))
 
 
 def _reported(log: str) -> tuple[int, int, int]:

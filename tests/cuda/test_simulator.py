@@ -210,11 +210,56 @@ LONG = (3, 136)
 """Rows of two pieces in the simulator, the second shorter than the first."""
 
 
+ALONE = [
+    {},
+    {"reduction": "sum"},
+    {"reduction": "none"},
+    {"sample_weight": np.array([0.5])},
+    {"sample_weight": np.array([0.5]), "normalizer": "weights"},
+    {"class_weight": np.array([0.5, 2.0, 3.0]), "normalizer": "weights"},
+    {"ignore_index": 1},
+]
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("options", ALONE, ids=lambda one: "-".join(one))
+def test_a_row_for_one_block(options, label, monkeypatch):
+    """One kernel does it all: it counts what the mean divides by, and writes the value."""
+    launched = watched(monkeypatch)
+    logits = np.array([[0.5, -1.0, 2.0]], np.float32)
+    equal_on_both_sides(cross_entropy_with_logits, logits, np.array([label]), forms=NUMPY_FORMS, **options)
+    assert launched == [1] * len(NUMPY_FORMS)
+
+
+@pytest.mark.parametrize("options", ALONE[:3] + [{"sample_weight": np.arange(3.0)}], ids=lambda one: "-".join(one))
+@pytest.mark.parametrize("normalizer", ["count", "weights"])
+def test_elements_for_one_block(options, normalizer, monkeypatch):
+    launched = watched(monkeypatch)
+    equal_on_both_sides(mse_loss, *draw(Case(mse_loss), (3,), "float32"), forms=FORMS, normalizer=normalizer, **options)
+    assert launched == [1] * len(FORMS)
+
+
+def watched(monkeypatch):
+    """How many kernels each call launches."""
+    numbers = []
+
+    def run(self):
+        results = run_on_device(self)
+        numbers.append(len(self.launches))
+        return results
+
+    run_on_device = device.DeviceEvaluation.run_on_device
+    monkeypatch.setattr(device.DeviceEvaluation, "run_on_device", run)
+    return numbers
+
+
 def test_long_rows_are_in_pieces(monkeypatch):
     """Or nothing here is about them."""
     split = []
     run = device.DeviceEvaluation._run_split
-    monkeypatch.setattr(device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(args[-1]) or run(self, *args))
+    monkeypatch.setattr(
+        device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(args[-1]) or run(self, *args)
+    )
     cross_entropy_with_logits(*map(on_device, draw(LOGITS, LONG, "float32")))
     assert split == [2]
 

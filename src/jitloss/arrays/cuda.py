@@ -4,6 +4,7 @@ A library is imported only by its own arrays' arrival. Its arrays are known by t
 interface and DLPack are asked.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BFLOAT16", "DeviceArray", "Library", "finder"]
+__all__ = ["BFLOAT16", "TORCH", "DeviceArray", "Library", "finder"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,18 @@ class Library:
         interface = getattr(value, "__cuda_array_interface__", None)
         return _by_dlpack(value) if interface is None else _by_interface(value, interface)
 
-    def facts(self, value: Any) -> tuple[Any, ...]:
-        """All that a kernel is chosen by, and the address last, found as fast as it can be."""
+    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
+        """All that a kernel is chosen by, and the address, found as fast as they can be."""
         view = self.view(value)
-        return view.shape, view.dtype, view.device, view.contiguous, view.pointer
+        return (view.shape, view.dtype, view.device, view.contiguous, view.writable), view.pointer
+
+    def address(self, value: Any) -> int:
+        """Where an array lies, which this library has made."""
+        return self.view(value).pointer
+
+    def maker(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Callable[[Any], Any]:
+        """A function of an array that makes others on the same device; it does the same as :meth:`empty`, again and again."""
+        return lambda other: self.empty(other, shape, dtype)
 
     def contiguous(self, value: Any) -> Any:
         raise ValueError("must be C-contiguous: this type of array offers no copy")
@@ -148,9 +157,12 @@ class CuPy(Library):
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
         return DeviceArray(value.data.ptr, value.shape, dtype, value.device.id, value.flags.c_contiguous, True, value)
 
-    def facts(self, value: Any) -> tuple[Any, ...]:
+    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
         memory = value.data
-        return value.shape, value.dtype, memory.device_id, value.flags.c_contiguous, memory.ptr
+        return (value.shape, value.dtype, memory.device_id, value.flags.c_contiguous), memory.ptr
+
+    def address(self, value: Any) -> int:
+        return int(value.data.ptr)
 
     def contiguous(self, value: Any) -> Any:
         import cupy
@@ -197,8 +209,11 @@ class Torch(Library):
         dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
         return DeviceArray(value.data_ptr(), tuple(value.shape), dtype, value.get_device(), value.is_contiguous(), True, value)
 
-    def facts(self, value: Any) -> tuple[Any, ...]:
-        return value.shape, value.dtype, value.get_device(), value.is_contiguous(), value.data_ptr()
+    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
+        return (value.shape, value.dtype, value.get_device(), value.is_contiguous()), value.data_ptr()
+
+    def address(self, value: Any) -> int:
+        return int(value.data_ptr())
 
     def contiguous(self, value: Any) -> Any:
         return value.contiguous()
@@ -208,12 +223,16 @@ class Torch(Library):
 
         return torch.empty(shape, dtype=getattr(torch, dtype.name), device=like.device)
 
+    def maker(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Callable[[Any], Any]:
+        import torch
+
+        kind, device, empty = getattr(torch, dtype.name), like.device, torch.empty
+        return lambda other: empty(shape, dtype=kind, device=device)
+
     def stream(self, like: Any, given: Any) -> int:
         if given is not None:
             return int(getattr(given, "cuda_stream", given))
-        import torch
-
-        return int(torch.cuda.current_stream(like.device).cuda_stream)
+        return int(_raw_stream()(like.get_device()))
 
     def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
         if given is None:
@@ -272,6 +291,15 @@ class Jax(Library):
         return jax.device_put(array, next(iter(like.devices()))).block_until_ready()
 
 
+@functools.cache
+def _raw_stream() -> Callable[[int], int]:
+    """Torch's current stream of a device as a number: what its own compiler's code asks for, and where it is gone the public way."""
+    import torch
+
+    quick: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
+
+
 def _device_of(pointer: int) -> int:
     """The device on which memory lies."""
     from cuda.bindings import driver
@@ -310,7 +338,7 @@ def _is_c(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int
     return True
 
 
-_UNKNOWN, _NUMBA, _SIMULATED, _CUPY, _TORCH, _JAX = Library(), Numba(), Simulated(), CuPy(), Torch(), Jax()
+_UNKNOWN, _NUMBA, _SIMULATED, _CUPY, TORCH, _JAX = Library(), Numba(), Simulated(), CuPy(), Torch(), Jax()
 
 Find = Callable[[Any], "Library | None"]
 
@@ -330,7 +358,7 @@ _BY_NAME: dict[str, Find] = {
     "numba.DeviceNDArray": lambda value: _NUMBA,
     "numba.FakeCUDAArray": lambda value: _SIMULATED,
     "cupy.ndarray": lambda value: _CUPY,
-    "torch.Tensor": lambda value: _TORCH if value.is_cuda else None,
+    "torch.Tensor": lambda value: TORCH if value.is_cuda else None,
     "jaxlib.ArrayImpl": _jax_on_gpu,
     "jaxlib.Array": _jax_on_gpu,
 }

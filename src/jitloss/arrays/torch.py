@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..results import flat, packed, with_numbers
+from .cuda import TORCH
 
 __all__ = ["call", "to_numpy"]
 
@@ -23,12 +24,27 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with tensors among its arguments."""
     if torch.compiler.is_compiling():
         return _compiled(form, args, options)
+    if form.recorded:
+        replayed = _replayed(form, args, options)
+        if replayed is not None:
+            return _autocast(replayed)
     given = _named(form, args, options)
     if form.kind == "value" and torch.is_grad_enabled():
         trained = _trained(form, given)
         if trained:
             return _autocast(_differentiated(form, given))
     return _autocast(_evaluated(form, given))
+
+
+def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """A call on a device like one that has been recorded; None where there is none, or a tensor wants a gradient."""
+    for one in args:
+        if type(one) is not Tensor or one.requires_grad:
+            return None
+    for one in options.values():
+        if isinstance(one, Tensor) and one.requires_grad:
+            return None
+    return form.replay(TORCH, args, options)
 
 
 def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:

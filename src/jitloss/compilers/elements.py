@@ -16,6 +16,8 @@ __all__ = [
     "ITEMSIZE",
     "LOADS",
     "address",
+    "as_single",
+    "converted",
     "load",
     "load_all",
     "load_one",
@@ -53,7 +55,7 @@ def _to_odd(builder: Any, value: Any) -> Any:
 
 def _to_bfloat16(builder: Any, value: Any) -> Any:
     """Round to nearest, ties to even; NaN stays NaN."""
-    single = value if value.type == _FLOAT else _to_odd(builder, value)
+    single = as_single(builder, value)
     bits = builder.bitcast(single, _I32)
     odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
     rounded = builder.lshr(builder.add(bits, builder.add(odd, _I32(0x7FFF))), _I32(16))
@@ -158,9 +160,17 @@ def store(typing: Any, pointer: Any, index: Any, value: Any, dtype: Any) -> Any:
 
 def store_one(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> None:
     """Write the instructions that convert a number and store it."""
-    kind = LOADS[name][0]
-    converted = _to_bfloat16(builder, value) if name == "bfloat16" else _float_to(builder, value, kind)
-    builder.store(converted, address(builder, pointer, index, kind), align=ITEMSIZE[name])
+    builder.store(converted(builder, value, name), address(builder, pointer, index, LOADS[name][0]), align=ITEMSIZE[name])
+
+
+def converted(builder: Any, value: Any, name: str) -> Any:
+    """A number as it is stored in an array of a floating dtype."""
+    return _to_bfloat16(builder, value) if name == "bfloat16" else _float_to(builder, value, LOADS[name][0])
+
+
+def as_single(builder: Any, value: Any) -> Any:
+    """A number as a float that rounds to a half as the number itself does."""
+    return value if value.type == _FLOAT else _to_odd(builder, value)
 
 
 @intrinsic(prefer_literal=True, plain=_plain_spread)

@@ -90,7 +90,11 @@ def weighted(typing: Any, values: Any, weight: Any) -> Any:
     return values(values, values.dtype), codegen
 
 
-@intrinsic
+def _plain_patch(sums: Any, there: Any, elsewhere: Any) -> tuple[Any, ...]:
+    return tuple(total + (new - old if new != old else new * 0.0) for total, new, old in zip(sums, there, elsewhere, strict=True))
+
+
+@intrinsic(plain=_plain_patch)
 def patch(typing: Any, sums: Any, there: Any, elsewhere: Any) -> Any:
     """Sums that hold ``elsewhere``, with ``there`` in its place; where both are the same infinity the sum has it already."""
 

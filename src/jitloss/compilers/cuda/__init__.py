@@ -4,7 +4,7 @@ import functools
 
 from ..variant import Stage, Variant
 from . import compile as sources
-from .launch import Kernel, cache_folder, device_count
+from .launch import Kernel, cache_folder, current, device_count, has_clusters, is_current
 from .plan import Plan, blocks, choose, counting_blocks, pieces, split
 from .toolchain import SIMULATED
 
@@ -18,7 +18,10 @@ __all__ = [
     "choose",
     "counting_blocks",
     "counting_kernel",
+    "current",
     "device_count",
+    "has_clusters",
+    "is_current",
     "loss_kernel",
     "pieces",
     "pieces_found",

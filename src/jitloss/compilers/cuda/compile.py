@@ -12,7 +12,7 @@ from .pointwise import pointwise_kernel
 from .rowwise import rowwise_kernel
 from .split_rows import split_kernel
 from .sums import adding_kernel, count_kernel, total_kernel
-from .toolchain import jitable
+from .toolchain import device_kind, jitable
 
 __all__ = ["Source", "adding", "counting", "loss", "ptx", "total"]
 
@@ -26,6 +26,8 @@ class Source:
     function: Any
     arguments: tuple[Any, ...]
     threads: int
+    cluster: int = 1
+    resident: int = 1
 
 
 def _tuple(kind: Any, count: int) -> Any:
@@ -57,7 +59,7 @@ def loss(variant: Variant, plan: Plan) -> Source:
             _POINTER,
         ),
     )
-    return Source(build(variant, plan), arguments, plan.threads)
+    return Source(build(variant, plan), arguments, plan.threads, plan.cluster, plan.resident)
 
 
 def split(variant: Variant, plan: Plan, stage: Stage) -> Source:
@@ -74,7 +76,7 @@ def split(variant: Variant, plan: Plan, stage: Stage) -> Source:
         _tuple(_POINTER, len(loop.zeros)),
         _POINTER,
     )
-    return Source(split_kernel(variant, plan, stage), arguments, plan.threads)
+    return Source(split_kernel(variant, plan, stage), arguments, plan.threads, 1, plan.resident)
 
 
 def pieces_found(variant: Variant) -> tuple[int, int]:
@@ -98,5 +100,14 @@ def counting(threads: int, working: str, labels: str, weights: str, classes: boo
 
 def ptx(source: Source, capability: tuple[int, int]) -> str:
     """The assembly of a kernel; nothing here needs a device of that capability, but for numba's small device functions."""
-    text, _ = cuda.compile_ptx(source.function, source.arguments, cc=capability, launch_bounds=source.threads)
-    return str(text)
+    token = device_kind.set(capability)
+    try:
+        text, _ = cuda.compile_ptx(
+            source.function, source.arguments, cc=capability, launch_bounds=(source.threads, source.resident)
+        )
+    finally:
+        device_kind.reset(token)
+    if source.cluster == 1:
+        return str(text)
+    together = f".explicitcluster\n.reqnctapercluster {source.cluster}, 1, 1\n"
+    return str(text).replace(".maxntid", together + ".maxntid", 1)

@@ -1,15 +1,20 @@
 """Kernels on a device: made once, kept on disk between processes, launched on the caller's stream."""
 
+import array
 import contextlib
 import functools
 import hashlib
 import os
+import re
+import struct
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from numba import cuda
 from numba.core import serialize
 
@@ -17,7 +22,18 @@ from ..fingerprint import fingerprint_of
 from .compile import Source, ptx
 from .toolchain import SIMULATED
 
-__all__ = ["Kernel", "cache_folder", "cubin", "device_count", "flat"]
+__all__ = [
+    "Kernel",
+    "Launch",
+    "cache_folder",
+    "cubin",
+    "current",
+    "device_count",
+    "flat",
+    "has_clusters",
+    "is_current",
+    "machine_code",
+]
 
 Capability = tuple[int, int]
 
@@ -47,7 +63,8 @@ def cache_folder() -> Path:
 def _key(source: Source, capability: Capability) -> str:
     """What a kernel depends on: all that it holds in its closure, its arguments, the device's kind, the compilers."""
     held = tuple(cell.cell_contents for cell in source.function.__closure__ or ())
-    described = serialize.dumps((held, source.function.__code__.co_code, str(source.arguments), source.threads, capability))
+    numbers = (source.threads, source.cluster, source.resident, capability)
+    described = serialize.dumps((held, source.function.__code__.co_code, str(source.arguments), numbers))
     return hashlib.sha256(described + fingerprint().encode()).hexdigest()
 
 
@@ -57,7 +74,7 @@ def cubin(source: Source, capability: Capability) -> bytes:
     try:
         return file.read_bytes()
     except OSError:
-        code = _link(ptx(source, capability), capability)
+        code, _ = machine_code(ptx(source, capability), capability)
         _keep(file, code)
         return code
 
@@ -73,11 +90,30 @@ def _keep(file: Path, code: bytes) -> None:
         pass
 
 
-def _link(text: str, capability: Capability) -> bytes:
+def machine_code(text: str, capability: Capability) -> tuple[bytes, str]:
+    """A kernel's assembly as machine code, and what the assembler says of it.
+
+    The text names how many blocks a multiprocessor should hold at once, which limits the registers of a thread: as many as that, or
+    fewer, so that no number of a thread has to be kept in memory for want of registers.
+    """
+    named = _RESIDENT.search(text)
+    wanted, code, said = int(named[1]) if named else 1, b"", ""
+    for resident in dict.fromkeys(max(1, wanted * quarters // 4) for quarters in (4, 3, 2, 1)):
+        code, said = _link(_RESIDENT.sub(f".minnctapersm {resident}", text), capability)
+        if not _SPILLS.search(said):
+            break
+    return code, said
+
+
+_RESIDENT, _SPILLS = re.compile(r"\.minnctapersm (\d+)"), re.compile(r"\b[1-9]\d* bytes spill")
+
+
+def _link(text: str, capability: Capability) -> tuple[bytes, str]:
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
-    options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}")
-    return bytes(Linker(ObjectCode.from_ptx(text.encode()), options=options).link("cubin").code)
+    options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ptx(text.encode()), options=options)
+    return bytes(linker.link("cubin").code), str(linker.get_info_log())
 
 
 def _entry(code: bytes) -> str:
@@ -95,14 +131,21 @@ def device_count() -> int:
         return 0
 
 
+def is_current(device: int) -> bool:
+    """Whether a device is the thread's current one."""
+    from cuda.bindings import driver
+
+    error, now = driver.cuCtxGetDevice()
+    return not error and int(now) == device
+
+
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """Make a device the thread's current one: a launch goes to the current one's context, whatever its arrays."""
     from cuda.bindings import driver
     from cuda.core import Device
 
-    error, now = driver.cuCtxGetDevice()
-    if error == driver.CUresult.CUDA_SUCCESS and int(now) == device:
+    if is_current(device):
         yield
         return
     _, before = driver.cuCtxGetCurrent()
@@ -115,17 +158,38 @@ def current(device: int) -> Iterator[None]:
 
 @functools.lru_cache(256)
 def _stream(handle: int) -> Any:
-    from cuda.core import LEGACY_DEFAULT_STREAM, PER_THREAD_DEFAULT_STREAM, Stream
+    from cuda.bindings import driver
 
-    known = {0: LEGACY_DEFAULT_STREAM, 1: LEGACY_DEFAULT_STREAM, 2: PER_THREAD_DEFAULT_STREAM}
-    return known[handle] if handle in known else Stream.from_handle(handle)
+    return driver.CUstream(handle)
 
 
-@functools.lru_cache(1024)
-def _shape(blocks: int, threads: int) -> Any:
-    from cuda.core import LaunchConfig
+class Launch:
+    """A kernel on so many blocks with its arguments, of which some addresses may change from call to call."""
 
-    return LaunchConfig(grid=blocks, block=threads)
+    def __init__(self, kernel: Any, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+        from cuda.bindings import driver
+
+        self._driver, self._kernel, self._shape = driver, kernel, (blocks, 1, 1, threads, 1, 1, 0)
+        self._function = driver.CUfunction(int(kernel.handle))
+        self._words = array.array("Q", map(_word, arguments))
+        first, size = self._words.buffer_info()[0], self._words.itemsize
+        self._places = array.array("Q", range(first, first + size * len(arguments), size))
+        self._parameters, self._lock = self._places.buffer_info()[0], threading.Lock()
+
+    def __call__(self, stream: int, changes: Iterable[tuple[int, int]] = ()) -> None:
+        """Launch on a stream of the current device, after changes of arguments: the place and the address."""
+        with self._lock:
+            for place, address in changes:
+                self._words[place] = address
+            error = self._driver.cuLaunchKernel(self._function, *self._shape, _stream(stream), self._parameters, 0)[0]
+        if error:
+            raise RuntimeError(f"a kernel could not be launched: {self._driver.cuGetErrorName(error)[1].decode()}")
+
+
+def _word(one: Any) -> int:
+    """An argument as the 64 bits of which its kernel reads as many as it wants."""
+    kind = "<f" if isinstance(one, np.float32) else "<d" if isinstance(one, float) else "<q"
+    return int.from_bytes(struct.pack(kind, one), "little")
 
 
 @functools.cache
@@ -134,6 +198,11 @@ def _capability(device: int) -> Capability:
 
     found = Device(device).compute_capability
     return (int(found.major), int(found.minor))
+
+
+def has_clusters(device: int) -> bool:
+    """Whether blocks can share a row through their shared memory."""
+    return not SIMULATED and _capability(device) >= (9, 0)
 
 
 class Kernel:
@@ -158,19 +227,12 @@ class Kernel:
         if self._simulated is not None:
             self._simulated[blocks, self.source.threads](*arguments)
         else:
-            self.launcher(device, blocks)(stream, *flat(arguments))
-
-    def launcher(self, device: int, blocks: int) -> Callable[..., None]:
-        """The launch of so many blocks as a function of a stream and the arguments one by one."""
-        from cuda.core import launch
-
-        config, kernel = _shape(blocks, self.source.threads), self._load(device)
-
-        def go(stream: int, *arguments: Any) -> None:
             with current(device):
-                launch(_stream(stream), config, kernel, *arguments)
+                self.launch(device, blocks, *arguments)(stream)
 
-        return go
+    def launch(self, device: int, blocks: int, *arguments: Any) -> Launch:
+        """The launch, which can be repeated."""
+        return Launch(self._load(device), blocks, self.source.threads, tuple(flat(arguments)))
 
 
 def flat(arguments: Any) -> Iterator[Any]:

@@ -11,11 +11,27 @@ from llvmlite import ir
 from numba import cuda, types
 from numba.core import cgutils
 
-from ..elements import ITEMSIZE, LOADS, address, load, spread
+from ..elements import ITEMSIZE, LOADS, address, as_single, converted, load, spread
 from ..intrinsics import intrinsic
-from .toolchain import SIMULATED, jitable, teach_intrinsic
+from .toolchain import SIMULATED, device_kind, jitable, teach_intrinsic
 
-__all__ = ["WARP", "expand", "fetch", "flush", "integer", "local", "reducer", "repeated", "settled", "shared_pieces"]
+__all__ = [
+    "WARP",
+    "across",
+    "clear",
+    "clear_row",
+    "cluster_barrier",
+    "expand",
+    "fetch",
+    "fetch_row",
+    "flush",
+    "integer",
+    "local",
+    "reducer",
+    "repeated",
+    "settled",
+    "shared_pieces",
+]
 
 WARP = 1 if SIMULATED else 32
 """Threads that exchange numbers without shared memory: none in the simulator."""
@@ -57,76 +73,195 @@ def _chunks(size: int, itemsize: int) -> Iterator[tuple[int, Any, int]]:
         place += width
 
 
-def _read_items(builder: Any, source: Any, to: Any, size: int, itemsize: int) -> None:
-    """Copy from a device's memory by wide loads to a thread's own, item by item: LLVM turns those into registers."""
-    item = ir.IntType(8 * itemsize)
-    for place, kind, word in _chunks(size, itemsize):
-        width = word * getattr(kind, "count", 1)
-        words = builder.load(builder.bitcast(builder.gep(source, [_I64(place)]), kind.as_pointer()), align=width)
+def _read_items(builder: Any, source: Any, to: Any, name: str, count: int) -> None:
+    """Copy from a device's memory by wide loads to a thread's own, converted item by item: LLVM turns those into registers."""
+    (kind, convert), itemsize, real = LOADS[name], ITEMSIZE[name], to.type.pointee
+    item, number = ir.IntType(8 * itemsize), 0
+    for place, whole_kind, word in _chunks(count * itemsize, itemsize):
+        width = word * getattr(whole_kind, "count", 1)
+        words = builder.load(builder.bitcast(builder.gep(source, [_I64(place)]), whole_kind.as_pointer()), align=width)
         for offset in range(0, width, itemsize):
             whole = words if width == word else builder.extract_element(words, _I32(offset // word))
             shifted = builder.lshr(whole, whole.type(8 * (offset % word))) if offset % word else whole
-            part = builder.trunc(shifted, item) if word > itemsize else shifted
-            builder.store(part, builder.bitcast(builder.gep(to, [_I64(place + offset)]), item.as_pointer()), align=itemsize)
+            bits = builder.trunc(shifted, item) if word > itemsize else shifted
+            stored = bits if isinstance(kind, ir.IntType) else builder.bitcast(bits, kind)
+            builder.store(convert(builder, stored, real), builder.gep(to, [_I64(number)]))
+            number += 1
 
 
-def _write_items(builder: Any, to: Any, source: Any, size: int, itemsize: int) -> None:
+def _pair(builder: Any, numbers: list[Any], name: str) -> Any:
+    """Two numbers as halves of a word, which one instruction makes; devices before 8.0 have none."""
+    if device_kind.get() >= (8, 0):
+        kind = ir.FunctionType(_I32, [ir.FloatType()] * 2)
+        code = f"cvt.rn.{'bf16x2' if name == 'bfloat16' else 'f16x2'}.f32 $0, $1, $2;"
+        return builder.call(ir.InlineAsm(kind, code, "=r,f,f"), [as_single(builder, one) for one in reversed(numbers)])
+    bits = [builder.zext(_narrow(builder, one, name), _I32) for one in numbers]
+    return builder.or_(bits[0], builder.shl(bits[1], _I32(16)))
+
+
+def _narrow(builder: Any, number: Any, name: str) -> Any:
+    """A number as the bits of one item."""
+    stored = converted(builder, number, name)
+    return stored if isinstance(stored.type, ir.IntType) else builder.bitcast(stored, ir.IntType(8 * ITEMSIZE[name]))
+
+
+def _write_items(builder: Any, to: Any, source: Any, name: str, count: int) -> None:
     """The way back."""
-    item = ir.IntType(8 * itemsize)
-    for place, kind, word in _chunks(size, itemsize):
+    itemsize, number = ITEMSIZE[name], 0
+    for place, kind, word in _chunks(count * itemsize, itemsize):
         width = word * getattr(kind, "count", 1)
         words = ir.Constant(kind, ir.Undefined)
         for first in range(0, width, word):
-            whole = ir.IntType(8 * word)(0)
-            for offset in range(first, first + word, itemsize):
-                at = builder.bitcast(builder.gep(source, [_I64(place + offset)]), item.as_pointer())
-                part = builder.load(at, align=itemsize)
-                part = builder.zext(part, whole.type) if word > itemsize else part
-                whole = builder.or_(whole, builder.shl(part, whole.type(8 * (offset - first)))) if word > itemsize else part
+            numbers = [builder.load(builder.gep(source, [_I64(number + one)])) for one in range(word // itemsize)]
+            number += len(numbers)
+            whole = _pair(builder, numbers, name) if len(numbers) == 2 else _narrow(builder, numbers[0], name)
             words = whole if width == word else builder.insert_element(words, whole, _I32(first // word))
         builder.store(words, builder.bitcast(builder.gep(to, [_I64(place)]), kind.as_pointer()), align=width)
 
 
-def _plain_fetch(to: Any, at: Any, arrays: Any, index: Any, dtypes: Any, count: Any) -> None:
-    for piece, array in zip(to, arrays, strict=True):
-        piece[at : at + count] = array[index : index + count]
+def _own(builder: Any, pieces: Any, position: int, at: Any, working: Any) -> Any:
+    """Where a thread's own number lies."""
+    real = ir.FloatType() if working.dtype == types.float32 else ir.DoubleType()
+    return address(builder, builder.extract_value(pieces, position), at, real)
+
+
+def _plain_fetch(to: Any, at: Any, arrays: Any, index: Any, dtypes: Any, count: Any, working: Any) -> None:
+    for piece, array, name in zip(to, arrays, dtypes, strict=True):
+        piece[at : at + count] = [load((array,), one, (name,), working)[0] for one in range(index, index + count)]
 
 
 @intrinsic(prefer_literal=True, plain=_plain_fetch)
-def fetch(typing: Any, to: Any, at: Any, pointers: Any, index: Any, dtypes: Any, count: Any) -> Any:
-    """Read ``count`` neighbouring elements of each array, from ``index`` on, into a thread's own memory from ``at`` on."""
+def fetch(typing: Any, to: Any, at: Any, pointers: Any, index: Any, dtypes: Any, count: Any, working: Any) -> Any:
+    """Read ``count`` neighbouring elements of each array, from ``index`` on, as a thread's own numbers from ``at`` on."""
     names, number = [one.literal_value for one in dtypes], count.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for position, name in enumerate(names):
-            kind, size = LOADS[name][0], number * ITEMSIZE[name]
-            source = address(builder, builder.extract_value(args[2], position), args[3], kind)
-            place = address(builder, builder.extract_value(args[0], position), args[1], kind)
-            _read_items(builder, builder.bitcast(source, _BYTES), builder.bitcast(place, _BYTES), size, ITEMSIZE[name])
+            source = address(builder, builder.extract_value(args[2], position), args[3], LOADS[name][0])
+            place = _own(builder, args[0], position, args[1], working)
+            _read_items(builder, builder.bitcast(source, _BYTES), place, name, number)
         return context.get_dummy_value()
 
-    return types.void(to, types.intp, pointers, types.intp, dtypes, count), codegen
+    return types.void(to, types.intp, pointers, types.intp, dtypes, count, working), codegen
 
 
-def _plain_flush(arrays: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any) -> None:
+def _plain_flush(arrays: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any, working: Any) -> None:
     for array, piece in zip(arrays, pieces, strict=True):
         array[index : index + count] = piece[at : at + count]
 
 
 @intrinsic(prefer_literal=True, plain=_plain_flush)
-def flush(typing: Any, pointers: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any) -> Any:
-    """Write ``count`` elements of each piece of a thread's own memory, from ``at`` on, to an array of its own from ``index`` on."""
+def flush(typing: Any, pointers: Any, index: Any, pieces: Any, at: Any, dtype: Any, count: Any, working: Any) -> Any:
+    """Write ``count`` of a thread's own numbers, from ``at`` on, of each piece to an array of its own, from ``index`` on."""
     name, number = dtype.literal_value, count.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for position in range(len(pieces)):
             place = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
-            source = address(builder, builder.extract_value(args[2], position), args[3], LOADS[name][0])
-            place, source = builder.bitcast(place, _BYTES), builder.bitcast(source, _BYTES)
-            _write_items(builder, place, source, number * ITEMSIZE[name], ITEMSIZE[name])
+            source = _own(builder, args[2], position, args[3], working)
+            _write_items(builder, builder.bitcast(place, _BYTES), source, name, number)
         return context.get_dummy_value()
 
-    return types.void(pointers, types.intp, pieces, types.intp, dtype, count), codegen
+    return types.void(pointers, types.intp, pieces, types.intp, dtype, count, working), codegen
+
+
+def _zero_items(builder: Any, to: Any, name: str, count: int) -> None:
+    for place, kind, word in _chunks(count * ITEMSIZE[name], ITEMSIZE[name]):
+        at = builder.bitcast(builder.gep(to, [_I64(place)]), kind.as_pointer())
+        builder.store(ir.Constant(kind, None), at, align=word * getattr(kind, "count", 1))
+
+
+def _plain_clear(arrays: Any, index: Any, dtype: Any, count: Any) -> None:
+    for array in arrays:
+        array[index : index + count] = 0
+
+
+@intrinsic(prefer_literal=True, plain=_plain_clear)
+def clear(typing: Any, pointers: Any, index: Any, dtype: Any, count: Any) -> Any:
+    """Write ``count`` zeros to each array from ``index`` on."""
+    name, number = dtype.literal_value, count.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for position in range(len(pointers)):
+            place = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
+            _zero_items(builder, builder.bitcast(place, _BYTES), name, number)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.intp, dtype, count), codegen
+
+
+def _within(builder: Any, first: Any, columns: Any, kept: int, reach: int) -> Iterator[tuple[int, Any]]:
+    """Code for each vector of a row that is kept, run where the row is so long: the vector's number and its column."""
+    for number in range(kept):
+        column = builder.add(first, _I64(number * reach))
+        with builder.if_then(builder.icmp_signed("<", column, columns)):
+            yield number, column
+
+
+def _plain_fetch_row(
+    to: Any, arrays: Any, base: Any, first: Any, columns: Any, dtypes: Any, count: Any, kept: Any, reach: Any, working: Any
+) -> None:
+    for number in range(kept):
+        if first + number * reach < columns:
+            _plain_fetch(to, number * count, arrays, base + first + number * reach, dtypes, count, working)
+
+
+@intrinsic(prefer_literal=True, plain=_plain_fetch_row)
+def fetch_row(
+    typing: Any,
+    to: Any,
+    pointers: Any,
+    base: Any,
+    first: Any,
+    columns: Any,
+    dtypes: Any,
+    count: Any,
+    kept: Any,
+    reach: Any,
+    working: Any,
+) -> Any:
+    """Read a thread's part of a row that it keeps: ``kept`` vectors, ``reach`` apart, from its ``first`` column on.
+
+    All are read before any is waited for. This and the next are one function each for all vectors, since every function that numba
+    compiles adds to the compile time of a kernel.
+    """
+    names, width = [one.literal_value for one in dtypes], count.literal_value
+    vectors, distance = kept.literal_value, reach.literal_value
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for number, column in _within(builder, args[3], args[4], vectors, distance):
+            for position, name in enumerate(names):
+                index = builder.add(args[2], column)
+                source = address(builder, builder.extract_value(args[1], position), index, LOADS[name][0])
+                place = _own(builder, args[0], position, _I64(number * width), working)
+                _read_items(builder, builder.bitcast(source, _BYTES), place, name, width)
+        return context.get_dummy_value()
+
+    return types.void(to, pointers, types.intp, types.intp, types.intp, dtypes, count, kept, reach, working), codegen
+
+
+def _plain_clear_row(arrays: Any, base: Any, first: Any, columns: Any, dtype: Any, count: Any, kept: Any, reach: Any) -> None:
+    for number in range(kept):
+        if first + number * reach < columns:
+            _plain_clear(arrays, base + first + number * reach, dtype, count)
+
+
+@intrinsic(prefer_literal=True, plain=_plain_clear_row)
+def clear_row(
+    typing: Any, pointers: Any, base: Any, first: Any, columns: Any, dtype: Any, count: Any, kept: Any, reach: Any
+) -> Any:
+    """Write zeros to a thread's part of a row that it keeps."""
+    name, width, vectors, distance = (one.literal_value for one in (dtype, count, kept, reach))
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for _, column in _within(builder, args[2], args[3], vectors, distance):
+            for position in range(len(pointers)):
+                index = builder.add(args[1], column)
+                place = address(builder, builder.extract_value(args[0], position), index, LOADS[name][0])
+                _zero_items(builder, builder.bitcast(place, _BYTES), name, width)
+        return context.get_dummy_value()
+
+    return types.void(pointers, types.intp, types.intp, types.intp, dtype, count, kept, reach), codegen
 
 
 def _plain_expand(numbers: Any, kinds: Any, working: Any) -> tuple[Any, ...]:
@@ -233,7 +368,38 @@ def exchange(typing: Any, values: Any, lanes: Any) -> Any:
     return values(values, lanes), codegen
 
 
-for _one in (local, fetch, flush, integer, expand, settled, shared_pieces, exchange):
+@intrinsic(plain=lambda: None)
+def cluster_barrier(typing: Any) -> Any:
+    """Wait for the other blocks of the cluster; what they have written before can be read then."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
+        builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), code, "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic(plain=lambda pieces, rank: pieces)
+def peer(typing: Any, pieces: Any, rank: Any) -> Any:
+    """The same pieces of shared memory in the cluster's block of that rank."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        asm = ir.InlineAsm(ir.FunctionType(_I64, [_I64, _I32]), "mapa.u64 $0, $1, $2;", "=l,l,r")
+        place = context.cast(builder, args[1], rank, types.int32)
+        parts = []
+        for position in range(len(pieces)):
+            here = builder.ptrtoint(builder.extract_value(args[0], position), _I64)
+            parts.append(builder.inttoptr(builder.call(asm, [here, place]), _BYTES))
+        return context.make_tuple(builder, pieces, parts)
+
+    return pieces(pieces, rank), codegen
+
+
+for _one in (
+    *(local, fetch, fetch_row, flush, clear, clear_row, integer, expand, settled, shared_pieces),
+    *(exchange, cluster_barrier, peer),
+):
     teach_intrinsic(_one)
 
 
@@ -269,6 +435,27 @@ def reducer(combine: Any, team: int, name: str, count: int) -> Any:
         return values
 
     return reduce
+
+
+def across(combine: Any, cluster: int, name: str, count: int) -> Any:
+    """A function that combines what the blocks of a cluster have found, in a fixed order, for all of them.
+
+    It takes a block's numbers, a thread's place in the block, and a piece of shared memory for each number, which nobody may write to
+    until the next barrier of the cluster has passed.
+    """
+    working, dtypes = np.dtype(name).type, (name,) * count
+
+    @jitable
+    def combined(values, thread, pieces):  # type: ignore[no-untyped-def]
+        if thread == 0:
+            spread(pieces, 0, values, name)
+        cluster_barrier()
+        values = load(peer(pieces, 0), 0, dtypes, working)
+        for rank in range(1, cluster):
+            values = combine(values, load(peer(pieces, rank), 0, dtypes, working))
+        return values
+
+    return combined
 
 
 def repeated(step: Any, count: int, place: int, column: int) -> Any:

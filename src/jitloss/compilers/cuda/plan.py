@@ -1,6 +1,8 @@
 """How a call is spread over a device: what a kernel is compiled for beside its variant, and how many blocks run it."""
 
+import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..elements import ITEMSIZE
 from ..variant import Variant
@@ -8,7 +10,7 @@ from .memory import WARP
 
 __all__ = ["MOST_BLOCKS", "MOST_KEPT", "MOST_VECTORS", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
-MOST_BLOCKS = 2048
+MOST_BLOCKS = 32768
 """Blocks of a grid; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
 
 MOST_KEPT = 32
@@ -17,7 +19,13 @@ MOST_KEPT = 32
 MOST_VECTORS = 8
 """Vectors of a row that a thread holds: each has an address of its own."""
 
+MOST_TOGETHER = 8
+"""Blocks of a cluster, which exchange numbers through their shared memory: as many as every device with clusters has."""
+
 MOST_COUNTING_BLOCKS = 64
+
+RESIDENT = 1024
+"""Threads that a multiprocessor is to hold at once."""
 
 FEW_ROWS = 64
 """Rows below which a row is shared by several blocks, if it is long."""
@@ -27,11 +35,16 @@ _SIMULATED_TEAM = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """``threads`` of a block; ``team``, those that share a row; ``width``, neighbouring elements that a thread moves at once.
+    """How the kernel of a loss runs.
 
-    ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``divided``
-    says that the sum is divided by a number that lies on the device. ``labels`` and ``weights`` are the dtypes of integer labels
-    and sample weights.
+    ``threads`` of a block; ``team``, those that share a row; ``width``, neighbouring elements that a thread moves at once.
+
+    ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``cluster``
+    is how many blocks share a row, where the team is a block. ``apart`` says that the elements of a row are no neighbours.
+
+    ``divided`` says that the sum is divided by a number that lies on the device, and ``here`` that the only block of the kernel counts
+    that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a part for each block, the value of the loss, or
+    nothing. ``labels`` and ``weights`` are the dtypes of integer labels and sample weights.
     """
 
     threads: int
@@ -41,35 +54,65 @@ class Plan:
     divided: bool = False
     labels: str = "int64"
     weights: str = "float32"
+    cluster: int = 1
+    apart: bool = False
+    here: bool = False
+    weighted: bool = False
+    total: Literal["parts", "value", "nothing"] = "parts"
+
+    @property
+    def resident(self) -> int:
+        """How many blocks a multiprocessor is to hold at once, which bounds the registers of a thread: 64 of them."""
+        return max(1, RESIDENT // self.threads)
 
 
 def choose(
-    variant: Variant, columns: int, inner: int, aligned: bool, *, divided: bool = False, labels: str = "int64", weights: str = ""
+    variant: Variant,
+    columns: int,
+    inner: int,
+    aligned: bool,
+    *,
+    divided: bool = False,
+    labels: str = "int64",
+    weights: str = "",
+    clusters: bool = True,
 ) -> Plan:
-    """The plan for rows of so many columns; ``aligned`` says that every array starts at a multiple of 16 bytes."""
+    """The plan for rows of so many columns.
+
+    ``aligned`` says that every array starts at a multiple of 16 bytes, ``clusters`` that the device has them.
+    """
     last = (divided, labels, weights or variant.working)
     first = ITEMSIZE[variant.inputs[0]]
     if variant.definition.form == "pointwise":
-        return Plan(_threads(256), 1, 16 // first if aligned else 1, 0, *last)
+        return Plan(_threads(512), 1, 16 // first if aligned else 1, 0, *last)
     if inner > 1:
-        return Plan(_threads(128), 1, 1, 0, *last)
-    width = 16 // first if aligned and columns % (16 // first) == 0 else 1
+        return Plan(_threads(128), 1, 1, 0, *last, apart=True)
+    width = math.gcd(columns, 16 // first) if aligned else 1
     vectors, inputs = -(-columns // width), _read_by_element(variant)
     if WARP == 1:
         return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, MOST_VECTORS), *last)
     most = _most_vectors(variant, width, inputs)
     if vectors <= WARP * most:
-        team = min(WARP, 1 << (vectors - 1).bit_length())
+        team = _power(-(-vectors // most))
         return Plan(128, team, width, _kept(vectors, team, most), *last)
-    threads = next((size for size in (256, 512) if vectors <= size * most), 1024)
-    if threads == 1024 and (inputs > 1 or variant.working == "float64"):
-        most //= 2  # 64 registers are what a thread of so large a block has
-    return Plan(threads, threads, width, _kept(vectors, threads, most), *last)
+    for threads, cluster in _TEAMS if clusters else _TEAMS_OF_A_BLOCK:
+        held = most // 2 if threads == 1024 and (inputs > 1 or variant.working == "float64") else most
+        if vectors <= threads * cluster * held:
+            return Plan(threads, threads, width, _kept(vectors, threads * cluster, held), *last, cluster)
+    return Plan(1024, 1024, width, 0, *last)
+
+
+_TEAMS = ((128, 1), (256, 1), (256, 2), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
+"""Threads of a block and blocks of a cluster: several small blocks on a multiprocessor, so that one waits while another computes."""
+
+_TEAMS_OF_A_BLOCK = ((128, 1), (256, 1), (512, 1), (1024, 1))
+"""The same for devices without clusters."""
 
 
 def _most_vectors(variant: Variant, width: int, inputs: int) -> int:
+    """A power of two, so that few kernels serve all rows."""
     values = MOST_KEPT // 2 if variant.working == "float64" else MOST_KEPT
-    return max(1, min(MOST_VECTORS, values // (width * inputs)))
+    return _power(max(1, min(MOST_VECTORS, values // (width * inputs))) + 1) // 2
 
 
 def _threads(wanted: int) -> int:
@@ -77,9 +120,14 @@ def _threads(wanted: int) -> int:
 
 
 def _kept(vectors: int, team: int, most: int) -> int:
-    """Vectors of a row for each thread, rounded up to a power of two so that few kernels serve all rows; 0 for too many."""
-    needed = 1 << (-(-vectors // team) - 1).bit_length()
+    """Vectors of a row for each thread, rounded up to a power of two; 0 for too many."""
+    needed = _power(-(-vectors // team))
     return needed if needed <= most else 0
+
+
+def _power(number: int) -> int:
+    """The power of two that is not smaller."""
+    return 1 << (number - 1).bit_length()
 
 
 def _read_by_element(variant: Variant) -> int:
@@ -90,8 +138,9 @@ def _read_by_element(variant: Variant) -> int:
 
 def blocks(plan: Plan, pointwise: bool, count: int) -> int:
     """Blocks for so many elements or rows."""
-    each = plan.threads * plan.width if pointwise else plan.threads // plan.team
-    return max(1, min(MOST_BLOCKS, -(-count // each)))
+    if pointwise:
+        return max(1, min(MOST_BLOCKS, -(-count // (plan.threads * plan.width))))
+    return -(-count // (plan.threads // plan.team)) * plan.cluster
 
 
 def counting_blocks(threads: int, rows: int) -> int:
@@ -102,7 +151,7 @@ def counting_blocks(threads: int, rows: int) -> int:
 def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
     """Into how many pieces rows are split, and how long one is: several where rows are too few to occupy a device."""
     reach = plan.threads * plan.width
-    if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS:
+    if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS or plan.cluster > 1:
         return 1, columns
     most = min(-(-2 * FEW_ROWS // rows), columns // (4 * reach))
     if most < 2:
@@ -113,4 +162,6 @@ def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
 
 def split(plan: Plan) -> Plan:
     """The plan for pieces of rows, which are read in each pass."""
+    if plan.cluster > 1:
+        return plan
     return replace(plan, threads=min(plan.threads, 512), team=min(plan.team, 512), kept=0)

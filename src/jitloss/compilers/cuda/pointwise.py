@@ -11,8 +11,8 @@ from ..tuples import add, cast, scaled, select, weighted
 from ..variant import Variant
 from .memory import WARP, expand, fetch, flush, local, reducer, settled, shared_pieces
 from .plan import Plan
-from .sums import share
-from .toolchain import jitable
+from .sums import divider
+from .toolchain import jitable, jitable_for
 
 __all__ = ["pointwise_kernel"]
 
@@ -24,11 +24,11 @@ def _outputs(variant: Variant) -> int:
     return int(variant.gradient) + int(variant.hessian)
 
 
-def _one_element(variant: Variant, plan: Plan) -> Any:
-    """A function of one element: its value and its slopes, times its weights."""
+def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
+    """A function of one element, which lies among others of these dtypes: its value and its slopes, times its weights."""
     working, names = np.dtype(variant.working).type, [one.name for one in variant.definition.inputs]
-    call = point(variant.definition, working, jitable)
-    function, wanted, dtypes, results = call.function, call.wanted, variant.inputs, tuple(range(1 + _outputs(variant)))
+    call = point(variant.definition, working, jitable_for(variant))
+    function, wanted, results = call.function, call.wanted, tuple(range(1 + _outputs(variant)))
     weight_dtype, class_dtype = (plan.weights,), (variant.working,)
     with_weights, with_classes = variant.weights, variant.class_weights
     target = names.index(variant.definition.target.name) if variant.definition.target is not None else 0
@@ -53,14 +53,15 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     Sums are taken in the working precision, with what each addition rounds away in a second number, and in float64 over the block.
     """
     working = np.dtype(variant.working).type
-    one = _one_element(variant, plan)
+    name = variant.working
+    own_one, one = _one_element(variant, plan, (name,) * len(variant.inputs)), _one_element(variant, plan, variant.inputs)
     dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, _outputs(variant), plan.divided
     of_items, of_outputs = (0,) * variant.items, tuple(range(1, 1 + outputs))
     with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
     total_of = reducer(add, threads, "float64", 1)
-    warps = threads // WARP
+    warps, divide, totalled, valued = threads // WARP, divider(variant, plan), plan.total != "nothing", plan.total == "value"
 
     def kernel(  # type: ignore[no-untyped-def]
         inputs,
@@ -84,26 +85,28 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         memory = cuda.shared.array(warps, types.float64)
         given = expand(numbers, kinds, working)
         taken, made, values = local(inputs_count, width), local(outputs, width), local(item_count, width)
-        factor = working(scale)
+        whole_scale = scale
         if divided:
-            factor = working(share(scale, divisors, parts))
-        factor, own = settled(factor), settled(working(times))
+            whole_scale = divide(
+                scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, cuda.threadIdx.x, memory
+            )
+        factor, own = settled(working(whole_scale)), settled(working(times))
         high, low = zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width
         step = np.int64(cuda.gridDim.x) * threads * width
         while first < count:
             partial = zero
             if first + width <= count:
-                fetch(taken, 0, inputs, first, dtypes, width)
+                fetch(taken, 0, inputs, first, dtypes, width, working)
                 for index in range(width):
-                    result = one(taken, index, given, weights, (first + index) // span, classes)
+                    result = own_one(taken, index, given, weights, (first + index) // span, classes)
                     partial += shrink * result[0]
                     if with_items:
-                        spread(values, index, scaled(select(result, of_items), own), output)
+                        spread(values, index, scaled(select(result, of_items), own), name)
                     if with_outputs:
-                        spread(made, index, scaled(select(result, of_outputs), factor), output)
-                flush(items, first, values, 0, output, width)
-                flush(outs, first, made, 0, output, width)
+                        spread(made, index, scaled(select(result, of_outputs), factor), name)
+                flush(items, first, values, 0, output, width, working)
+                flush(outs, first, made, 0, output, width, working)
             else:
                 for index in range(first, count):
                     result = one(inputs, index, given, weights, index // span, classes)
@@ -119,8 +122,11 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
             first += step
         lane = cuda.threadIdx.x
         exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # of an infinite sum nothing is left over
-        total = total_of((exact / SHRINK,), lane, shared_pieces(memory, 1))
-        if lane == 0:
-            spread((partials,), cuda.blockIdx.x, total, "float64")
+        if totalled:
+            total = total_of((exact / SHRINK,), lane, shared_pieces(memory, 1))
+            if lane == 0 and valued:
+                spread((partials,), 0, scaled(total, whole_scale), name)
+            elif lane == 0:
+                spread((partials,), cuda.blockIdx.x, total, "float64")
 
     return kernel

@@ -10,10 +10,12 @@ from numba import cuda, types
 
 from ..elements import load, spread
 from ..tuples import add
+from ..variant import Variant
 from .memory import WARP, integer, reducer, shared_pieces
+from .plan import Plan
 from .toolchain import jitable
 
-__all__ = ["adding_kernel", "count_kernel", "share", "total_kernel"]
+__all__ = ["adding_kernel", "count_kernel", "divider", "share", "total_kernel"]
 
 
 _DOUBLE = ("float64",)
@@ -29,21 +31,28 @@ def share(scale, divisors, parts):  # type: ignore[no-untyped-def]
 
 
 def total_kernel(threads: int, output: str, divided: bool) -> Any:
-    """Add the blocks' sums and write the value of the loss."""
+    """Add the blocks' sums and write the value of the loss; several blocks of this kernel write a sum each, of which that is made."""
     total_of, double, warps = reducer(add, threads, "float64", 1), ("float64",), threads // WARP
 
     def kernel(partials, count, scale, divisors, parts, value):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(warps, types.float64)
-        total, index = 0.0, np.int64(cuda.threadIdx.x)
+        total, index = 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
+        step = np.int64(cuda.gridDim.x) * threads
+        while index + 3 * step < count:  # four at a time, so that one is not waited for after the other
+            one, two = load((partials,), index, double, np.float64)[0], load((partials,), index + step, double, np.float64)[0]
+            index += 2 * step
+            three, four = load((partials,), index, double, np.float64)[0], load((partials,), index + step, double, np.float64)[0]
+            index += 2 * step
+            total += (one + two) + (three + four)
         while index < count:
             total += load((partials,), index, double, np.float64)[0]
-            index += threads
+            index += step
         whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
         if cuda.threadIdx.x == 0:
             factor = scale
             if divided:
                 factor = share(scale, divisors, parts)
-            spread((value,), 0, (whole[0] * factor,), output)
+            spread((value,), cuda.blockIdx.x, (whole[0] * factor,), output)
 
     return kernel
 
@@ -60,20 +69,18 @@ def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
     return kernel
 
 
-def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:
-    """What a mean divides by, a part for each block; behind those, how many labels are neither a class nor ignored.
+def counter(working: str, labels: str, weights: str, classes: bool) -> Any:
+    """A function that counts rows, from the first on in steps: what they count together, and how many of their labels are no class.
 
     Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored one nothing.
     ``labels`` and ``weights`` are dtypes, empty where there are none.
     """
-    total_of, slots = reducer(add, threads, "float64", 2), 2 * (threads // WARP)
     label_dtype, weight_dtype, class_dtype = labels, (weights,), (working,)
     with_labels, with_weights, with_classes = labels != "", weights != "", classes
 
-    def kernel(labels, ignored, weights, span, classes, columns, count, counted):  # type: ignore[no-untyped-def]
-        memory = cuda.shared.array(slots, types.float64)
-        total, bad, row = 0.0, 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
-        step = np.int64(cuda.gridDim.x) * threads
+    @jitable
+    def count_rows(labels, ignored, weights, span, classes, columns, count, row, step):  # type: ignore[no-untyped-def]
+        total, bad = 0.0, 0.0
         while row < count:
             each = 1.0
             if with_weights:
@@ -88,7 +95,43 @@ def count_kernel(threads: int, working: str, labels: str, weights: str, classes:
                     each *= np.float64(load((classes,), label, class_dtype, np.float64)[0])
             total += each
             row += step
-        sums = total_of((total, bad), cuda.threadIdx.x, shared_pieces(memory, 2))
+        return total, bad
+
+    return count_rows
+
+
+def divider(variant: Variant, plan: Plan) -> Any:
+    """A function that divides the scale of a loss by what counts: found by blocks before, or here by the only block, all of it."""
+    here, threads = plan.here, plan.threads
+    count_rows = counter(
+        variant.working,
+        plan.labels if variant.targets == "labels" else "",
+        plan.weights if plan.weighted and variant.weights else "",
+        plan.weighted and variant.class_weights,
+    )
+    total_of = reducer(add, threads, "float64", 1)
+
+    @jitable
+    def divided(scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, thread, memory):  # type: ignore[no-untyped-def]
+        if here:
+            found = count_rows(labels, ignored, weights, span, classes, columns, count, np.int64(thread), threads)[0]
+            whole = total_of((found,), thread, shared_pieces(memory, 1))[0]
+            return scale / whole if whole != 0.0 else 0.0
+        return share(scale, divisors, parts)
+
+    return divided
+
+
+def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:
+    """What a mean divides by, a part for each block; behind those, how many labels are neither a class nor ignored."""
+    total_of, slots = reducer(add, threads, "float64", 2), 2 * (threads // WARP)
+    count_rows = counter(working, labels, weights, classes)
+
+    def kernel(labels, ignored, weights, span, classes, columns, count, counted):  # type: ignore[no-untyped-def]
+        memory = cuda.shared.array(slots, types.float64)
+        row, step = np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x, np.int64(cuda.gridDim.x) * threads
+        sums = count_rows(labels, ignored, weights, span, classes, columns, count, row, step)
+        sums = total_of(sums, cuda.threadIdx.x, shared_pieces(memory, 2))
         if cuda.threadIdx.x == 0:
             spread((counted,), cuda.blockIdx.x, (sums[0],), "float64")
             spread((counted,), cuda.gridDim.x + cuda.blockIdx.x, (sums[1],), "float64")

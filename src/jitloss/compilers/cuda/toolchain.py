@@ -1,8 +1,10 @@
 """numba-cuda, obtained in one place, and what it is taught: the functions of definitions and this library's intrinsics."""
 
+import contextvars
 import dataclasses
 import math
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,15 @@ from numba.core import cgutils
 from ... import math as maths
 from .. import elementary, elements, targets, tuples
 from ..fingerprint import placeless
+from ..variant import Variant
 
-__all__ = ["SIMULATED", "jitable", "teach_intrinsic"]
+__all__ = ["SIMULATED", "device_kind", "jitable", "jitable_for", "teach_intrinsic"]
 
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError("CUDA arrays need numba-cuda: pip install 'jitloss[cuda]' (or 'jitloss[cuda12]' for CUDA 12)")
+
+device_kind: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("device_kind", default=(8, 0))
+"""The compute capability that is compiled for."""
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """Whether kernels run in numba's simulator: as Python, on arrays, every thread a thread of Python."""
@@ -31,6 +37,24 @@ def jitable(function: Any) -> Callable[..., Any]:
 
     made: Callable[..., Any] = extending.register_jitable(forceinline=True)(placeless(function))
     return made
+
+
+def jitable_for(variant: Variant) -> Callable[[Any], Callable[..., Any]]:
+    """:func:`jitable`, which where all numbers of a kernel are halves takes a plainer exp, the better one's error being out of sight."""
+    dtypes = [dtype for one, dtype in zip(variant.definition.inputs, variant.inputs, strict=True) if one.differentiable]
+    return _with_plain_exp if {*dtypes, variant.output} <= {"float16", "bfloat16"} else jitable
+
+
+def _with_plain_exp(function: Any) -> Callable[..., Any]:
+    code = function.__code__
+    for name in code.co_names:
+        if function.__globals__.get(name) is maths.exp:
+            scope = {**function.__globals__, name: exp_for_halves}
+            function = FunctionType(code, scope, function.__name__, function.__defaults__, function.__closure__)
+    for cell in function.__closure__ or ():
+        if cell.cell_contents is maths.exp:
+            cell.cell_contents = exp_for_halves
+    return jitable(function)
 
 
 def teach_intrinsic(one: Any, own: Callable[..., Any] | None = None) -> Any:
@@ -67,20 +91,32 @@ def _assembly(text: str) -> Callable[..., elementary.Number]:
 
 
 _power_of_two = _assembly("ex2.approx.ftz.{real} $0, $1;")
+_number_from = _assembly("max.{real} $0, $1, $2;")
+"""The larger of two, and the other one for NaN."""
 
 
 def _exp(x: elementary.Number) -> elementary.Number:
-    """The hardware's power of two, with what the rounding of x log2(e) loses put back.
+    """The hardware's power of two, times what the rounding of x log2(e) has lost.
 
-    NVIDIA states 2 ulp for the instruction; two roundings come to it. The whole has not been measured.
+    NVIDIA states 2 ulp for the instruction; three roundings come to it. The second factor is near 1 wherever the first is a number
+    that is neither 0 nor infinite; the limit below keeps it from making NaN of those.
     """
     if x.format.halves:
         return elementary.exp(x)
     high = float(np.float32(math.log2(math.e)))
     rounded = x * high
-    lost = x.call("fma", high, -rounded) + x * (math.log2(math.e) - high)
-    power = _power_of_two(rounded)
-    return (x.call("fabs") < 1e30).select(power + power * (lost * math.log(2.0)), power)
+    gained = x.call("fma", -high, rounded) + x * (high - math.log2(math.e))
+    correction = gained * -math.log(2.0) + 1.0
+    return _power_of_two(rounded) * _number_from(correction, x.like(0.5))
+
+
+def exp_for_halves(x: float) -> float:
+    """exp(``x``) within a few times ``x`` 2**-24, where half-precision numbers go in and come out."""
+    return maths.exp(x)
+
+
+def _exp_for_halves(x: elementary.Number) -> elementary.Number:
+    return _power_of_two(x * math.log2(math.e))
 
 
 def _extreme(name: str) -> Callable[..., elementary.Number]:
@@ -108,6 +144,7 @@ def _copysign(x: elementary.Number, sign: elementary.Number) -> elementary.Numbe
 
 _FUNCTIONS = {
     "fabs": _assembly("abs.{real} $0, $1;"),
+    "fma": _assembly("fma.rn.{real} $0, $1, $2, $3;"),
     "sqrt": _assembly("sqrt.rn.{real} $0, $1;"),
     "copysign": _copysign,
     "maximum": _extreme("max"),
@@ -143,6 +180,7 @@ def _teach() -> None:
 
     for function, formula in elementary.FORMULAS.items():
         elementary.teach(function, _exp if function is maths.exp else formula, extending, signature, _FORMATS)
+    elementary.teach(exp_for_halves, _exp_for_halves, extending, signature, _FORMATS)
     for one in (
         elements.load,
         elements.read,
@@ -153,6 +191,7 @@ def _teach() -> None:
         targets.mark,
         tuples.add,
         tuples.cast,
+        tuples.patch,
         tuples.scaled,
         tuples.select,
         tuples.weighted,
