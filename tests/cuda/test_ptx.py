@@ -64,14 +64,14 @@ def kernels(name, definition, dtype, label="", only=None, **changes):
     ]
 
 
-FEW, FEWER = ("vectors", "kept-by-block", "long"), ("vectors", "kept-by-block")
-"""Plans that stand for all where an option is tried: one that keeps a row, one that reads it again."""
+FEW = ("vectors", "kept-by-block")
+"""Plans that stand for all where an option is tried."""
 
 PLANS = {
     "float32": None,
-    "bfloat16": ("vectors", "kept-by-warp", "kept-by-block", "kept-by-cluster", "long"),
+    "bfloat16": ("vectors", "kept-by-block", "kept-by-cluster"),
     "float16": ("vectors", "kept-by-block"),
-    "float64": ("vectors", "unaligned", "short", "kept-by-block", "long"),
+    "float64": ("vectors", "short", "kept-by-block"),
 }
 """The plans of each dtype: all in float32; in the others those that differ by dtype."""
 
@@ -83,20 +83,20 @@ def options():
     for name, definition in DEFINITIONS.items():
         if definition.hessian:
             yield from kernels(name, definition, "float32", "hessian", FEW, hessian=True)
-        yield from kernels(name, definition, "float32", "value", FEWER, gradient=False)
+        yield from kernels(name, definition, "float32", "value", FEW, gradient=False)
         if any(one.has_other for one in definition.parameters):
-            yield from kernels(name, definition, "float32", "others", FEWER, others=True)
+            yield from kernels(name, definition, "float32", "others", FEW, others=True)
     for name in LABELS + DENSE:
         yield from kernels(name, DEFINITIONS[name], "float32", "weights-items", FEW, weights=True, items=True)
     for name in ("mse_loss", "cross_entropy_with_logits"):
         yield from kernels(name, DEFINITIONS[name], "bfloat16", "weights-items", FEW, weights=True, items=True)
     for name in LABELS:
         given, taken = DEFINITIONS[name], {"class_weights": True, "smoothed": True}
-        yield from kernels(name, given, "float32", "class-weights", FEWER, class_weights=True)
-        yield from kernels(name, given, "float32", "smoothed", FEWER, smoothed=True)
+        yield from kernels(name, given, "float32", "class-weights", FEW, class_weights=True)
+        yield from kernels(name, given, "float32", "smoothed", FEW, smoothed=True)
         yield from kernels(name, given, "float32", "smoothed-class-weights", FEW, **taken)
-        yield from kernels(name, given, "float32", "dense", FEWER, targets="direct")
-        yield from kernels(name, given, "float32", "dense-smoothed", FEWER, targets="mixed", smoothed=True)
+        yield from kernels(name, given, "float32", "dense", FEW, targets="direct")
+        yield from kernels(name, given, "float32", "dense-smoothed", FEW, targets="mixed", smoothed=True)
         yield from kernels(name, given, "float32", "dense-smoothed-class-weights", FEW, targets="mixed", **taken)
     for target in ("bool", "int64", "float16"):
         yield from kernels(
@@ -110,12 +110,14 @@ DEFAULTS = [
     for dtype, only in PLANS.items()
     for kernel in kernels(name, definition, dtype, only=only)
 ]
-OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32")]
+OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32", only=(*FEW, "long"))]
 ALL = [*DEFAULTS, *OTHERS, *options()]
 
 
 def each(found):
-    return pytest.mark.parametrize("kernel", [pytest.param(one, id=one.name) for one in found])
+    """A test of every kernel; ``--dist loadgroup`` gives all tests of a kernel to one process, which compiles it once."""
+    together = pytest.mark.xdist_group
+    return pytest.mark.parametrize("kernel", [pytest.param(one, id=one.name, marks=together(one.name)) for one in found])
 
 
 def test_every_loss_is_compiled():

@@ -257,9 +257,7 @@ def test_long_rows_are_in_pieces(monkeypatch):
     """Or nothing here is about them."""
     split = []
     run = device.DeviceEvaluation._run_split
-    monkeypatch.setattr(
-        device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(args[-1]) or run(self, *args)
-    )
+    monkeypatch.setattr(device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(args[-1]) or run(self, *args))
     cross_entropy_with_logits(*map(on_device, draw(LOGITS, LONG, "float32")))
     assert split == [2]
 
