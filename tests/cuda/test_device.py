@@ -682,7 +682,8 @@ def test_torch_stream_option(torch, late, weights_on):
     _busy(torch, side, late.fill)
     value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(*late.given, sample_weight=weight, stream=side)
     others = [torch.full((512,), np.nan, device="cuda") for _ in range(32)]
-    assert not side.query(), "the call waited for the stream"
+    if weights_on == "device":  # those of the host are copied, and whether that waits is the driver's choice
+        assert not side.query(), "the call waited for the stream"
     side.synchronize()
     agree(KITS["torch"].get(value), late.want[0], "float32", size=1.0)
     agree(KITS["torch"].get(gradient), late.want[1], size=2e-3)
@@ -708,7 +709,7 @@ def test_stream_option_of_numba_arrays(torch, late):
     agree(gradient.copy_to_host(), late.want[1], size=2e-3)
 
 
-@pytest.mark.parametrize("by", ["current", "option"])
+@pytest.mark.parametrize("by", ["current", "option", "handle"])
 def test_cupy_streams(by):
     if absent("cupy") is not None:
         pytest.skip(absent("cupy") or "")
@@ -729,7 +730,7 @@ def test_cupy_streams(by):
         spin((1,), (1,), (np.int64(SLEEP),))
         given[...] = logits
     with side if by == "current" else contextlib.nullcontext():
-        option = {} if by == "current" else {"stream": side}
+        option = {"current": {}, "option": {"stream": side}, "handle": {"stream": side.ptr}}[by]
         value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(given, labels, **option)
     assert not side.done, "the call waited for the device"
     side.synchronize()
@@ -737,6 +738,7 @@ def test_cupy_streams(by):
     agree(gradient.get(), want[1], size=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @each_case
 def test_torch_sees_no_synchronisation(case, torch):
     """With labels, weights on the device, every form: nothing that torch knows to wait."""

@@ -68,12 +68,15 @@ FEW = ("vectors", "kept-by-block")
 """Plans that stand for all where an option is tried."""
 
 PLANS = {
-    "float32": None,
-    "bfloat16": ("vectors", "kept-by-block", "kept-by-cluster"),
-    "float16": ("vectors", "kept-by-block"),
-    "float64": ("vectors", "short", "kept-by-block"),
+    "float32": ("vectors", "short", "kept-by-block", "long", "inner-axis"),
+    "bfloat16": FEW,
+    "float16": FEW,
+    "float64": FEW,
 }
-"""The plans of each dtype: all in float32; in the others those that differ by dtype."""
+"""The plans in which every loss is compiled, by dtype."""
+
+EVERY_WAY = ("mse_loss", "cross_entropy_with_logits")
+"""Losses that stand for all in the other plans."""
 
 LABELS, DENSE = ("cross_entropy_loss", "cross_entropy_with_logits"), ("mse_loss", "kl_divergence", "triplet_loss")
 
@@ -108,7 +111,7 @@ DEFAULTS = [
     kernel
     for name, definition in DEFINITIONS.items()
     for dtype, only in PLANS.items()
-    for kernel in kernels(name, definition, dtype, only=only)
+    for kernel in kernels(name, definition, dtype, only=only if name not in EVERY_WAY else None)
 ]
 OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32", only=(*FEW, "long"))]
 ALL = [*DEFAULTS, *OTHERS, *options()]

@@ -150,6 +150,16 @@ class Simulated(Numba):
         return array
 
 
+@dataclass(frozen=True)
+class _Handle:
+    """A stream of somebody's as the protocol of streams wants it."""
+
+    number: int
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.number
+
+
 class CuPy(Library):
     name = "CuPy arrays"
 
@@ -187,7 +197,13 @@ class CuPy(Library):
             return nullcontext()
         import cupy
 
-        stream: AbstractContextManager[Any] = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
+        stream: AbstractContextManager[Any]
+        if isinstance(given, cupy.cuda.Stream):
+            stream = given
+        elif hasattr(cupy.cuda.Stream, "from_external"):  # of CuPy 14, which warns of the other one
+            stream = cupy.cuda.Stream.from_external(_Handle(self.stream(like, given)))
+        else:
+            stream = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
         return stream
 
     def to_host(self, value: Any) -> np.ndarray:

@@ -18,9 +18,9 @@ from .toolchain import SIMULATED, device_kind, jitable, teach_intrinsic
 __all__ = [
     "WARP",
     "across",
+    "arrive",
     "clear",
     "clear_row",
-    "cluster_barrier",
     "expand",
     "fetch",
     "fetch_row",
@@ -31,6 +31,7 @@ __all__ = [
     "repeated",
     "settled",
     "shared_pieces",
+    "wait",
 ]
 
 WARP = 1 if SIMULATED else 32
@@ -368,13 +369,30 @@ def exchange(typing: Any, values: Any, lanes: Any) -> Any:
     return values(values, lanes), codegen
 
 
+def _cluster_barrier(builder: Any, code: str) -> None:
+    builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), code, "~{memory}", side_effect=True), [])
+
+
+_ARRIVE, _WAIT = "barrier.cluster.arrive.release.aligned;", "barrier.cluster.wait.acquire.aligned;"
+
+
 @intrinsic(plain=lambda: None)
-def cluster_barrier(typing: Any) -> Any:
-    """Wait for the other blocks of the cluster; what they have written before can be read then."""
+def arrive(typing: Any) -> Any:
+    """Tell the other blocks of the cluster that this one has come so far."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;"
-        builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), code, "~{memory}", side_effect=True), [])
+        _cluster_barrier(builder, _ARRIVE)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic(plain=lambda: None)
+def wait(typing: Any) -> Any:
+    """Wait until the other blocks of the cluster have told so; what they have written before can be read then."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _cluster_barrier(builder, _WAIT)
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -398,7 +416,7 @@ def peer(typing: Any, pieces: Any, rank: Any) -> Any:
 
 for _one in (
     *(local, fetch, fetch_row, flush, clear, clear_row, integer, expand, settled, shared_pieces),
-    *(exchange, cluster_barrier, peer),
+    *(exchange, arrive, wait, peer),
 ):
     teach_intrinsic(_one)
 
@@ -449,7 +467,8 @@ def across(combine: Any, cluster: int, name: str, count: int) -> Any:
     def combined(values, thread, pieces):  # type: ignore[no-untyped-def]
         if thread == 0:
             spread(pieces, 0, values, name)
-        cluster_barrier()
+        arrive()
+        wait()
         values = load(peer(pieces, 0), 0, dtypes, working)
         for rank in range(1, cluster):
             values = combine(values, load(peer(pieces, rank), 0, dtypes, working))

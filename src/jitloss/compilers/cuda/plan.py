@@ -8,16 +8,13 @@ from ..elements import ITEMSIZE
 from ..variant import Variant
 from .memory import WARP
 
-__all__ = ["MOST_BLOCKS", "MOST_KEPT", "MOST_VECTORS", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
+__all__ = ["MOST_BLOCKS", "MOST_KEPT", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
 MOST_BLOCKS = 32768
 """Blocks of a grid; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
 
 MOST_KEPT = 32
 """Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64."""
-
-MOST_VECTORS = 8
-"""Vectors of a row that a thread holds: each has an address of its own."""
 
 MOST_TOGETHER = 8
 """Blocks of a cluster, which exchange numbers through their shared memory: as many as every device with clusters has."""
@@ -30,7 +27,7 @@ RESIDENT = 1024
 FEW_ROWS = 64
 """Rows below which a row is shared by several blocks, if it is long."""
 
-_SIMULATED_TEAM = 4
+_SIMULATED_TEAM, _SIMULATED_MOST = 4, 8
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def choose(
     width = math.gcd(columns, 16 // first) if aligned else 1
     vectors, inputs = -(-columns // width), _read_by_element(variant)
     if WARP == 1:
-        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, MOST_VECTORS), *last)
+        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, _SIMULATED_MOST), *last)
     most = _most_vectors(variant, width, inputs)
     if vectors <= WARP * most:
         team = _power(-(-vectors // most))
@@ -102,8 +99,9 @@ def choose(
     return Plan(1024, 1024, width, 0, *last)
 
 
-_TEAMS = ((128, 1), (256, 1), (256, 2), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
-"""Threads of a block and blocks of a cluster: several small blocks on a multiprocessor, so that one waits while another computes."""
+_TEAMS = ((128, 1), (256, 1), (512, 1), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
+"""Threads of a block and blocks of a cluster: small blocks, several of which are on a multiprocessor, so that one waits while another
+computes; but blocks of a cluster wait for each other, so rows for two of them have one of twice the threads."""
 
 _TEAMS_OF_A_BLOCK = ((128, 1), (256, 1), (512, 1), (1024, 1))
 """The same for devices without clusters."""
@@ -112,7 +110,7 @@ _TEAMS_OF_A_BLOCK = ((128, 1), (256, 1), (512, 1), (1024, 1))
 def _most_vectors(variant: Variant, width: int, inputs: int) -> int:
     """A power of two, so that few kernels serve all rows."""
     values = MOST_KEPT // 2 if variant.working == "float64" else MOST_KEPT
-    return _power(max(1, min(MOST_VECTORS, values // (width * inputs))) + 1) // 2
+    return _power(max(1, values // (width * inputs)) + 1) // 2
 
 
 def _threads(wanted: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from ..elements import load, spread
+from ..elements import ITEMSIZE, load, spread
 from ..rowwise import RowLoop, row_loop
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, patch, scaled, select, weighted
@@ -14,9 +14,9 @@ from ..variant import Variant
 from .memory import (
     WARP,
     across,
+    arrive,
     clear,
     clear_row,
-    cluster_barrier,
     expand,
     fetch,
     fetch_row,
@@ -27,6 +27,7 @@ from .memory import (
     repeated,
     settled,
     shared_pieces,
+    wait,
 )
 from .plan import Plan
 from .sums import divider
@@ -199,7 +200,8 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots, cluster, clustered = max(peaks_count, sums_count, 1) * (threads // WARP), plan.cluster, plan.cluster > 1
     kept, everybody, terms_count, exchanged = plan.kept > 0, team * plan.cluster, sums_count, peaks_count + sums_count
     apart, several, totalled, valued = plan.apart, teams > 1, plan.total != "nothing", plan.total == "value"
-    divide = divider(variant, plan)
+    divide, wide = divider(variant, plan), ITEMSIZE[output] > 2
+    first = threads > 256 or (clustered and wide)  # where registers are scarce; else while the row is on its way
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
     nothing, dtypes = (working(0.0),) * outputs, loop.dtypes
     of_peaks, of_sums = tuple(range(peaks_count)), tuple(range(peaks_count, exchanged))
@@ -238,9 +240,8 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         own_lane, total, label, target = thread & (team - 1), 0.0, place(0), working(0.0)
         lane = rank * team + own_lane
         whole_scale = scale
-        if divided:
+        if divided and first:
             whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
-        factor, own = settled(working(whole_scale)), settled(working(times))
         row = np.int64(cuda.blockIdx.x >> cluster_bits) * teams + (thread >> team_bits)
         active = row < count
         row = min(row, count - 1)  # all threads of a warp exchange numbers, also those without a row of their own
@@ -251,6 +252,9 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         span = (inputs, outs, base, columns, distance, np.int64(0))
         if kept:
             fetch_row(taken, inputs, base, np.int64(lane * width), columns, dtypes, width, held, reach, working)
+        if divided and not first:
+            whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
+        factor, own = settled(working(whole_scale)), settled(working(times))
         weight = working(1.0)
         if with_labels:
             found_label, label = integer(labels, row, label_dtype), place(0)
@@ -277,6 +281,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         totals = sum_of(totals, own_lane, shared_pieces(memory, sums_count))
         if clustered:
             totals = sum_across(totals, thread, select(shared, of_sums))
+            arrive()
         found = load(row_inputs, row, row_dtypes, working) + given + peaks + (totals,)
         result = cast(value(*select(found, of_value)), working)
         seen = select(result, first_value)
@@ -301,7 +306,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
                 if mine:
                     spread(outs, base + label * distance, bent, output)
         if clustered:
-            cluster_barrier()  # nobody's shared memory goes before it has been read
+            wait()  # nobody's shared memory goes before it has been read
         if totalled:
             whole = (total,)
             if several:
