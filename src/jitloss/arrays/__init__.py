@@ -1,6 +1,5 @@
 """One small file per array library: how its arrays are read and how results go back."""
 
-import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -8,21 +7,18 @@ from typing import Any
 __all__ = ["adapter"]
 
 
-@functools.cache
 def _torch() -> ModuleType:
     from . import torch
 
     return torch
 
 
-@functools.cache
 def _jax() -> ModuleType:
     from . import jax
 
     return jax
 
 
-@functools.cache
 def _dask() -> ModuleType:
     from . import dask
 
