@@ -86,7 +86,8 @@ def options():
     for name, definition in DEFINITIONS.items():
         if definition.hessian:
             yield from kernels(name, definition, "float32", "hessian", FEW, hessian=True)
-        yield from kernels(name, definition, "float32", "value", FEW, gradient=False)
+        if name in DENSE or name in LABELS:
+            yield from kernels(name, definition, "float32", "value", FEW, gradient=False)
         if any(one.has_other for one in definition.parameters):
             yield from kernels(name, definition, "float32", "others", FEW, others=True)
     for name in LABELS + DENSE:
@@ -111,7 +112,7 @@ DEFAULTS = [
     kernel
     for name, definition in DEFINITIONS.items()
     for dtype, only in PLANS.items()
-    for kernel in kernels(name, definition, dtype, only=only if name not in EVERY_WAY else None)
+    for kernel in kernels(name, definition, dtype, only=None if name in EVERY_WAY and dtype in ("float32", "bfloat16") else only)
 ]
 OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32", only=(*FEW, "long"))]
 ALL = [*DEFAULTS, *OTHERS, *options()]
