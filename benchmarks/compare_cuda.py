@@ -33,10 +33,7 @@ from jitloss.bench.report import times
 
 MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "cuda.md", "compare-cuda")
 
-NOTHING_MEASURED = (
-    "This table has not been filled in yet: since the kernels took their present shape no device could be had for long enough. What was "
-    "seen on an H100 of them, and of those before them, stands in [a log](measured/cuda-2026-11-27.txt)."
-)
+NOTHING_MEASURED = "No device could be had, so nothing has been measured: there are no figures here."
 OURS, COPY, EAGER, COMPILED, LIGER = "jitloss", "copy", "PyTorch", "torch.compile", "Liger"
 PEERS = (EAGER, COMPILED, LIGER)
 HEADINGS = ("value and gradient", "dtype", OURS, "GB/s", "of a copy", *PEERS)

@@ -254,6 +254,8 @@ def check(
     want = getattr(case.loss, form_of(case))(*widened(inputs), **options)
     given = {name: kit.put(one) if on_device and isinstance(one, np.ndarray) else one for name, one in options.items()}
     raw = getattr(case.loss, form_of(case))(*map(kit.put, inputs), **given)
+    again = getattr(case.loss, form_of(case))(*map(kit.put, inputs), **given)  # launched from a recording, where there is one
+    assert _bits(got_back(kit, again)) == _bits(got_back(kit, raw))
     got = [in_dtype(one, dtype) for one in got_back(kit, raw)]
     working = "float64" if dtype == "float64" else "float32"
     items = inputs[0].ndim and options.get("reduction") == "none"

@@ -198,7 +198,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     factored, team, threads, width, nan = with_labels or with_weights, plan.team, plan.threads, plan.width, working(np.nan)
     inputs_count, stored, teams, first_value = len(loop.dtypes), max(plan.kept, 1) * width, threads // team, (0,)
     slots, cluster, clustered = max(peaks_count, sums_count, 1) * (threads // WARP), plan.cluster, plan.cluster > 1
-    kept, everybody, terms_count, exchanged = plan.kept > 0, team * plan.cluster, sums_count, peaks_count + sums_count
+    kept, everybody, exchanged = plan.kept > 0, team * plan.cluster, peaks_count + sums_count
     apart, several, totalled, valued = plan.apart, teams > 1, plan.total != "nothing", plan.total == "value"
     divide, wide = divider(variant, plan), ITEMSIZE[output] > 2
     first = threads > 256 or (clustered and wide)  # where registers are scarce; else while the row is on its way
@@ -235,7 +235,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         memory = cuda.shared.array(slots, types.float64)
         shared = shared_pieces(cuda.shared.array(exchanged, types.float64), exchanged)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
-        taken, made, heights = local(inputs_count, stored), local(outputs, stored), local(terms_count, stored)
+        taken, made, heights = local(inputs_count, stored), local(outputs, stored), local(sums_count, stored)
         thread, rank = cuda.threadIdx.x, cuda.blockIdx.x & (cluster - 1)
         own_lane, total, label, target = thread & (team - 1), 0.0, place(0), working(0.0)
         lane = rank * team + own_lane

@@ -42,7 +42,8 @@ def jitable(function: Any) -> Callable[..., Any]:
 def jitable_for(variant: Variant) -> Callable[[Any], Callable[..., Any]]:
     """:func:`jitable`, which where all numbers of a kernel are halves takes a plainer exp, the better one's error being out of sight."""
     dtypes = [dtype for one, dtype in zip(variant.definition.inputs, variant.inputs, strict=True) if one.differentiable]
-    return _with_plain_exp if {*dtypes, variant.output} <= {"float16", "bfloat16"} else jitable
+    halves = variant.working == "float32" and {*dtypes, variant.output} <= {"float16", "bfloat16"}
+    return _with_plain_exp if halves else jitable
 
 
 def _with_plain_exp(function: Any) -> Callable[..., Any]:
