@@ -11,7 +11,7 @@ from .memory import WARP
 __all__ = ["MOST_BLOCKS", "MOST_KEPT", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
 MOST_BLOCKS = 32768
-"""Blocks of a grid over elements; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
+"""Blocks over elements; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
 
 MOST_KEPT = 32
 """Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64."""
