@@ -25,6 +25,7 @@ from . import table as at
 from .cache import cached, own_files
 from .flags import FLAGS
 from .memory import word
+from .pipeline import KernelCompiler
 
 __all__ = ["KERNEL", "MOST_WORDS", "entry_point", "range_kernel", "run", "single_threaded"]
 
@@ -43,7 +44,7 @@ _WORD, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 
 def range_kernel(function: Any) -> Any:
     """Compile a function of the signature :data:`KERNEL`, or find it in the disk cache."""
-    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False}
+    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False, "pipeline_class": KernelCompiler}
     return cached(lambda cache: cfunc(KERNEL, cache=cache, **options)(own_files(function) if cache else function))
 
 

@@ -103,16 +103,16 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
                         numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
-                        more = terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms))
-                        spread(sums, lane, add(load(sums, lane, sum_dtypes, working), cast(more, working)), name)
+                        more = cast(terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms)), working)
+                        spread(sums, lane, add(load(sums, lane, sum_dtypes, working), more), name)
                 for lane in range(lanes):
-                    more = cast(load(sums, lane, sum_dtypes, working), double)
-                    spread(totals, lane, add(load(totals, lane, total_dtypes, double), more), "float64")
+                    found = cast(load(sums, lane, sum_dtypes, working), double)
+                    spread(totals, lane, add(load(totals, lane, total_dtypes, double), found), "float64")
             for lane in range(lanes):
-                numbers = load(pointers(table, row_inputs_at), begin + lane, row_dtypes, working) + given
+                of_row = load(pointers(table, row_inputs_at), begin + lane, row_dtypes, working) + given
                 own_sums = cast(load(totals, lane, total_dtypes, double), working)
-                numbers = numbers + load(peaks, lane, peak_dtypes, working) + (own_sums,)
-                result = cast(value(*select(numbers, of_value)), working)
+                known = of_row + load(peaks, lane, peak_dtypes, working) + (own_sums,)
+                result = cast(value(*select(known, of_value)), working)
                 spread(results, lane, result, name)
                 counted = weighted(result, load((factors,), lane, own, working)[0])[0]
                 total += double(counted)
@@ -125,15 +125,15 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
                         numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
-                        numbers = numbers + load(peaks, lane, peak_dtypes, working)
+                        with_peaks = numbers + load(peaks, lane, peak_dtypes, working)
                         coefficients = select(load(results, lane, row_results, working), rest)
                         if takes_terms:
-                            numbers = numbers + coefficients + (cast(terms(*select(numbers, of_terms)), working),)
+                            mine = (cast(terms(*select(with_peaks, of_terms)), working),)
+                            slopes = cast(slope(*select(with_peaks + coefficients + mine, of_slope)), working)
                         else:
-                            numbers = numbers + coefficients
-                        slopes = cast(slope(*select(numbers, of_slope)), working)
-                        slopes = weighted(slopes, working(scale) * load((factors,), lane, own, working)[0])
-                        spread(tiles, lane, select(slopes, wanted), output)
+                            slopes = cast(slope(*select(with_peaks + coefficients, of_slope)), working)
+                        factor = working(scale) * load((factors,), lane, own, working)[0]
+                        spread(tiles, lane, select(weighted(slopes, factor), wanted), output)
                     for which in range(outputs):
                         copy_out(advance(destinations[which], there * itemsize), tiles[which], lanes * itemsize, streamed)
             begin += lanes

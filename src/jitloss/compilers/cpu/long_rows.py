@@ -178,10 +178,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                         working,
                     )
                     if with_labels and first <= label and label < first + count:
-                        numbers = there + known
-                        if takes_terms:
-                            numbers = numbers + (here,)
-                        slopes = scaled(cast(of_slope(*select(numbers, slopes_of)), working), factor)
+                        known_there = there + known + (here,) if takes_terms else there + known
+                        slopes = scaled(cast(of_slope(*select(known_there, slopes_of)), working), factor)
                         spread(written, label - first, select(slopes, wanted), output)
                     flow_out(streamed, buffers, flows, count * itemsize)
         finish(streamed, buffers, flows)

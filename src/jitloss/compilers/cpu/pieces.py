@@ -74,8 +74,8 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
                 spread(pointers(table, sums_at), row, totals, "float64")
             if finishes:
                 sums = cast(load(pointers(table, sums_at), row, sum_dtypes, double), working)
-                numbers = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + tops + (sums,)
-                result = cast(value_of(*select(numbers, of_value)), working)
+                of_row = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + tops + (sums,)
+                result = cast(value_of(*select(of_row, of_value)), working)
                 counted = weighted(select(result, first_of), weight)[0]
                 total += double(counted)
                 if with_items:
@@ -84,12 +84,12 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
                     written, factor = advanced(pointers(table, outputs_at), base * itemsize), working(scale) * weight
                     for column in range(columns):
                         numbers = element(classes, inputs, base + column, column, label, marked, given, dtypes, working, kind)
-                        numbers = numbers + tops
+                        known = numbers + tops + select(result, rest)
                         if takes_terms:
-                            mine = (cast(term(*select(numbers, of_terms)), working),)
-                            slopes = cast(slope_of(*select(numbers + select(result, rest) + mine, of_slope)), working)
+                            mine = (cast(term(*select(numbers + tops, of_terms)), working),)
+                            slopes = cast(slope_of(*select(known + mine, of_slope)), working)
                         else:
-                            slopes = cast(slope_of(*select(numbers + select(result, rest), of_slope)), working)
+                            slopes = cast(slope_of(*select(known, of_slope)), working)
                         spread(written, column, select(weighted(slopes, factor), wanted), output)
         return total
 

@@ -61,7 +61,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     slopes, moved = (inputs + more)[:outputs], (*stored, *[output] * outputs)  # slopes lie on inputs, which are needed no more
     elements, of_rows = inputs + target + numbers + tops + coefficients + last, own_inputs + numbers + tops + last
     peak_takes, terms_take, slope_takes = (tuple(elements[one] for one in part.wanted) for part in (peak, terms, slope))
-    value_takes, row_results, factor = tuple(of_rows[one] for one in value.wanted), results + coefficients, counts[1:] * factored
+    value_takes, row_results, factors = tuple(of_rows[one] for one in value.wanted), results + coefficients, counts[1:] * factored
     grids, row_pieces, folds, grid_bytes = sum(grid_sizes), sum(row_sizes), tops + totals, LONGEST * COLUMN
     scratch_bytes, buffer_bytes = grid_bytes + PADDING, LONGEST * lanes * itemsize + PADDING + LINE
 
@@ -70,7 +70,11 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
         classes, arrays, destinations = pointer(table, class_weights_at), pointers(table, inputs_at), pointers(table, outputs_at)
-        given, scale, columns = parameters(pointer(table, parameters_at), kinds, working), working(scale), word(table, columns_at)
+        given, factor, columns = (
+            parameters(pointer(table, parameters_at), kinds, working),
+            working(scale),
+            word(table, columns_at),
+        )
         sources = stacks(grids, grid_bytes) + stacks(row_pieces, COLUMN)
         buffers, flows, scratch = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stack(scratch_bytes)
         streamed, total = word(table, stream_at) != 0, 0.0
@@ -85,7 +89,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             fill(lanes, select(sources, folds), start_values, working)
             if factored:
                 read_rows(
-                    table, first, rows, lanes, marks, counted[0], counted[1], scale, classes, given, with_weights, working, kind
+                    table, first, rows, lanes, marks, counted[0], counted[1], factor, classes, given, with_weights, working, kind
                 )
             if mixed:
                 mix_columns(columns, lanes, select(sources, inputs), classes, given, working, kind)
@@ -117,7 +121,9 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 table, first, rows, select(sources, results)[0], counted[0], total, factored, with_items, output, working
             )
             if with_outputs:
-                scaled_columns(of_slope, columns, lanes, grids, sources, slope_takes, kept, given, slopes, factor, scale, working)
+                scaled_columns(
+                    of_slope, columns, lanes, grids, sources, slope_takes, kept, given, slopes, factors, factor, working
+                )
                 rows_of(final, buffers, flows, select(sources, slopes), rows, columns, scratch, streamed, output, working)
             if with_labels:
                 wipe_marks(table, first, rows, lanes, marks[0], classes, given, working, kind)
