@@ -334,6 +334,20 @@ def test_bad_weighted_sums(form, outputs, targets, options, error, message):
         getattr(total, form)(outputs, targets, **options)
 
 
+def test_a_weighted_sum_that_fails_has_written_nothing():
+    total = jitloss.weighted_sum(box=mse_loss, label=jitloss.cross_entropy_with_logits)
+    outputs, out = {"box": BOXES, "label": LOGITS}, np.full_like(BOXES, 5.0)
+    labels = np.full(len(LOGITS), LOGITS.shape[1])
+    for targets, options in (
+        ({"box": TRUTH, "label": labels}, {}),
+        ({"box": TRUTH, "label": 0 * labels}, {"label": {"out": out[:1]}}),
+        ({"box": TRUTH, "label": 0 * labels}, {"label": {"axis": 7}}),
+    ):
+        with pytest.raises((ValueError, TypeError), match=r"label: |overlaps"):
+            total.value_and_gradient(outputs, targets, **{"box": {"out": out}, **options})
+    assert (out == 5.0).all()
+
+
 def test_outputs_of_several_arrays_are_a_tuple():
     total = jitloss.weighted_sum(a=(jitloss.triplet_loss, 1.0))
     for bad in (EMBEDDED[0], list(EMBEDDED), EMBEDDED[:2], dict(enumerate(EMBEDDED))):
@@ -469,6 +483,9 @@ def test_bad_penalties(case):
         ({"a": spare, "b": a}, ValueError, "out of b overlaps an array of a"),
         ({"a": [1.0], "b": spare}, TypeError, r"params\['a'\].*out must be a NumPy array"),
         ({"a": np.ones(2), "b": spare}, ValueError, r"params\['a'\].*shape"),
+        ({"a": spare, "b": np.ones(2)}, ValueError, r"params\['b'\].*shape"),
+        ({"a": spare, "b": np.ones(3, np.float32)}, ValueError, r"params\['b'\].*dtype"),
+        ({"a": spare, "b": b[::-1]}, ValueError, r"params\['b'\].*overlaps"),
     ):
         with pytest.raises(error, match=message):
             case.loss.gradient(params, out=out)

@@ -260,6 +260,10 @@ class Evaluation:
             class_weights=self.classes is not None,
         )
 
+    def validate(self) -> None:
+        """Raise what :meth:`run` would raise before it writes anything."""
+        self._outputs()
+
     def run(self) -> Result:
         watching, geometry = monitoring.watching(), self.geometry
         with_items = watching or (self.reduction == "none" and self.wants.value)

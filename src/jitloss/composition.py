@@ -8,6 +8,7 @@ import numpy as np
 
 from .arrays.devices import library_of
 from .definition import Definition, as_float
+from .inputs import FLOATS, dtype_name
 from .loss import Form, Loss
 from .outputs import check_apart
 
@@ -17,9 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["Penalty", "WeightedSum", "weighted_sum"]
 
 
-def _again(error: Exception, where: str) -> Exception:
-    """The same error with the place that it comes from in front."""
-    return (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}")
+def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What a call returns; its errors with the place that they come from in front."""
+    try:
+        return function(*args, **options)
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}") from None
+
+
+def _alike(array: Any, out: Any) -> bool:
+    """Whether an output is an array like the one that it is for, which no call refuses."""
+    return (
+        type(array) is type(out) is np.ndarray
+        and array.dtype == out.dtype
+        and dtype_name(out.dtype) in FLOATS
+        and array.shape == out.shape
+        and out.flags.carray
+        and (out is array or not np.may_share_memory(out, array))
+    )
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,16 +88,30 @@ class PenaltyForm(Form):
         if not isinstance(params, Mapping):
             return super().__call__(params, **arguments, **extra)
         library = _library(self.__name__, params)
-        outs = self._outs(params, arguments.pop("out", None), library)
+        out = arguments.pop("out", None)
+        outs = self._outs(params, out, library)
         if not params:
             super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
+        if out is not None and library is None:
+            self._validate_each(params, outs, arguments)
         results = {}
         for name, array in params.items():
-            try:
-                results[name] = self(array, **arguments, **outs[name], **(extra if _is_on_device(array) else {}))
-            except (TypeError, ValueError) as error:
-                raise _again(error, f"params[{name!r}]") from None
+            more = extra if _is_on_device(array) else {}
+            results[name] = _named(f"params[{name!r}]", self, array, **arguments, **outs[name], **more)
         return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
+
+    def validate(self, /, *args: Any, **options: Any) -> None:
+        params = args[0]
+        if not isinstance(params, Mapping):
+            return super().validate(params, **options)
+        outs = self._outs(params, options.pop("out", None), None)
+        return self._validate_each(params, outs, options)
+
+    def _validate_each(self, params: Mapping[Any, Any], outs: Mapping[Any, Any], options: Mapping[str, Any]) -> None:
+        """All arrays before the first is written to; those whose ``out`` is plainly right need no closer look."""
+        for name, array in params.items():
+            if not _alike(array, outs[name].get("out")):
+                _named(f"params[{name!r}]", self.validate, array, **options, **outs[name])
 
     def _outs(self, params: Mapping[Any, Any], out: Any, library: "Library | None") -> dict[Any, dict[str, Any]]:
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
@@ -158,11 +188,11 @@ class WeightedSum:
         library = _library("weighted_sum", {name: inputs[0] for name, (inputs, _) in given.items()})
         streams = [mine.get("stream") for _, mine in given.values()]
         _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+        if library is None and any(mine.get("out") is not None for _, mine in given.values()):
+            for name, (inputs, mine) in list(given.items())[1:]:  # the first one looks before it writes
+                _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
         for name, (inputs, mine) in given.items():
-            try:
-                results[name] = getattr(self.terms[name][0], form)(*inputs, **mine)
-            except (TypeError, ValueError) as error:
-                raise _again(error, name) from None
+            results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
         return results, functools.partial(_added, "weighted_sum", library, streams)
 
     def _arguments(

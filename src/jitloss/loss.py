@@ -133,6 +133,13 @@ class Form:
             self._quick.learn(args, options, evaluation)
         return result
 
+    def validate(self, /, *args: Any, **options: Any) -> None:
+        """Raise what a call on the host's arrays would raise before it writes to ``out``: one of several calls must not fail alone."""
+        if adapter_of((*args, *options.values())) is None:
+            arguments = self.arguments(args, options)
+            if library_of_call(self.loss.definition, arguments) is None:
+                Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants).validate()
+
     @property
     def _numba_type_(self) -> Any:
         """What numba asks a value in compiled code."""

@@ -414,9 +414,36 @@ def peer(typing: Any, pieces: Any, rank: Any) -> Any:
     return pieces(pieces, rank), codegen
 
 
+def _plain_repeated(step: Any, count: int, state: Any, place: int, column: int, rest: Any, places: int, columns: int) -> Any:
+    for number in range(count):
+        state = step(state, place + number * places, column + number * columns, rest)
+    return state
+
+
+@intrinsic(prefer_literal=True, plain=_plain_repeated)
+def repeated(
+    typing: Any, step: Any, count: Any, state: Any, place: Any, column: Any, rest: Any, places: Any, columns: Any
+) -> Any:
+    """What is left of a state after ``count`` steps without a loop: what is indexed by constants stays in registers.
+
+    A step is ``(state, place, column, rest)`` to the new state; ``places`` and ``columns`` say how far the next one lies.
+    """
+    wanted = step.get_call_type(typing, (state, types.int64, types.int64, rest), {})
+    number, apart = count.literal_value, (places.literal_value, columns.literal_value)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function, now = context.get_function(step, wanted), args[2]
+        for which in range(number):
+            place, column = (builder.add(first, _I64(which * one)) for first, one in zip(args[3:5], apart, strict=True))
+            now = context.cast(builder, function(builder, [now, place, column, args[5]]), wanted.return_type, state)
+        return now
+
+    return state(step, count, state, types.int64, types.int64, rest, places, columns), codegen
+
+
 for _one in (
     *(local, fetch, fetch_row, flush, clear, clear_row, integer, expand, settled, shared_pieces),
-    *(exchange, arrive, wait, peer),
+    *(exchange, arrive, wait, peer, repeated),
 ):
     teach_intrinsic(_one)
 
@@ -475,23 +502,6 @@ def across(combine: Any, cluster: int, name: str, count: int) -> Any:
         return values
 
     return combined
-
-
-def repeated(step: Any, count: int, place: int, column: int) -> Any:
-    """A function that takes a step ``count`` times, a power of two, without a loop: what is indexed by constants stays in registers.
-
-    A step is ``(state, place, column, rest)`` to the new state; ``place`` and ``column`` say how far the next one lies.
-    """
-    if count == 1:
-        return step
-    half = repeated(step, count // 2, place, column)
-    places, columns = place * (count // 2), column * (count // 2)
-
-    @jitable
-    def twice(state, at, first, rest):  # type: ignore[no-untyped-def]
-        return half(half(state, at, first, rest), at + places, first + columns, rest)
-
-    return twice
 
 
 def _masks(width: int) -> tuple[int, ...]:

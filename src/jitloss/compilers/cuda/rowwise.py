@@ -140,7 +140,6 @@ def _row_pass(
     """One pass of a thread over its part of a row."""
     width, held, dtypes, working = plan.width, plan.kept, loop.dtypes, loop.working
     reach, steps = plan.team * plan.cluster * plan.width, step is not None
-    each = repeated(step, width, 1, 1) if step else None
 
     @jitable
     def vector(state, place, column, both):  # type: ignore[no-untyped-def]
@@ -149,7 +148,7 @@ def _row_pass(
             if reads:
                 fetch(row[0], place, inputs, base + column * inner, dtypes, width, working)
             if steps:
-                state = each(state, place, column, row)  # type: ignore[misc]
+                state = repeated(step, width, state, place, column, row, 1, 1)
             if writes:
                 flush(outs, base + column * inner, row[8], place, output, width, working)
             if clears:
@@ -157,11 +156,10 @@ def _row_pass(
         return state
 
     if held:
-        all_of_them = repeated(vector, held, width, reach)
 
         @jitable
         def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
-            return all_of_them(state, 0, np.int64(lane * width), (row, span))
+            return repeated(vector, held, state, 0, np.int64(lane * width), (row, span), width, reach)
     else:
 
         @jitable
