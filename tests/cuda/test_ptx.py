@@ -123,8 +123,7 @@ ALL = [*DEFAULTS, *OTHERS, *options()]
 
 def each(found):
     """A test of every kernel; ``--dist loadgroup`` gives all tests of a kernel to one process, which compiles it once."""
-    together = pytest.mark.xdist_group
-    return pytest.mark.parametrize("kernel", [pytest.param(one, id=one.name, marks=together(one.name)) for one in found])
+    return pytest.mark.parametrize("kernel", [pytest.param(one, id=one.name) for one in found])
 
 
 def test_every_loss_is_compiled():
