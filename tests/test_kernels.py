@@ -183,9 +183,9 @@ def test_no_conversion_is_left_to_a_library(dtype, layout, code):
 
 
 @for_processors_like_x86
-@pytest.mark.parametrize("layout", ["blocks", "rows"])
+@pytest.mark.parametrize("layout", ["blocks", "rows", "lanes"])
 def test_peaks_are_stored_whole(layout, code):
-    """A peak that stays was once kept by a masked store, a dozen cycles and more on AMD's processors up to Zen 3."""
+    """A peak that stays was once kept by a masked store, on some processors the slowest part of a row."""
     inputs, options = inputs_of(LABELS, layout, "float32")
     ((_, llvm),) = code(LABELS.loss.value_and_gradient, *inputs, **options)
     assert "vmaskmov" not in assembly_for("znver2", llvm)

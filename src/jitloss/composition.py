@@ -1,8 +1,9 @@
 """Several losses as one: named outputs with weights, and penalties on the parameters of a model."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,15 +27,14 @@ def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any)
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}") from None
 
 
-def _alike(array: Any, out: Any) -> bool:
-    """Whether an output is an array like the one that it is for, which no call refuses."""
+def _alike(out: Any, array: Any, *others: Any) -> bool:
+    """Whether an output and the array that it is for, which it may be, are plain and alike, and so are ``others``: no call refuses them."""
     return (
-        type(array) is type(out) is np.ndarray
-        and array.dtype == out.dtype
-        and dtype_name(out.dtype) in FLOATS
-        and array.shape == out.shape
+        all(type(one) is np.ndarray and one.dtype == array.dtype and one.shape == array.shape for one in (array, out, *others))
+        and dtype_name(array.dtype) in FLOATS
+        and array.ndim > 0
         and out.flags.carray
-        and (out is array or not np.may_share_memory(out, array))
+        and not any(np.may_share_memory(out, one) for one in (*others, *([] if out is array else [array])))
     )
 
 
@@ -110,7 +110,7 @@ class PenaltyForm(Form):
     def _validate_each(self, params: Mapping[Any, Any], outs: Mapping[Any, Any], options: Mapping[str, Any]) -> None:
         """All arrays before the first is written to; those whose ``out`` is plainly right need no closer look."""
         for name, array in params.items():
-            if not _alike(array, outs[name].get("out")):
+            if not _alike(outs[name].get("out"), array):
                 _named(f"params[{name!r}]", self.validate, array, **options, **outs[name])
 
     def _outs(self, params: Mapping[Any, Any], out: Any, library: "Library | None") -> dict[Any, dict[str, Any]]:
@@ -188,12 +188,15 @@ class WeightedSum:
         library = _library("weighted_sum", {name: inputs[0] for name, (inputs, _) in given.items()})
         streams = [mine.get("stream") for _, mine in given.values()]
         _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
-        if library is None and any(mine.get("out") is not None for _, mine in given.values()):
-            for name, (inputs, mine) in list(given.items())[1:]:  # the first one looks before it writes
+        order = _in_order(given)
+        if library is None:
+            for name in order.doubtful[1:]:  # the first one looks before it writes
+                inputs, mine = given[name]
                 _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
-        for name, (inputs, mine) in given.items():
+        for name in itertools.chain(*order):
+            inputs, mine = given[name]
             results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
-        return results, functools.partial(_added, "weighted_sum", library, streams)
+        return {name: results[name] for name in given}, functools.partial(_added, "weighted_sum", library, streams)
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]
@@ -219,6 +222,28 @@ class WeightedSum:
                 raise ValueError(f"weighted_sum: {name} has reduction='none', which gives no single value to add")
             arguments[name] = (_inputs(loss.definition, name, outputs[name], targets), mine)
         return arguments
+
+
+class _Order(NamedTuple):
+    """Names of calls: those that write to nothing of the caller's, those that may be refused, those that no call refuses."""
+
+    harmless: list[str]
+    doubtful: list[str]
+    plain: list[str]
+
+
+def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> _Order:
+    """So that a call that is refused comes before any has written to ``out``."""
+    order = _Order([], [], [])
+    for name, (inputs, options) in calls.items():
+        out = options.get("out")
+        if out is None:
+            order.harmless.append(name)
+        elif len(options) == 1 and _alike(out, *inputs):
+            order.plain.append(name)
+        else:
+            order.doubtful.append(name)
+    return order
 
 
 def _inputs(definition: Definition, name: str, output: Any, targets: Any) -> tuple[Any, ...]:

@@ -50,8 +50,7 @@ def _elementwise(left: Any, operate: Callable[[Any, Any, Any], Any]) -> Any:
 def _maximum(builder: Any, one: Any, other: Any) -> Any:
     kind = one.type  # llvm.maximum vectorises and lets NaN through; the built-in max does neither
     function = builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind]))
-    # LLVM asks whether the first is NaN. Were that the peak so far, it would be kept by a masked store, which takes some processors
-    # (AMD's up to Zen 3) a dozen cycles
+    # LLVM asks whether the first is NaN. Were that the peak so far, it would be kept by a masked store, which is slow on some processors
     return builder.call(function, (other, one))
 
 

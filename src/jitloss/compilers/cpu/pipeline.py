@@ -1,4 +1,4 @@
-"""The passes of numba's through which a kernel goes: those that it needs, a sixth of the time of compiling it less.
+"""The passes of numba's through which a kernel goes: those that it needs, so that a first call is shorter.
 
 The others look for closures, array expressions, literals and the like, which no kernel has; one gives a variable that is assigned twice
 two types. So a name in a kernel has one type.
