@@ -37,7 +37,7 @@ def forget(case: Case) -> None:
     for form in FORMS:
         quick = getattr(case.loss, form)._quick
         if quick is not None:
-            quick.plans.clear()
+            quick.forget()
 
 
 def refused(case, error, args, *words, right=None, forms=FORMS, **options) -> None:

@@ -1,5 +1,6 @@
 """The short way: the same bits as the long way, its error messages, and nothing of one call in another."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -84,13 +85,13 @@ def agrees(short_way):
 
 def refused_alike(form: Any, *args: Any, out: Any = None, **options: Any) -> str:
     """Assert that a call is the same error both ways, and writes nothing; its message."""
-    messages, before = [], None if out is None else out.tobytes()
+    messages, before = [], None if out is None else np.asarray(out).tobytes()
     given = options if out is None else {**options, "out": out}
     for way in (long_way, type(form).__call__):
         with pytest.raises((TypeError, ValueError)) as raised:
             way(form, *args, **given)
         messages.append((raised.type, str(raised.value)))
-        assert out is None or out.tobytes() == before
+        assert out is None or np.asarray(out).tobytes() == before
     assert messages[0] == messages[1]
     return messages[0][1]
 
@@ -450,6 +451,62 @@ def test_out_beside_an_input_in_one_buffer(case, short_way):
     assert short_way(form, first, args[1], out=out) is out
     np.testing.assert_array_equal(out, right)
     np.testing.assert_array_equal(first, args[0])
+
+
+@each_case
+def test_calls_of_other_arrays_in_turn(case, agrees):
+    """The plan of the last call is tried first, whatever the arrays are."""
+    shapes = [(5, 4), (5, 7), (20, 7), (2, 5, 7), (7,), (140, 1)] if case.rowwise else [(33,), (3, 11), (), (1,)]
+    for shape in (*shapes, *reversed(shapes)):
+        for dtype in ("float32", "float64", "float16", "float32"):
+            agrees(case.loss.value_and_gradient, *draw(case, shape, dtype))
+
+
+@each_case
+def test_shapes_that_do_not_fit(case):
+    args = draw(case, case.shape, "float32")
+    for form in (case.loss.value, case.loss.value_and_gradient):
+        form(*args)
+        more = [np.repeat(one, 2, axis=0) for one in args]
+        refused_alike(form, more[0], args[1])
+        refused_alike(form, args[0], more[1])
+        if form.kind != "value":
+            refused_alike(form, *args, out=more[0])
+            refused_alike(form, *args, out=args[0][..., None].copy())
+
+
+@each_case
+def test_what_is_no_plain_array(case):
+    """Such a call is not the one that the last plan is of."""
+    args = draw(case, case.shape, "float32")
+    form = case.loss.value_and_gradient
+
+    class Other(np.ndarray):
+        pass
+
+    right = bits(form(*args))[0]
+    for place in (0, 1):
+        for other in (args[place].tolist(), args[place].view(Other)):
+            value = form(*args[:place], other, *args[place + 1 :])[0]
+            assert value == pytest.approx(np.frombuffer(right[-1])[0], rel=1e-6)
+    for out in ([0.0], "out", 1, (None,)):
+        refused_alike(form, *args, out=out)
+
+
+def test_dtypes_that_are_equal_and_another_object(agrees):
+    """Pickles make such dtypes. Their places in memory are taken by others when they are gone."""
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    for dtype in ("float32", "float64", "float32"):
+        logits, labels = pickle.loads(pickle.dumps(draw(case, (33, 7), dtype)))
+        copied = np.ndarray(logits.shape, copied_dtype(logits.dtype), logits.copy())
+        assert copied.dtype is not logits.dtype
+        for one in (logits, copied, logits):
+            for two in (labels, labels.view(copied_dtype(labels.dtype))):
+                agrees(case.loss.value_and_gradient, one, two)
+
+
+def copied_dtype(dtype: np.dtype) -> np.dtype:
+    return np.dtype(dtype.str, copy=True)
 
 
 @each_case

@@ -1,7 +1,7 @@
 """Loss functions for people who hold arrays: value and gradient in one compiled pass over memory."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .pause import collector_paused as _collector_paused
 
@@ -9,7 +9,6 @@ with _collector_paused():
     from . import math
     from .composition import Penalty, WeightedSum, weighted_sum
     from .definition import Definition, DefinitionError
-    from .gradcheck import GradientCheck, check_gradient
     from .loss import Form, Loss, pointwise, rowwise
     from .losses import LOSSES as _DEFINITIONS
     from .monitoring import errstate
@@ -24,13 +23,20 @@ _losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for na
 globals().update(_losses)
 
 
+if TYPE_CHECKING:
+    from .gradcheck import GradientCheck, check_gradient
+
 _ROOMS = ("objectives", "torch")
+_CHECKS = ("GradientCheck", "check_gradient")
 
 
 def __getattr__(name: str) -> Any:
     """The rooms that only some users enter, loaded when they do."""
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _CHECKS:
+        found = globals()[name] = getattr(importlib.import_module(f"{__name__}.gradcheck"), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -52,3 +58,7 @@ __all__ = [
     "weighted_sum",
     *_losses,
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

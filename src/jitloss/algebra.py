@@ -28,7 +28,7 @@ def sum_of(members: tuple[Definition, ...]) -> Definition:
     return dataclasses.replace(
         first,
         name=" + ".join(dict.fromkeys(member.name for member in members)),
-        doc="",
+        docstring="",
         inputs=inputs,
         parameters=tuple(parameters),
         hessian=all(member.hessian for member in members),

@@ -42,8 +42,7 @@ class Space(NamedTuple):
     target: bool = False
 
 
-@dataclass(frozen=True)
-class Range:
+class Range(NamedTuple):
     """The values a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``."""
 
     low: float
@@ -52,8 +51,8 @@ class Range:
     description: str
     floor: float = -np.inf
 
-    def __contains__(self, value: float) -> bool:
-        return self.low < value < self.high if self.open else self.low <= value <= self.high
+    def __contains__(self, value: Any) -> bool:
+        return bool(self.low < value < self.high if self.open else self.low <= value <= self.high)
 
 
 Real = Annotated[float, Space("real", "any real number")]
@@ -166,7 +165,7 @@ class Definition:
 
     name: str
     form: typing.Literal["pointwise", "rowwise"]
-    doc: str
+    docstring: str
     inputs: tuple[Input, ...]
     parameters: tuple[Parameter, ...]
     hessian: bool
@@ -178,6 +177,11 @@ class Definition:
     @property
     def members(self) -> "tuple[Definition, ...]":
         return self.sum_of or (self,)
+
+    @cached_property
+    def doc(self) -> str:
+        """The docstring without its margin."""
+        return inspect.cleandoc(self.docstring)
 
     @cached_property
     def differentiable(self) -> tuple[Input, ...]:
@@ -229,7 +233,7 @@ def pointwise(function: Function) -> Definition:
     return Definition(
         name=name,
         form="pointwise",
-        doc=inspect.getdoc(function) or "",
+        docstring=function.__doc__ or "",
         inputs=tuple(inputs),
         parameters=tuple(parameters),
         hessian=part.results == 3,
@@ -276,7 +280,7 @@ def rowwise(cls: type) -> Definition:
     return Definition(
         name=name,
         form="rowwise",
-        doc=inspect.getdoc(cls) or "",
+        docstring=cls.__doc__ or "",
         inputs=(
             *(Input(argument, spaces[argument], argument in differentiable) for argument in elements),
             *(Input(argument, spaces[argument], False, per_row=True) for argument in per_row),
@@ -301,7 +305,7 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
         )
     for part, function in functions.items():
         check(function, f"{name}.{part}")
-        for argument in inspect.signature(function).parameters.values():
+        for argument in inspect.signature(function).parameters.values() if _has_defaults(function) else ():
             if argument.default is not argument.empty:
                 raise DefinitionError(
                     f"{name}.{part}: the argument {argument.name!r} has a default. A parameter is an attribute of the class, "
@@ -354,8 +358,14 @@ def _expect(owner: str, function: Function, allowed: list[str]) -> None:
             raise DefinitionError(f"{owner}: unknown argument {argument!r}; it may take {', '.join(allowed)}")
 
 
+def _has_defaults(function: Function) -> bool:
+    return bool(function.__defaults__ or function.__kwdefaults__)  # asking for a signature takes longer
+
+
 def _arguments(function: Function) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
+    code = getattr(function, "py_func", function).__code__
+    names: tuple[str, ...] = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return names
 
 
 def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters: Sequence[Parameter]) -> Part:

@@ -77,7 +77,7 @@ def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarr
     return array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Geometry:
     """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements, ``inner`` apart."""
 

@@ -15,7 +15,7 @@ from .definition import Definition
 from .inputs import library_of_call
 from .keys import new_key
 from .options import DEFAULTS, option_names
-from .quick import LONG_WAY, Quick
+from .quick import ABSENT, LONG_WAY, Quick
 from .registry import adapter_of
 
 if TYPE_CHECKING:
@@ -98,17 +98,18 @@ class Form:
     def __reduce__(self) -> Any:
         return (getattr, (self.loss, self.kind))
 
-    def __call__(self, /, *args: Any, **options: Any) -> Any:
+    def _call(self, /, *args: Any, out: Any = ABSENT, **options: Any) -> Any:
         quick = self._quick
         if quick is not None:
-            out = options.pop("out", None) if options and self.wants.gradient else None
             result = quick(args, options, out)
             if result is not LONG_WAY:
                 return result
-            if out is not None:
-                options["out"] = out
+        if out is not ABSENT:
+            options["out"] = out
         adapter = adapter_of((*args, *options.values()))
         return self.evaluate(args, options) if adapter is None else adapter(self, args, options)
+
+    __call__: Callable[..., Any] = _call  # each form has a signature of its own
 
     def evaluate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """The call on arrays whose memory can be reached, on the host or on a device, whatever framework they are of."""

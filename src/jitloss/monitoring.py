@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["errstate", "report", "watching"]
+__all__ = ["WATCHED", "errstate", "report", "watching"]
 
 Action = Literal["raise", "warn", "ignore"]
 
 _actions: ContextVar[tuple[Action, ...]] = ContextVar("jitloss.errstate", default=("ignore",))
 """What to do, the innermost context last."""
+
+WATCHED: list[bool] = []
+"""Empty until somebody enters a context for the first time: looking at a list is quicker than looking at a context variable."""
 
 
 class errstate:  # noqa: N801  # NumPy's name for the same idea
@@ -45,6 +48,7 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
         self.invalid: Action = invalid
 
     def __enter__(self) -> "errstate":
+        WATCHED[:] = [True]
         _actions.set((*_actions.get(), self.invalid))
         return self
 

@@ -5,7 +5,6 @@ often each class occurs. Where rows are cut, every piece of them goes through th
 between them.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,9 +91,8 @@ class Piece(Evaluation):
 
     def _variant(self, items: bool) -> Variant:
         slopes = self.stage == "slopes"
-        return dataclasses.replace(
-            super()._variant(items), gradient=slopes and self.wants.gradient, hessian=slopes and self.wants.hessian
-        )
+        variant = super()._variant(items)
+        return variant._replace(gradient=slopes and self.wants.gradient, hessian=slopes and self.wants.hessian)
 
 
 class Parts:

@@ -2,22 +2,28 @@
 
 The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and what
 its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate the gradient and run the kernel.
-Whatever is not quite as the plan expects goes the long way, which also makes the error messages.
+Of small arrays that is one compiled step, which is tried with the plan of the last call without options first of all. Whatever is
+not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
 import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy import empty as new
+from numpy import ndarray
 
 from .buffers import empty
 from .call import CHUNK, SERIAL, Evaluation, Wants, compiler
 from .definition import Definition
-from .monitoring import watching
+from .monitoring import WATCHED, watching
 from .options import DEFAULTS, int64_labels
 from .stores import streams
 
-__all__ = ["LONG_WAY", "Quick"]
+__all__ = ["ABSENT", "LONG_WAY", "Quick"]
+
+ABSENT: Any = object()
+"""An ``out`` that was not given, not even as None."""
 
 LONG_WAY: Any = object()
 """What a quick call returns when it is none."""
@@ -32,9 +38,10 @@ _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 
 
 class Plan(NamedTuple):
-    """What calls of certain dtypes and options have in common; a ``divisor`` of 0 is the number of rows that count.
+    """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of rows that count.
 
-    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored.
+    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored. ``known`` is all that the
+    compiled step wants to know of it; its addresses are those of the ``dtypes`` and the ``parameters``.
     """
 
     kernel: int
@@ -47,6 +54,8 @@ class Plan(NamedTuple):
     working: Any
     sample: bool
     classes: bool
+    dtypes: tuple[Any, ...]
+    known: np.ndarray
 
 
 class Quick:
@@ -54,11 +63,18 @@ class Quick:
 
     def __init__(self, definition: Definition, wants: Wants) -> None:
         self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
+        self.both = self.value and self.gradient
         self.names = tuple(one.name for one in definition.inputs)
         self.plans: dict[Any, Plan] = {}
-        self.layout = functools.lru_cache(maxsize=MOST_PLANS)(lambda columns: compiler().layout(definition, columns, 1))
-        self.serial: Any = None
-        self.parallel: Any = None
+        self.last: Plan | None = None
+        self.small: Any = self._compile
+        self.parallel = functools.partial(compiler().run, parallel=True)
+
+    def _compile(self, *call: Any) -> float | None:
+        """The first small call compiles the step: no process that makes a single call waits for it."""
+        self.small = compiler().small_driver()
+        value: float | None = self.small(*call)
+        return value
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -78,31 +94,58 @@ class Quick:
             return
         if self.rowwise and done.arguments.get("axis", DEFAULTS["axis"]) not in (-1, args[0].ndim - 1):
             return
-        key = self._key(args, {name: value for name, value in options.items() if name != "out"}, done.geometry.columns)
+        options = {name: value for name, value in options.items() if name != "out"}
+        key = self._key(args, options, done.geometry.columns)
         if key is None or "balanced" in key[3:]:  # which depends on the targets
             return
-        if self.serial is None:
-            cpu = compiler()
-            self.serial, self.parallel = cpu.serial_driver(), functools.partial(cpu.run, parallel=True)
-        counts = done.reduction == "mean" and isinstance(done.normalizer, str)
         if len(self.plans) >= MOST_PLANS:
-            self.plans.clear()
-        self.plans[key] = Plan(
-            done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(),
-            compiler().labels_kernel() if done.geometry.labels else 0, done.ignored == _NONE_IGNORED, done.ignored,
-            np.dtype(done.working), done.sample is not None, done.classes is not None,
+            self.forget()
+        plan = self.plans[key] = self._plan(args, done)
+        self._remember(plan, args, options)
+
+    def _remember(self, plan: Plan, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        if not options and len(args) == 2:
+            self.last = plan
+
+    def forget(self) -> None:
+        self.plans.clear()
+        self.last = None
+
+    def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
+        labels, columns = done.geometry.labels, done.geometry.columns
+        counts = done.reduction == "mean" and isinstance(done.normalizer, str)
+        counter, divisor = compiler().labels_kernel() if labels else 0, 0.0 if counts else done.divisor()
+        every = done.ignored == _NONE_IGNORED
+        dtypes = tuple(one.dtype for one in args[:2])
+        known = np.zeros((), compiler().PLAN)
+        for name, value in {
+            "kernel": done.kernel,
+            "counter": counter,
+            "every": every,
+            "chunk": CHUNK // columns or 1,
+            "most": SERIAL // columns,
+            "columns": columns,
+            "factor": done.factor,
+            "divisor": divisor,
+            "rowwise": self.rowwise,
+            "writes": self.gradient,
+            "dtypes": [0 if labels and one is not _INT64 and place else id(one) for place, one in enumerate(dtypes)],
+            "itemsizes": [one.itemsize for one in dtypes],
+            "table": [done.parameters.ctypes.data, 0, 0, 1, columns, 1, 0, 0, done.ignored, 0],
+        }.items():
+            known[name] = value
+        return Plan(
+            done.kernel, done.parameters, done.factor, divisor, counter, every, done.ignored, np.dtype(done.working),
+            done.sample is not None, done.classes is not None, dtypes, known,
         )  # fmt: skip
 
     def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
-        """What a plan is found by; None where there can be none.
-
-        Without options a kernel serves all shapes of a layout. What options become may depend on the columns and the axes too.
-        """
+        """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
         first, second = args[0], args[1]
-        if not options and len(args) == 2:
-            return first.dtype, second.dtype, self.layout(columns)
-        key: tuple[Any, ...] = (first.dtype, second.dtype, columns, first.ndim)
-        for name, value in options.items() if len(args) == 2 else (*enumerate(args[2:]), *options.items()):
+        key: tuple[Any, ...] = (first.dtype, second.dtype, columns)
+        if options or len(args) > 2:
+            key += (first.ndim,)
+        for name, value in (*enumerate(args[2:]), *options.items()):
             kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
             if kind is np.ndarray and name in _WEIGHTS:
                 key += (name, kind)
@@ -116,24 +159,41 @@ class Quick:
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """The results of a call whose options, but for ``out``, are these; :data:`LONG_WAY` where there is no plan for it."""
-        if len(args) < 2:
+        last = self.last
+        if last is not None and not options and len(args) == 2 and not (WATCHED and watching()):
+            first, second = args
+            if type(first) is not ndarray or type(second) is not ndarray:
+                return LONG_WAY
+            gradient = None
+            if out is not ABSENT:
+                gradient = out if self.gradient else ABSENT  # which the compiled step refuses
+            elif self.gradient and first.size <= SERIAL:
+                gradient = new(first.shape, first.dtype)
+            value = self.small(last.known, first, second, gradient, None, None, False)
+            if value is not None:
+                return (value, gradient) if self.both else value if gradient is None else gradient
+        return self._otherwise(args, options, out)
+
+    def _otherwise(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
+        """The same by the plan for these dtypes, columns and options."""
+        if len(args) < 2 or type(args[0]) is not ndarray or type(args[1]) is not ndarray:
             return LONG_WAY
-        first, second = args[0], args[1]
-        if type(first) is not np.ndarray or type(second) is not np.ndarray:
+        if out is not ABSENT and not self.gradient:
             return LONG_WAY
+        first, second = args[:2]
         shape, columns = first.shape, 1
         if self.rowwise:
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        simple = not options and len(args) == 2  # whose key is spelled out: a call of _key takes time
-        key = (first.dtype, second.dtype, self.layout(columns)) if simple else self._key(args, options, columns)
-        plan = self.plans.get(key)
+        plan = self.plans.get(self._key(args, options, columns))
         if plan is None or second.shape != (shape[:-1] if plan.counter else shape) or watching():
             return LONG_WAY
+        self._remember(plan, args, options)
         if not (plan.sample or plan.classes):
             return self._run(plan, first, second, columns, out, None, None)
         items = shape[:-1] if self.rowwise else shape
+        out = None if out is ABSENT else out
         sample = _weights(options["sample_weight"], items, plan.working, out) if plan.sample else None
         classes = _weights(options["class_weight"], (columns,), plan.working, out) if plan.classes else None
         if sample is LONG_WAY or classes is LONG_WAY:
@@ -141,50 +201,43 @@ class Quick:
         return self._run(plan, first, second, columns, out, sample, classes)
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
-        size, labels = first.size, second
-        small = 0 < size <= SERIAL  # whose arrays the serial driver looks at itself
-        if not small and (not size or streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second))):
-            return LONG_WAY
-        gradient, own_bytes = None, 0
-        if not self.gradient:
-            pass
-        elif out is None:
-            gradient = np.empty(first.shape, first.dtype) if small else empty(first.shape, first.dtype)
-        elif out is first or (type(out) is np.ndarray and out.dtype == first.dtype and out.shape == first.shape):
-            gradient, own_bytes = out, first.nbytes
-            if not small and not _usable(out, first, second):
+        gradient = None
+        if self.gradient and (out is None or out is ABSENT):
+            gradient = empty(first.shape, first.dtype)
+        elif self.gradient:
+            if type(out) is not np.ndarray or out.dtype != first.dtype or out.shape != first.shape:
                 return LONG_WAY
+            gradient = out
+        labels = second.astype(np.int64) if plan.counter and second.dtype is not _INT64 else second
+        if first.size <= SERIAL:
+            value = self.small(plan.known, first, labels, gradient, sample, classes, True)
         else:
-            return LONG_WAY
-        if plan.counter and second.dtype is not _INT64:
-            labels = second.astype(np.int64)
-        words = (plan.parameters, None, sample, 1, columns, 1, 0, labels, plan.ignored, classes, first, second, gradient)
-        count, chunk = size // columns, CHUNK // columns or 1
-        value = (
-            self.serial(
-                plan.kernel, words, count, chunk, plan.factor,
-                plan.divisor, plan.counter, plan.every, own_bytes, second.nbytes, out is first,
-            )
-            if small
-            else self._long(plan, words, count, chunk)
-        )  # fmt: skip
+            value = self._large(plan, first, second, labels, columns, gradient, sample, classes)
         if value is None:
             return LONG_WAY
-        value *= plan.factor
         if gradient is None:
             return value
         return (value, gradient) if self.value else gradient
 
-    def _long(self, plan: Plan, words: tuple[Any, ...], count: int, chunk: int) -> float | None:
-        """What the serial driver gives, of more elements."""
+    def _large(
+        self, plan: Plan, first: np.ndarray, second: np.ndarray, labels: np.ndarray, columns: int,
+        gradient: np.ndarray | None, sample: Any, classes: Any,
+    ) -> float | None:  # fmt: skip
+        """What the compiled step gives, of more elements."""
+        if streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second)):
+            return None
+        if gradient is not None and not _usable(gradient, first, second):
+            return None
+        count = first.size // columns
         counted: float = count
         if plan.counter:
-            counted = compiler().count_labels(words[7], words[4], words[8]) or 0
+            counted = compiler().count_labels(labels, columns, plan.ignored) or 0
             if not counted or (plan.every and counted != count):
                 return None
         divisor = plan.divisor or counted
-        total: float = self.parallel(plan.kernel, words, count, chunk, plan.factor / divisor)
-        return total / divisor
+        words = (plan.parameters, None, sample, 1, columns, 1, 0, labels, plan.ignored, classes, first, second, gradient)
+        total: float = self.parallel(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor)
+        return plan.factor * (total / divisor)
 
 
 def _plain_weights(done: Evaluation) -> bool:

@@ -7,8 +7,7 @@ import array
 import numbers
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
 
 
-@dataclass(frozen=True)
-class ArrayType:
+class ArrayType(NamedTuple):
     """How arrays of one library are read, and how gradients and values go back."""
 
     name: str

@@ -31,7 +31,8 @@ def command(arguments: argparse.Namespace) -> None:
     begin, calls = time.perf_counter(), [(loss, inputs) for loss in losses for inputs in _inputs(loss.definition)]
     with progress(len(calls) * len(FORMS) + 1) as step:
         step("drivers")
-        jitloss.mse_loss(np.zeros(2 * SERIAL), np.zeros(2 * SERIAL))  # large enough for the threads
+        for size in (1, 1, 2 * SERIAL):  # the long way, the short way, all threads
+            jitloss.mse_loss(np.zeros(size), np.zeros(size))
         for loss, inputs in calls:
             for form in FORMS:
                 step(loss.__name__)

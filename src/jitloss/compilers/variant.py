@@ -1,7 +1,6 @@
 """What a kernel is compiled for: a definition, the types of its arrays, and which outputs and options it serves."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..definition import Definition
 
@@ -18,8 +17,7 @@ Targets = Literal["direct", "mixed", "labels"]
 """Where a row's targets come from: read as they are; smoothed or weighted on the way; integer labels."""
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One kernel. Types are names of dtypes; ``statics`` has a letter per parameter: ``n`` number, ``0`` None, ``T`` or ``F``."""
 
     definition: Definition

@@ -12,7 +12,7 @@ from ...pause import collector_paused
 from ..fingerprint import fingerprint_of
 from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from .driver import entry_point, run, single_threaded
+from .driver import run, single_threaded
 from .labels import labels_kernel
 from .lanes import lanes_kernel
 from .long_rows import BLOCK, long_rows_kernel
@@ -21,17 +21,19 @@ from .pieces import piece_kernel
 from .pointwise import pointwise_kernel
 from .short_rows import LONGEST as LONGEST_SHORT_ROW
 from .short_rows import short_rows_kernel
+from .small import PLAN, small_driver
 
 __all__ = [
     "LONGEST_KEPT_ROW",
     "LONGEST_SHORT_ROW",
+    "PLAN",
     "count_labels",
     "kernel",
     "labels_kernel",
     "layout",
     "run",
-    "serial_driver",
     "single_threaded",
+    "small_driver",
 ]
 
 _BUILDERS = {
@@ -91,11 +93,6 @@ def layout(definition: Definition, columns: int, inner: int) -> Layout:
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     kept = sum(member.parts["terms"].results for member in definition.members)
     return "long" if keeps and (columns > LONGEST_KEPT_ROW or kept > MOST_KEPT_TERMS) else "rows"
-
-
-def serial_driver() -> Any:
-    """The entry point of the serial driver, for callers that have checked everything themselves."""
-    return entry_point(False)
 
 
 def count_labels(labels: np.ndarray, columns: int, ignored: int) -> int | None:
