@@ -160,9 +160,9 @@ class Quick:
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """The results of a call whose options, but for ``out``, are these; :data:`LONG_WAY` where there is no plan for it."""
         last = self.last
-        if last is not None and not options and len(args) == 2 and not (WATCHED and watching()):
+        if last is not None and not options and len(args) == 2:
             first, second = args
-            if type(first) is not ndarray or type(second) is not ndarray:
+            if type(first) is not ndarray or type(second) is not ndarray or (WATCHED and watching()):
                 return LONG_WAY
             gradient = None
             if out is not ABSENT:
