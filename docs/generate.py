@@ -196,7 +196,7 @@ SIZES = (
     ("jitloss.stores", "TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
-    ("jitloss.compilers.cpu.loops", "COLUMN"),
+    ("jitloss.compilers.cpu.repeat", "COLUMN"),
     ("jitloss.compilers.cpu.long_rows", "LONGEST_KEPT"),
     ("jitloss.compilers.cpu.long_rows", "BLOCK"),
     ("jitloss.compilers.cpu.long_rows", "STRIP"),

@@ -1,7 +1,8 @@
 """Loss functions for people who hold arrays: value and gradient in one compiled pass over memory."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any
 
 from .pause import collector_paused as _collector_paused
 
@@ -23,7 +24,7 @@ _losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for na
 globals().update(_losses)
 
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
     from .gradcheck import GradientCheck, check_gradient
 
 _ROOMS = ("objectives", "torch")

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numba
-from llvmlite import binding
 
 import jitloss
 
+from ..compilers.cpu.repeat import vector_bytes
 from .measure import NEW, Row, measure
 from .progress import progress
 from .startup import first_calls, import_seconds
@@ -73,8 +73,7 @@ def machine() -> dict[str, str]:
 
 def simd_bits() -> int:
     """The width of the processor's vectors."""
-    features = binding.get_host_cpu_features()
-    return next((bits for name, bits in (("avx512f", 512), ("avx2", 256)) if features.get(name)), 128)
+    return 8 * vector_bytes()
 
 
 def _processor() -> str:

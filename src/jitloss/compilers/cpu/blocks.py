@@ -12,9 +12,9 @@ from ..intrinsics import intrinsic
 from ..targets import element, mark
 from ..tuples import weighted
 from . import table as at
-from .loops import COLUMN, over_columns
+from .loops import over_columns
 from .memory import label_of, literals, row_weight, word_of
-from .repeat import Pass, convert, pick, repeat
+from .repeat import COLUMN, Pass, convert, pick, repeat
 
 __all__ = ["add_values", "bring", "fill", "lay_background", "mix", "mix_columns", "read_rows", "wipe_marks"]
 

@@ -21,12 +21,9 @@ from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
 from ..tuples import add, maximum_of, scaled, weighted
 from .memory import LINE, literals, wish
-from .repeat import Pass, pick, repeat
+from .repeat import COLUMN, Pass, pick, repeat
 
-__all__ = ["COLUMN", "each", "each_scaled", "fold_columns", "fold_lanes", "fold_points", "over_columns", "scaled_columns"]
-
-COLUMN = 128
-"""Bytes of a column of a grid: the numbers of 32 rows in float32, of 16 in float64."""
+__all__ = ["each", "each_scaled", "fold_columns", "fold_lanes", "fold_points", "over_columns", "scaled_columns"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 

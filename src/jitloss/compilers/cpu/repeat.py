@@ -3,17 +3,21 @@
 So an output may lie on an input. LLVM is told, and tests no addresses before it makes vectors of a loop.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from llvmlite.ir.values import MDValue
 
 from ..elements import load_one, store_one
 
-__all__ = ["Pass", "convert", "pick", "repeat"]
+__all__ = ["COLUMN", "Pass", "convert", "pick", "repeat", "vector_bytes"]
+
+COLUMN = 128
+"""Bytes of a column of a block of rows: the numbers of 32 rows in float32, of 16 in float64."""
 
 _I64 = ir.IntType(64)
 
@@ -100,10 +104,19 @@ def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = (), to
     return values
 
 
+@functools.cache
+def vector_bytes() -> int:
+    """Bytes of this processor's vectors."""
+    features = binding.get_host_cpu_features()
+    return next((size for name, size in (("avx512f", 64), ("avx2", 32)) if features.get(name)), 16)
+
+
 def _hints(module: Any, group: Any, count: Any, together: int) -> Any:
     hints: list[list[Any]] = [["llvm.loop.parallel_accesses", group]]
-    if isinstance(count, ir.Constant):  # a short loop becomes some vectors at once, not a list of numbers
-        together = 4 if count.constant >= 64 else 2
+    if isinstance(count, ir.Constant):
+        # a short loop becomes some vectors at once, not a list of numbers; a column all of its vectors, so that what is added up of it
+        # stays in registers from one column to the next
+        together = 4 if count.constant >= 64 else min(4, COLUMN // vector_bytes())
         hints.append(["llvm.loop.unroll.disable"])
     if together:
         hints.append(["llvm.loop.interleave.count", ir.IntType(32)(together)])

@@ -11,8 +11,9 @@ from . import table as at
 from .blocks import add_values, bring, fill, lay_background, mix_columns, read_rows, wipe_marks
 from .driver import range_kernel
 from .flags import jitable
-from .loops import COLUMN, each, fold_columns, scaled_columns
+from .loops import each, fold_columns, scaled_columns
 from .memory import LINE, advanced, either, places, pointer, pointers, wide_vectors, word
+from .repeat import COLUMN
 from .stream import FLOW, begin, finish
 from .transpose import PADDING, columns_of, lanes_of, rows_of
 
@@ -29,7 +30,7 @@ def consecutive(*lengths: int) -> list[tuple[int, ...]]:
 
 
 def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop over blocks of rows whose columns fill :data:`.loops.COLUMN` bytes.
+    """Compile a loop over blocks of rows whose columns fill :data:`.repeat.COLUMN` bytes.
 
     A block that is not full is filled up with rows that nobody reads.
     """

@@ -13,9 +13,8 @@ from numba.core import cgutils
 
 from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
-from .loops import COLUMN
 from .memory import literals, wide
-from .repeat import convert
+from .repeat import COLUMN, convert
 from .stream import enqueue, place_in, stream_through
 
 __all__ = ["PADDING", "columns_of", "lanes_of", "rows_of"]
