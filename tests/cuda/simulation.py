@@ -9,21 +9,61 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import pytest
 
 from cases import CASES, PARAMETERS, Case, agree, draw, is_binary, weights
+from jitloss import cross_entropy_with_logits
 
 __all__ = [
+    "AVERAGED",
+    "BINARY",
+    "CLASSES",
+    "DTYPES",
     "FORMS",
+    "LABELS",
+    "LOGITS",
+    "MARKS",
     "NUMPY_FORMS",
+    "ROWS",
+    "compare",
+    "each_averaged",
+    "each_case",
+    "each_dtype",
+    "each_labelled",
+    "each_row",
     "equal_on_both_sides",
+    "items_of",
     "missing",
+    "on_both_sides",
     "on_device",
     "on_host",
     "product",
     "reliable_and_fast",
     "same_bits",
     "simulated",
+    "small",
 ]
+
+MARKS = [
+    pytest.mark.usefixtures("simulator"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of NumPy, in the threads of the simulator
+]
+"""What the tests of simulated kernels need."""
+
+DTYPES = ("float16", "float32", "float64")
+
+AVERAGED = [case for case in CASES if not case.loss.definition.is_penalty]
+ROWS = [case for case in CASES if case.rowwise]
+CLASSES = [case for case in CASES if case.loss.definition.takes_labels]
+LABELS = [case for case in CLASSES if case.labels]
+BINARY = [case for case in CASES if is_binary(case)]
+LOGITS = Case(cross_entropy_with_logits, labels=True)
+
+each_case = pytest.mark.parametrize("case", CASES, ids=repr)
+each_averaged = pytest.mark.parametrize("case", AVERAGED, ids=repr)
+each_row = pytest.mark.parametrize("case", ROWS, ids=repr)
+each_labelled = pytest.mark.parametrize("case", LABELS, ids=repr)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 FORMS = ("value", "gradient", "value_and_gradient", "value_gradient_hessian")
 
@@ -60,6 +100,15 @@ def reliable_and_fast() -> Iterator[None]:
     with mock.patch.object(FakeCUDAShared, "array", array):
         yield
     sys.setswitchinterval(before)
+
+
+def small(case: Case, dtype: str = "float32", *, ignored: bool = False, seed: int = 0) -> list[np.ndarray]:
+    """Inputs of a few elements, more than one block of a simulated kernel takes."""
+    return draw(case, (3, 5) if case.rowwise else (19,), dtype, ignored=ignored, seed=seed)
+
+
+def items_of(case: Case) -> tuple[int, ...]:
+    return (3,) if case.rowwise else (19,)
 
 
 def simulated(value: Any) -> bool:
