@@ -8,10 +8,11 @@ from ..elements import ITEMSIZE, load, read, spread, stacks, store
 from ..rowwise import row_loop
 from ..targets import element, mark
 from ..tuples import cast, parameters, patch, scaled, select
+from ..usage import only_term
 from ..variant import Variant
 from . import table as at
 from .across import peak_across, sum_across
-from .blocks import fill, mix
+from .blocks import bring, fill, mix
 from .driver import range_kernel
 from .flags import jitable
 from .loops import each_scaled, fold_lanes
@@ -22,7 +23,8 @@ from .stream import FLOW, begin, finish, flow_out, flowing
 __all__ = ["LONGEST_KEPT", "TILE", "long_rows_kernel"]
 
 LONGEST_KEPT = 32768
-"""Elements of a row up to which their terms are kept, on the stack: they do not leave the second cache."""
+"""Elements of a row up to which their terms are kept, on the stack: they do not leave the second cache. Of longer ones the only term that
+a slope takes is kept where the slope goes, unless that is past the caches."""
 
 TILE = 1024
 """Elements between two writes past the caches, and of targets that are mixed before they are used."""
@@ -37,7 +39,9 @@ BLOCK = 64
 def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop that takes each row three times: its peak, its sums, its slopes.
 
-    Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" computes them once more.
+    Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" in the output or not at all.
+
+    The last block of a row, which begins among those of the block before, comes first: an output may be an input.
     """
     loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
@@ -59,22 +63,27 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
     takes_terms = loop.rows.slope_takes_terms
     kept = takes_terms and with_outputs and variant.layout == "rows"
+    only = only_term(variant.definition, variant.statics) if with_outputs and output == name and not kept else None
+    lent = only is not None
     buffer_bytes, mixed_bytes, kept_bytes = (
         TILE * itemsize + LINE,
         TILE * number_size * mixed,
-        LONGEST_KEPT * number_size * kept,
+        (LONGEST_KEPT if kept else BLOCK) * number_size,
     )
     # what stands where: in the sources pieces of stack, then arrays; then numbers; then terms
     inner = loop.others if variant.targets != "direct" else tuple(range(len(stored)))
     peaks, sums, coefficients = loop.rows.peaks, terms.results, value.results - 1
-    sizes = mixed, sums * kept, len(inner), len(kinds), peaks, coefficients, 1
+    sizes = mixed, sums * (kept or lent), len(inner), len(kinds), peaks, coefficients, 1
     target, own_terms, flat, numbers_at, peaks_at, rest_at, last = consecutive(*sizes)
     if with_labels and not mixed:
         target = numbers_at[-1:]
     elements = flat + (target if variant.targets != "direct" else ()) + numbers_at + peaks_at + rest_at + last
     flat_at, dtypes = tuple(inputs_at[one] for one in inner), tuple(stored[one] for one in inner)
     lane_bytes = BLOCK * number_size
-    targets, terms_count = int(mixed), sums * kept
+    targets, terms_count = int(mixed), sums * (kept or lent)
+    at_home = tuple(
+        sums if which == only else which for which in range(terms_count)
+    )  # pieces of stack, and the output as the last one
     peak_takes, terms_take = (tuple(elements[one] for one in part.wanted) for part in (peak, terms))
     peak_takes_target = any(one in target for one in peak_takes)
     terms_of, values_of, slopes_of = terms.wanted, value.wanted, slope.wanted
@@ -87,6 +96,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         slope_each, slope_takes = slope_of_own_terms, elements[:-1]
     else:
         slope_each, slope_takes = of_slope, tuple(elements[one] for one in slope.wanted)
+    slope_keeps = tuple(elements[one] for one in slope.wanted)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -129,21 +139,30 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)
             fill(BLOCK, last_lanes, zeros, working)
+            tail = columns % BLOCK
             for strip in range(0, columns, STRIP):
                 fill(BLOCK, sum_lanes, zeros, working)
-                for first in range(strip, min(strip + STRIP, columns), BLOCK):
-                    place = min(first, columns - BLOCK)
+                before = BLOCK if strip == 0 and tail > 0 else 0
+                for first in range(strip - before, min(strip + STRIP, columns - tail), BLOCK):
+                    place = first if first >= 0 else columns - BLOCK
                     if mixed:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
                     prefetch(pointers(table, flat_at), base + columns + place, dtypes, BLOCK)
                     if with_outputs and not streamed:
                         claim(destinations, (base + place) * itemsize, BLOCK * itemsize)
-                    pieces = mixture + advanced(row_terms, place * number_size)
+                    if lent:
+                        homes = select(row_terms + advanced(destinations, (base + place) * itemsize), at_home)
+                        pieces = mixture + either(streamed or first < 0, row_terms, homes)
+                    else:
+                        pieces = mixture + advanced(row_terms, place * number_size)
                     sources = places(pieces, table, flat_at, (), dtypes, base + place, 0)
-                    lanes = either(place == first, sum_lanes, last_lanes)
+                    lanes = either(first < 0, last_lanes, sum_lanes)
                     fold_lanes("sum", of_terms, BLOCK, sources, dtypes, terms_take, given + tops, own_terms, lanes, working)
                 counted_twice = BLOCK if strip + STRIP < columns else -columns % BLOCK
                 totals = sum_across(sum_lanes, last_lanes, counted_twice, BLOCK, totals, working)
+            if lent and not streamed:
+                ends = select(advanced(destinations, (base + columns - tail) * itemsize), (0,))
+                bring(ends, select(row_terms, (only,)), BLOCK - tail, tail, own, working)
             if with_labels:
                 old = cast(of_terms(*select(elsewhere + tops, terms_of)), working)
                 here = cast(of_terms(*select(there + tops, terms_of)), working)
@@ -160,23 +179,20 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     count = min(step, columns - first)
                     if mixed:
                         mix(mixture[0], count, classes, inputs, base, first, given, stored, working, kind)
-                    pieces = mixture + advanced(row_terms, first * number_size)
-                    sources = places(pieces, table, flat_at, (), dtypes, base + first, 0)
                     final = advanced(destinations, (base + first) * itemsize)
-                    written = flowing(streamed, buffers, flows, final)
-                    each_scaled(
-                        slope_each,
-                        count,
-                        sources,
-                        dtypes,
-                        slope_takes,
-                        own_terms,
-                        given + known,
-                        written,
-                        output,
-                        factor,
-                        working,
-                    )
+                    written, others = flowing(streamed, buffers, flows, final), given + known
+                    if lent and not streamed:
+                        pieces = mixture + select(row_terms + final, at_home)
+                        sources = places(pieces, table, flat_at, (), dtypes, base + first, 0)
+                        each_scaled(
+                            of_slope, count, sources, dtypes, slope_keeps, own_terms, others, written, output, factor, working
+                        )
+                    else:
+                        pieces = mixture + advanced(row_terms, first * number_size)
+                        sources = places(pieces, table, flat_at, (), dtypes, base + first, 0)
+                        each_scaled(
+                            slope_each, count, sources, dtypes, slope_takes, own_terms, others, written, output, factor, working
+                        )
                     if with_labels and first <= label and label < first + count:
                         known_there = there + known + (here,) if takes_terms else there + known
                         slopes = scaled(cast(of_slope(*select(known_there, slopes_of)), working), factor)

@@ -1,0 +1,166 @@
+"""Rows that are too long for the stack: the term that a slope takes waits where the slope will go."""
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import agree
+from jitloss import cross_entropy_with_logits
+from jitloss.compilers import cpu
+from jitloss.compilers.cpu.long_rows import BLOCK
+from jitloss.compilers.usage import only_term
+from jitloss.definition import Positive, Real
+from jitloss.math import exp
+from layouts import LAYOUTS, guarded
+
+# Which term a slope takes -----------------------------------------------------------------------------------------------------
+
+
+def total(one, other):
+    return one + other
+
+
+def loss_with(slope, terms=None, cap=None):
+    """A loss with that slope, of which a row's value is a sum."""
+
+    def two_terms(prediction: Real, target):
+        return exp(prediction), target * prediction
+
+    def value(sums):
+        first, second = sums
+        return first + second, 0.5
+
+    parts = {
+        "terms": terms or two_terms,
+        "value": value,
+        "slope": slope,
+        "cap": cap,
+        "flag": False,
+        "__annotations__": {"cap": Positive | None},
+    }
+    return jitloss.rowwise(type("made", (), parts)).definition
+
+
+def unpacked(target, terms, rate):
+    height, _ = terms
+    return height * rate - target
+
+
+def by_number(terms, rate):
+    return rate * terms[1]
+
+
+def both(terms, rate):
+    first, second = terms
+    return rate * (first + second)
+
+
+def handed_on(terms, rate):
+    first, second = terms
+    return rate * total(first, second)
+
+
+def with_the_input(prediction, terms, rate):
+    height, _ = terms
+    return rate * height * prediction
+
+
+def with_an_option(prediction, terms, rate, cap):
+    height, _ = terms
+    if cap is None:
+        return rate * height
+    return rate * height * prediction
+
+
+def one_or_the_other(terms, rate, flag):
+    if flag:
+        height = terms[0]
+    else:
+        height = terms[1]
+    return rate * height
+
+
+def twice_named(terms, rate):
+    same = terms
+    _, second = same
+    other = second
+    return rate * other
+
+
+@pytest.mark.parametrize(
+    ("slope", "statics", "term"),
+    [
+        (unpacked, "0", 0),
+        (by_number, "0", 1),
+        (twice_named, "0", 1),
+        (both, "0", None),
+        (handed_on, "0", None),
+        (one_or_the_other, "0F", None),
+        (one_or_the_other, "0T", None),
+        (with_the_input, "0", None),
+        (with_an_option, "0", 0),
+        (with_an_option, "n", None),
+    ],
+)
+def test_the_only_term(slope, statics, term):
+    assert only_term(loss_with(slope), statics) == term
+
+
+def test_the_only_term_of_the_losses():
+    def takes(loss, statics=""):
+        return only_term(loss.definition, statics or "0" * len(loss.definition.parameters))
+
+    assert [takes(cross_entropy_with_logits, statics) for statics in ("00", "n0", "0n", "nn")] == [0, 0, None, None]
+    assert takes(jitloss.kl_divergence) is None
+    assert takes(jitloss.triplet_loss) is None
+    assert takes(cross_entropy_with_logits + 0.5 * cross_entropy_with_logits.with_parameters(z_loss=0.1)) is None
+    assert takes(jitloss.mse_loss) is None
+
+
+# What comes out ---------------------------------------------------------------------------------------------------------------
+
+FIRST = cpu.LONGEST_KEPT_ROW + 1
+LENGTHS = (FIRST, FIRST - 1 + BLOCK, FIRST + BLOCK + 6)
+
+OPTIONS = {
+    "labels": {},
+    "dense": {},
+    "smoothed": {"label_smoothing": 0.1},
+    "weighted": {"class_weight": np.linspace(0.5, 2.0, max(LENGTHS))},
+    "z loss": {"z_loss": 0.01},
+    "capped": {"softcap": 5.0},
+    "ignored": {"ignore_index": 3, "sample_weight": np.array([1.0, 0.0, 2.0])},
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_in_every_place(kind, dtype):
+    """In new arrays, in others and in place, against the same numbers along an inner axis, which another loop takes."""
+    random, options = np.random.default_rng(0), dict(OPTIONS[kind])
+    for columns in LENGTHS if kind == "labels" else LENGTHS[-1:]:
+        logits = (3 * random.standard_normal((3, columns))).astype(dtype)
+        targets = random.dirichlet(np.ones(columns), 3).astype(dtype) if kind == "dense" else np.array([3, columns - 1, 0])
+        if kind == "weighted":
+            options["class_weight"] = OPTIONS[kind]["class_weight"][:columns]
+        turned = [np.ascontiguousarray(one.T) if one.ndim == 2 else one for one in (logits, targets)]
+        value, gradient = cross_entropy_with_logits.value_and_gradient(*turned, axis=0, **options)
+        for layout in ("contiguous", "unaligned"):
+            place = guarded(np.zeros_like(logits), LAYOUTS[layout])
+            for out in (None, place.array, logits.copy()):
+                given = out if out is not None and out is not place.array else logits
+                got = cross_entropy_with_logits.value_and_gradient(given, targets, out=out, **options)
+                agree(got[0], value, dtype, size=columns**0.5, looser=4.0, what="value")
+                agree(got[1], gradient.T, size=1.0 / 3, looser=4.0, what="gradient")
+            assert place.intact()
+
+
+def test_rows_past_the_caches(monkeypatch):
+    """There the term is computed once more, and the numbers are the same bits."""
+    logits, labels = np.random.default_rng(0).standard_normal((3, LENGTHS[-1])).astype(np.float32), np.array([0, 3, 7])
+    within = cross_entropy_with_logits.value_and_gradient(logits, labels)
+    monkeypatch.setattr("jitloss.stores.streams", lambda moved: True)
+    monkeypatch.setattr("jitloss.call.stores.faster", lambda kernel, moved, new, total_of: total_of(True))
+    past = cross_entropy_with_logits.value_and_gradient(logits, labels, reduction="sum", normalizer=1)
+    assert past[0] / 3 == pytest.approx(within[0], rel=1e-6)
+    np.testing.assert_allclose(past[1] / 3, within[1], rtol=1e-6, atol=1e-12)
