@@ -1,17 +1,15 @@
 """The CPU compiler: definitions become kernels, kernels run over ranges on all cores."""
 
-import functools
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...definition import Definition
 from ...pause import collector_paused
-from ..fingerprint import fingerprint_of
 from ..variant import Layout, Variant
 from . import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
+from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
 from .lanes import lanes_kernel
@@ -52,12 +50,6 @@ MOST_KEPT_TERMS = 8
 """Terms of a sum of losses that are kept for a row: the stack has an end."""
 
 _lock = threading.RLock()
-
-
-@functools.cache
-def fingerprint() -> str:
-    """The compiler's own text, as part of every key of the disk cache: what numba finds by name it does not look into."""
-    return fingerprint_of(Path(__file__).parent)
 
 
 _kernels: dict[Variant, Any] = {}

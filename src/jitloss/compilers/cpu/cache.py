@@ -1,13 +1,29 @@
 """The disk cache: compiled code in files that no other process mixes up, and no need of files."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba.core import serialize
 
-__all__ = ["cached", "own_files"]
+from ..fingerprint import fingerprint_of
+
+__all__ = ["cached", "fingerprint", "of_this_version", "own_files"]
+
+
+@functools.cache
+def fingerprint() -> str:
+    """The compiler's own text, as part of every key of the disk cache: what numba finds by name it does not look into."""
+    return fingerprint_of(Path(__file__).parent)
+
+
+def of_this_version(function: Any) -> Any:
+    """Give a function that holds nothing, but calls others of this compiler, files of its own for each version of them."""
+    function.__qualname__ = f"{function.__name__}_{fingerprint()[:16]}"
+    return function
 
 
 def own_files(function: Any) -> Any:

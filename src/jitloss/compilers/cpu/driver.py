@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import cfunc, njit, prange, types
 from numba.extending import intrinsic
 
-from .cache import cached, own_files
+from .cache import cached, of_this_version, own_files
 from .flags import FLAGS
 from .objects import Table, address_of
 from .pipeline import KernelCompiler
@@ -75,7 +75,9 @@ def entry_point(parallel: bool) -> Callable[..., Any]:
     function = _parallel if parallel else _serial
     signature = types.float64(*_WORK)
     options: dict[str, Any] = {"parallel": True} if parallel else {"pipeline_class": KernelCompiler}
-    compiled = cached(lambda cache: njit(signature, nogil=True, cache=cache, error_model="numpy", **options)(function))
+    compiled = cached(
+        lambda cache: njit(signature, nogil=True, cache=cache, error_model="numpy", **options)(of_this_version(function))
+    )
     entry: Callable[..., Any] = compiled.overloads[signature.args].entry_point
     return entry
 

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
 from . import table as at
-from .cache import cached
+from .cache import cached, of_this_version
 from .driver import call
 from .memory import word
 from .objects import READABLE, WRITABLE, Object, address_of, fields, of_one_type
@@ -156,6 +156,6 @@ def small_driver() -> Callable[..., float | None]:
     """The compiled function, which takes Python's objects as they are."""
     signature = types.Optional(types.float64)(*[Object()] * 6, types.boolean)
     options = {"nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
-    compiled = cached(lambda cache: njit(signature, cache=cache, **options)(_small))
+    compiled = cached(lambda cache: njit(signature, cache=cache, **options)(of_this_version(_small)))
     entry: Callable[..., float | None] = compiled.overloads[signature.args].entry_point
     return entry
