@@ -156,7 +156,7 @@ def test_rows_in_every_place(kind, dtype):
 
 
 def test_rows_past_the_caches(monkeypatch):
-    """There the term is computed once more, and the numbers are the same bits."""
+    """There the term is computed once more, and the numbers are the same but for rounding."""
     logits, labels = np.random.default_rng(0).standard_normal((3, LENGTHS[-1])).astype(np.float32), np.array([0, 3, 7])
     within = cross_entropy_with_logits.value_and_gradient(logits, labels)
     monkeypatch.setattr("jitloss.stores.streams", lambda moved: True)

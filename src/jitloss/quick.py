@@ -168,7 +168,7 @@ class Quick:
             if out is not ABSENT:
                 gradient = out if self.gradient else ABSENT  # which the compiled step refuses
             elif self.gradient and first.size <= SERIAL:
-                gradient = new(first.shape, first.dtype)
+                gradient = new(first.shape, first.dtype)  # small memory is not kept
             value = self.small(last.known, first, second, gradient, None, None, False)
             if value is not None:
                 return (value, gradient) if self.both else value if gradient is None else gradient
@@ -201,7 +201,9 @@ class Quick:
         return self._run(plan, first, second, columns, out, sample, classes)
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
-        gradient = None
+        small, gradient = first.size <= SERIAL, None
+        if not small and (streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second))):
+            return LONG_WAY
         if self.gradient and (out is None or out is ABSENT):
             gradient = empty(first.shape, first.dtype)
         elif self.gradient:
@@ -209,7 +211,7 @@ class Quick:
                 return LONG_WAY
             gradient = out
         labels = second.astype(np.int64) if plan.counter and second.dtype is not _INT64 else second
-        if first.size <= SERIAL:
+        if small:
             value = self.small(plan.known, first, labels, gradient, sample, classes, True)
         else:
             value = self._large(plan, first, second, labels, columns, gradient, sample, classes)
@@ -224,8 +226,6 @@ class Quick:
         gradient: np.ndarray | None, sample: Any, classes: Any,
     ) -> float | None:  # fmt: skip
         """What the compiled step gives, of more elements."""
-        if streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second)):
-            return None
         if gradient is not None and not _usable(gradient, first, second):
             return None
         count = first.size // columns

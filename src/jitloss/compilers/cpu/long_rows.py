@@ -87,6 +87,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     peak_takes, terms_take = (tuple(elements[one] for one in part.wanted) for part in (peak, terms))
     peak_takes_target = any(one in target for one in peak_takes)
     terms_of, values_of, slopes_of = terms.wanted, value.wanted, slope.wanted
+    slope_keeps = tuple(elements[one] for one in slope.wanted)
     if takes_terms and not kept:
 
         @jitable
@@ -95,8 +96,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
 
         slope_each, slope_takes = slope_of_own_terms, elements[:-1]
     else:
-        slope_each, slope_takes = of_slope, tuple(elements[one] for one in slope.wanted)
-    slope_keeps = tuple(elements[one] for one in slope.wanted)
+        slope_each, slope_takes = of_slope, slope_keeps
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]

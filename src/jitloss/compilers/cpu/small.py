@@ -41,7 +41,8 @@ PLAN = np.dtype(
 )
 """What calls have in common. It keeps nothing alive."""
 
-_INTEGERS = 12
+_fields: Any = PLAN.fields
+_INTEGERS = _fields["factor"][1] // 8
 """So many words come before the factor and the divisor, and they before the table."""
 
 _WORD = ir.IntType(64)
