@@ -6,6 +6,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from ..fingerprint import placeless
+from .pipeline import InlinedCompiler
 
 __all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable"]
 
@@ -15,7 +16,13 @@ FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 GUEST_FLAGS = FLAGS - {"arcp"}
 """Those of code in functions of somebody else, which do not have the attribute against estimates that kernels have."""
 
-_OPTIONS = {"forceinline": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True, "_nrt": False}
+_OPTIONS = {
+    "forceinline": True,
+    "no_cfunc_wrapper": True,
+    "no_cpython_wrapper": True,
+    "_nrt": False,
+    "pipeline_class": InlinedCompiler,
+}
 
 
 def jitable(function: Any) -> Callable[..., Any]:

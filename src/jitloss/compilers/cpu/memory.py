@@ -5,11 +5,11 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import register_jitable
 
 from ..elements import ITEMSIZE, LOADS, address, load_one
 from ..intrinsics import intrinsic
 from . import table as at
+from .flags import jitable
 
 __all__ = [
     "advance",
@@ -342,7 +342,7 @@ def fence(typing: Any) -> Any:
     return types.void(), codegen
 
 
-@register_jitable
+@jitable
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
     """Copy a finished tile out. A plain store first reads the line that it overwrites; a streamed one does not."""
     head = min(_to_line(to), count)
@@ -358,7 +358,7 @@ def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
     _copy(advance(to, done), advance(tile, done), count - done)
 
 
-@register_jitable
+@jitable
 def fill_weights(tile: Any, weights: Any, span: Any, begin: Any, count: Any, itemsize: Any) -> None:
     """The weights of ``count`` elements from ``begin`` on, where one weight stands for ``span`` neighbours."""
     if span == 1:

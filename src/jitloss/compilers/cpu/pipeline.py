@@ -1,38 +1,105 @@
-"""The passes of numba's through which a kernel goes: those that it needs, so that a first call is shorter.
+"""The passes of numba's through which a kernel goes, and what it calls: those that they need, so that a first call is shorter.
 
-The others look for closures, array expressions, literals and the like, which no kernel has; one gives a variable that is assigned twice
-two types. So a name in a kernel has one type.
+The others look for closures, array expressions, literals and the like, which no kernel has, and count references, of which it has
+none; one gives a variable that is assigned twice two types. So a name in a kernel has one type.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
-from numba.core.compiler import CompilerBase
-from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import AnnotateTypes, IRLegalization, NativeLowering, NoPythonBackend, NopythonTypeInference
-from numba.core.untyped_passes import DeadBranchPrune, FixupArgs, GenericRewrites, IRProcessing, TranslateByteCode
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.typed_passes import AnnotateTypes, NativeLowering, NoPythonBackend, NopythonTypeInference
+from numba.core.untyped_passes import DeadBranchPrune, FixupArgs, GenericRewrites, TranslateByteCode
 
-__all__ = ["KernelCompiler"]
+from .library import InlinedLibrary, KernelLibrary
 
-_PASSES = (
-    TranslateByteCode,
-    FixupArgs,
-    IRProcessing,
-    DeadBranchPrune,
-    GenericRewrites,
-    NopythonTypeInference,
-    IRLegalization,
-    AnnotateTypes,
-    NativeLowering,
-    NoPythonBackend,
-)
+__all__ = ["InlinedCompiler", "KernelCompiler"]
+
+
+@contextlib.contextmanager
+def _resolving_once(context: Any) -> Iterator[None]:
+    """A call has the type that another call of the same function had for the same types.
+
+    Numba looks it up for each statement, in each of at least two rounds, among all that may be meant.
+    """
+    resolve, known = context.resolve_function_type, {}
+
+    def resolved(func: Any, args: Any, kws: Any) -> Any:
+        key = func, tuple(args), tuple(dict(kws).items())
+        if key not in known:
+            known[key] = resolve(func, args, kws)
+        return known[key]
+
+    context.resolve_function_type = resolved
+    try:
+        yield
+    finally:
+        del context.resolve_function_type
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Typing(NopythonTypeInference):  # type: ignore[misc]
+    _name = "kernel_typing"
+
+    def run_pass(self, state: Any) -> bool:
+        with _resolving_once(state.typingctx):
+            return bool(super().run_pass(state))
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(NativeLowering):  # type: ignore[misc]
+    _name = "kernel_lowering"
+    _library = KernelLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = self._library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return bool(super().run_pass(state))
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _InlinedLowering(_Lowering):
+    _name = "inlined_lowering"
+    _library = InlinedLibrary
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        super().run_pass(state)
+        key: Any = [].append  # numba files a function under the built-in one that runs it, of which this one has none
+        state.targetctx.insert_user_function(key, state.cr.fndesc, [state.library])
+        state.cr = state.cr._replace(cfunc=key)
+        return True
 
 
 class KernelCompiler(CompilerBase):  # type: ignore[misc]
-    """What ``pipeline_class`` of numba's decorators takes."""
+    """What ``pipeline_class`` of numba's decorators takes, for kernels and drivers."""
+
+    _passes = (
+        TranslateByteCode,
+        FixupArgs,
+        DeadBranchPrune,
+        GenericRewrites,
+        _Typing,
+        AnnotateTypes,
+        _Lowering,
+        NoPythonBackend,
+    )
 
     def define_pipelines(self) -> list[Any]:
         manager = PassManager("kernel")
-        for one in _PASSES:
+        for one in self._passes:
             manager.add_pass(one, one.name())
+        manager.finalize()
+        return [manager]
+
+
+class InlinedCompiler(CompilerBase):  # type: ignore[misc]
+    """The same for functions that they call: definitions, which may hold whatever numba knows, and small ones of this compiler."""
+
+    def define_pipelines(self) -> list[Any]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [(_InlinedLowering if one is NativeLowering else one, why) for one, why in manager.passes]
         manager.finalize()
         return [manager]

@@ -11,11 +11,12 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
 from . import table as at
 from .cache import cached, of_this_version
 from .driver import call
+from .flags import jitable
 from .memory import word
 from .objects import READABLE, WRITABLE, Object, address_of, fields, of_one_type
 from .pipeline import KernelCompiler
@@ -88,7 +89,7 @@ def _table(typing: Any, plan: Any, first: Any, second: Any, gradient: Any, sampl
     return types.intp(*[types.intp] * (1 + len(places))), codegen
 
 
-@register_jitable
+@jitable
 def _alike(one: Any, other: Any, axes: Any) -> Any:
     """Whether two shapes have the same first axes."""
     same = True
@@ -97,7 +98,7 @@ def _alike(one: Any, other: Any, axes: Any) -> Any:
     return same
 
 
-@register_jitable
+@jitable
 def _data(array: Any, known: Any) -> Any:
     """The data of an array that may be None."""
     return fields(array)[0] if of_one_type(array, known) else 0
