@@ -41,8 +41,6 @@ def _resolving_once(context: Any) -> Iterator[None]:
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Typing(NopythonTypeInference):  # type: ignore[misc]
-    _name = "kernel_typing"
-
     def run_pass(self, state: Any) -> bool:
         with _resolving_once(state.typingctx):
             return bool(super().run_pass(state))
@@ -50,7 +48,6 @@ class _Typing(NopythonTypeInference):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(NativeLowering):  # type: ignore[misc]
-    _name = "kernel_lowering"
     _library = KernelLibrary
 
     def run_pass(self, state: Any) -> bool:
@@ -61,7 +58,6 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _InlinedLowering(_Lowering):
-    _name = "inlined_lowering"
     _library = InlinedLibrary
 
     def run_pass(self, state: Any) -> bool:
