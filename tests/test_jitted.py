@@ -11,6 +11,7 @@ from numba.core.errors import TypingError
 import jitloss
 from cases import CASES, agree, draw
 from jitloss.math import sqrt
+from processes import call as in_a_process
 from processes import python
 
 ELEMENTS = [case for case in CASES if not case.rowwise]
@@ -107,6 +108,18 @@ def test_names_of_the_module_and_closures():
         return jitloss.mse_loss(p, t) + jitloss.mse_loss_gradient(p, t)
 
     assert call(3.0, 1.0) == 8.0
+
+
+def first_of_a_process() -> float:
+    @njit
+    def call(p, t):
+        return jitloss.mse_loss.value_and_gradient(p, t)[0] + jitloss.l1_loss.gradient(p, t)
+
+    return call(3.0, 1.0)
+
+
+def test_attributes_in_the_first_function_that_is_compiled():
+    assert in_a_process(first_of_a_process) == 5.0
 
 
 def test_forms_as_attributes():

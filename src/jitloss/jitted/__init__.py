@@ -8,6 +8,7 @@ from typing import Any
 
 from numba import extending, njit, types
 from numba.core.errors import TypingError
+from numba.core.registry import cpu_target
 from numba.core.target_extension import current_target
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import overload
@@ -33,6 +34,10 @@ def numba_type(form: Any) -> Any:
 
 
 _FormType = form_type(types.Dispatcher, numba_type, extending, extending.models.OpaqueModel, AttributeTemplate)
+
+# this module is loaded in the middle of the first compilation that meets a loss, after numba has looked for what is registered
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
 
 _functions: dict[Any, Any] = {}
 

@@ -19,7 +19,7 @@ from .functions import Function, given, placed, working_of
 
 __all__ = ["on_elements", "on_rows"]
 
-with_arrays = register_jitable(fastmath=GUEST_FLAGS)
+with_arrays = register_jitable(fastmath=GUEST_FLAGS, no_cfunc_wrapper=True, no_cpython_wrapper=True)
 """What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
 
 IGNORED = -100
