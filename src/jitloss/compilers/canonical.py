@@ -12,7 +12,7 @@ from typing import Any
 
 from ..binding import bind
 from ..definition import Definition, Part
-from .tuples import add, cast, scaled, select
+from .tuples import add, cast, flat, scaled, select
 
 __all__ = ["Call", "Jitable", "Rows", "parameter_names", "point", "rows"]
 
@@ -166,14 +166,19 @@ def _taking(
     call = _call(part, [*names, last], working, bound, jitable)
     if last not in part.arguments or (alone and len(span) > 1):
         return call
-    function, wanted, single, before = call.function, call.wanted, len(span) == 1, tuple(range(len(names)))
+    function, wanted, before = call.function, call.wanted, tuple(range(len(names)))
+    if len(span) == 1:
+        taken = tuple(span[0] + one if one == len(names) else one for one in wanted)
 
-    @jitable
-    def with_own_share(*numbers):  # type: ignore[no-untyped-def]
-        share = select(numbers[-1], span)
-        if single:
-            return function(*select(select(numbers, before) + (share[0],), wanted))
-        return function(*select(select(numbers, before) + (share,), wanted))
+        @jitable
+        def with_own_share(*numbers):  # type: ignore[no-untyped-def]
+            return function(*select(flat(numbers), taken))
+
+    else:
+
+        @jitable
+        def with_own_share(*numbers):  # type: ignore[no-untyped-def]
+            return function(*select(select(numbers, before) + (select(numbers[-1], span),), wanted))
 
     return Call(with_own_share, tuple(range(len(names) + 1)), part.results)
 

@@ -9,7 +9,7 @@ from numba import types
 
 from .intrinsics import intrinsic
 
-__all__ = ["add", "cast", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
+__all__ = ["add", "cast", "flat", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
 
 
 @intrinsic(prefer_literal=True, plain=lambda values, indices: tuple(values[index] for index in indices))
@@ -22,6 +22,20 @@ def select(typing: Any, values: Any, indices: Any) -> Any:
         return context.make_tuple(builder, result, [builder.extract_value(args[0], index) for index in wanted])
 
     return result(values, indices), codegen
+
+
+@intrinsic(plain=lambda values: (*values[:-1], *values[-1]))
+def flat(typing: Any, values: Any) -> Any:
+    """The values of a tuple that ends with a tuple, and then those of that."""
+    *first, last = values
+    result = types.Tuple([*first, *last])
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *parts, inner = (builder.extract_value(args[0], index) for index in range(len(values)))
+        parts += [builder.extract_value(inner, index) for index in range(len(last))]
+        return context.make_tuple(builder, result, parts)
+
+    return result(values), codegen
 
 
 @intrinsic(plain=lambda values, working: tuple(map(working, values if isinstance(values, tuple) else (values,))))

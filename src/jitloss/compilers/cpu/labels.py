@@ -1,16 +1,47 @@
 """A look at integer labels before anything is written: how many rows count, and whether any label is out of range."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
 
-from ..elements import read
+from ..intrinsics import intrinsic
 from . import table as at
 from .driver import range_kernel
-from .memory import pointer, word
+from .memory import word_of
+from .repeat import Pass, repeat
 
 __all__ = ["labels_kernel"]
+
+_I64, _F64 = ir.IntType(64), ir.DoubleType()
+
+
+@intrinsic
+def _counted(typing: Any, table: Any, start: Any, stop: Any) -> Any:
+    """How many rows of a range have another label than the ignored one; NaN where a label is no class.
+
+    One instruction for numba: the kernel is part of the first call of every loss of classes.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        table, start, stop = args
+        labels = builder.gep(word_of(builder, table, at.LABELS, _I64.as_pointer()), [start])
+        columns, ignored = (word_of(builder, table, place, _I64) for place in (at.COLUMNS, at.IGNORED))
+
+        def step(one: Pass, found: Sequence[Any]) -> Sequence[Any]:
+            with one.own():
+                label = builder.load(builder.gep(labels, [one.index]))
+            counts = builder.icmp_signed("!=", label, ignored)
+            bad = builder.and_(counts, builder.icmp_unsigned(">=", label, columns))  # a negative one is a large one
+            return [builder.add(total, builder.zext(also, _I64)) for total, also in zip(found, (counts, bad), strict=True)]
+
+        counted, bad = repeat(builder, builder.sub(stop, start), step, (_I64(0), _I64(0)))
+        return builder.select(builder.icmp_signed("==", bad, _I64(0)), builder.sitofp(counted, _F64), _F64(np.nan))
+
+    return types.float64(table, start, stop), codegen
 
 
 @functools.cache
@@ -23,13 +54,6 @@ def labels_kernel() -> int:
 
     @range_kernel
     def kernel(table: Any, start: Any, stop: Any, scale: Any) -> Any:
-        labels, columns, ignored = pointer(table, at.LABELS), word(table, at.COLUMNS), word(table, at.IGNORED)
-        counted, bad = 0, 0
-        for row in range(start, stop):
-            label = read(labels, row)
-            counts = label != ignored
-            counted += counts
-            bad += counts & ((label < 0) | (label >= columns))
-        return np.nan if bad > 0 else float(counted)
+        return _counted(table, start, stop)
 
     return int(kernel.address)

@@ -48,7 +48,7 @@ class _Typing(NopythonTypeInference):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(NativeLowering):  # type: ignore[misc]
-    _library = KernelLibrary
+    _library: type = KernelLibrary
 
     def run_pass(self, state: Any) -> bool:
         state.library = self._library(state.targetctx.codegen(), state.func_id.func_qualname)
