@@ -196,6 +196,8 @@ SIZES = (
     ("jitloss.stores", "TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
+    ("jitloss.compilers.cpu.short_rows", "BLOCKS_UP_TO"),
+    ("jitloss.compilers.cpu.short_rows", "SHORTEST_PATCHED"),
     ("jitloss.compilers.cpu.repeat", "COLUMN"),
     ("jitloss.compilers.cpu.long_rows", "LONGEST_KEPT"),
     ("jitloss.compilers.cpu.long_rows", "BLOCK"),

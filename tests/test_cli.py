@@ -622,20 +622,21 @@ def test_warmup_leaves_kernels_that_the_next_process_finds(tmp_path):
     assert kernels() == before
 
 
-def test_warmup_compiles_labels_and_dense_targets_short_and_long_rows(monkeypatch, capsys):
+@pytest.mark.parametrize(("name", "layouts"), [("cross_entropy_loss", 2 + 2), ("cross_entropy_with_logits", 3 + 4)])
+def test_warmup_compiles_every_layout_for_dense_targets_and_labels(monkeypatch, capsys, name, layouts):
     seen = set()
 
     class Recorder:
-        __name__ = "cross_entropy_loss"
-        definition = jitloss.cross_entropy_loss.definition
+        __name__ = name
+        definition = jitloss.LOSSES[name].definition
 
         def __getattr__(self, form):
-            return lambda p, t: seen.add((form, p.dtype.name, p.shape[1] > 64, t.ndim))
+            return lambda p, t: seen.add((form, p.dtype.name, p.shape, t.ndim))
 
-    monkeypatch.setitem(jitloss.LOSSES, "cross_entropy_loss", Recorder())
-    assert cli.main(["warmup", "cross_entropy_loss"]) == 0
-    assert len(seen) == 3 * 2 * 2 * 2
-    assert "1 loss, 36 kernels ready" in capsys.readouterr().out
+    monkeypatch.setitem(jitloss.LOSSES, name, Recorder())
+    assert cli.main(["warmup", name]) == 0
+    assert len(seen) == 3 * 2 * layouts
+    assert f"1 loss, {3 * 2 * layouts} kernels ready" in capsys.readouterr().out
 
 
 def test_warmup_of_no_loss(capsys):

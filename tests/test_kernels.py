@@ -24,10 +24,22 @@ from jitloss.compilers.variant import Variant
 from jitloss.math import exp, sqrt
 from loops import foreign_calls, innermost_loops, machine_lanes
 
-SHAPES = {"flat": ((300,), -1), "blocks": ((40, 10), -1), "rows": ((3, 2000), -1), "lanes": ((3, 20, 30), 1)}
+SHAPES = {
+    "flat": ((300,), -1),
+    "blocks": ((40, 7), -1),
+    "patched": ((40, 20), -1),
+    "rows": ((3, 2000), -1),
+    "lanes": ((3, 20, 30), 1),
+}
 """Shapes and class axes of calls that take each layout of a kernel."""
 
-PAIRS = [(case, layout) for case in CASES for layout in (("blocks", "rows", "lanes") if case.rowwise else ("flat",))]
+
+def layouts_of(case: Case) -> tuple[str, ...]:
+    patched = case.labels and "peak" in case.loss.definition.parts
+    return ("blocks", *(["patched"] if patched else []), "rows", "lanes") if case.rowwise else ("flat",)
+
+
+PAIRS = [(case, layout) for case in CASES for layout in layouts_of(case)]
 
 each_pair = pytest.mark.parametrize(("case", "layout"), PAIRS, ids=repr)
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
@@ -75,11 +87,11 @@ def code(monkeypatch):
 MOVES_AND_SUMS = {"phi", "load", "store", "fpext", "fptrunc", "fadd", "select", "freeze", "fcmp"}
 """What may be done with float64 numbers in an innermost loop of a float32 kernel: no multiplication, no division, no call."""
 
-PER_ROW = {"flat": 0, "blocks": 1, "rows": 1, "lanes": 2}
+PER_ROW = {"flat": 0, "blocks": 1, "patched": 1, "rows": 1, "lanes": 2}
 """How many innermost loops of a layout add up in float64. They take a step per row, not per element: blocks and rows add the rows'
 values, lanes also add each row's sums of a stripe of columns. Flat kernels add float64 outside of their loops, once a tile."""
 
-READ_LABELS = {"flat": 0, "blocks": 2, "rows": 0, "lanes": 1}
+READ_LABELS = {"flat": 0, "blocks": 2, "patched": 3, "rows": 0, "lanes": 1}
 """How many read the rows' labels, which are int64: a step per row."""
 
 
@@ -123,7 +135,7 @@ SOFTMAX, LABELS = (Case(jitloss.cross_entropy_with_logits, labels) for labels in
 OPTIONS: dict[str, tuple[Case, str, dict[str, Any]]] = {
     "weighted elements": (Case(jitloss.binary_cross_entropy_with_logits), "flat", {"sample_weight": np.linspace(0.0, 1.0, 300)}),
     "values of elements": (Case(jitloss.huber_loss), "flat", {"reduction": "none"}),
-    **{f"smoothed, {layout}": (LABELS, layout, {"label_smoothing": 0.1}) for layout in ("blocks", "rows", "lanes")},
+    **{f"smoothed, {layout}": (LABELS, layout, {"label_smoothing": 0.1}) for layout in layouts_of(LABELS)},
     **{f"softcap, {layout}": (SOFTMAX, layout, {"softcap": 10.0}) for layout in ("blocks", "rows", "lanes")},
 }
 
@@ -235,7 +247,13 @@ def test_the_check_finds_scalar_loops(code, monkeypatch):
 # Memory -----------------------------------------------------------------------------------------------------------------------
 
 LITTLE = 2**18
-LARGE = {"flat": ((2**18,), -1), "blocks": ((2**13, 2**5), -1), "rows": ((2**9, 2**9), -1), "lanes": ((2**4, 2**6, 2**8), 1)}
+LARGE = {
+    "flat": ((2**18,), -1),
+    "blocks": ((2**15, 2**3), -1),
+    "patched": ((2**13, 2**5), -1),
+    "rows": ((2**9, 2**9), -1),
+    "lanes": ((2**4, 2**6, 2**8), 1),
+}
 """2**18 elements: a copy of a float16 array as float32 is 1 MiB, four times as much as a call may take."""
 
 
@@ -292,7 +310,13 @@ def streaming(monkeypatch):
     return streamed
 
 
-WIDE = {"flat": ((40_001,), -1), "blocks": ((801, 49), -1), "rows": ((23, 1777), -1), "lanes": ((5, 33, 301), 1)}
+WIDE = {
+    "flat": ((40_001,), -1),
+    "blocks": ((3001, 13), -1),
+    "patched": ((801, 49), -1),
+    "rows": ((23, 1777), -1),
+    "lanes": ((5, 33, 301), 1),
+}
 """Shapes that are no multiple of anything, and take all threads."""
 
 
@@ -335,9 +359,10 @@ def test_every_way_gives_the_same_bits(case, layout, dtype, request):
 
 SENTINEL = 0xA5
 SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
+BLOCKS_UP_TO = cpu.BLOCKS_UP_TO[cpu.vector_bytes()]
 COLUMNS = sorted(
-    {size + more for size in (4, BLOCK, cpu.LONGEST_SHORT_ROW, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
-    | {1, 2, 16, 33}
+    {size + more for size in (4, *BLOCKS_UP_TO, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
+    | {1, 2, cpu.SHORTEST_PATCHED - 1, cpu.SHORTEST_PATCHED, 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
 
@@ -476,10 +501,10 @@ TAKING = {
 """Losses whose slopes take terms, and losses that give the same together and compute everything again, with their weights."""
 
 
-LAYOUTS = {"blocks": (33, 7), "rows": (3, 300), "long": (2, cpu.LONGEST_KEPT_ROW + 3), "lanes": (2, 5, 6)}
+LAYOUTS = {"blocks": (33, 7), "patched": (33, 40), "rows": (3, 300), "long": (2, cpu.LONGEST_KEPT_ROW + 3), "lanes": (2, 5, 6)}
 TAKEN = [
     *(("alone", layout, labels) for layout in LAYOUTS for labels in (False, True)),
-    *((name, layout, True) for name in TAKING if name != "alone" for layout in ("blocks", "rows")),
+    *((name, layout, True) for name in TAKING if name != "alone" for layout in ("blocks", "patched", "rows")),
     *(("mixed", layout, True) for layout in ("long", "lanes")),
 ]
 
@@ -500,6 +525,34 @@ def test_a_slope_may_take_its_terms(name, layout, labels):
         ]
         assert value == pytest.approx(sum(weight * one for weight, one, _ in each), rel=1e-5)
         np.testing.assert_allclose(gradient, sum(weight * one for weight, _, one in each), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_peak_may_take_targets(smoothing):
+    """Labels are not put right afterwards then: each element's peak is found with its own target."""
+
+    @jitloss.rowwise
+    class highest:
+        def peak(logit, target):
+            return logit + 3.0 * target
+
+        def terms(logit, target, peak):
+            return target * (peak - logit)
+
+        def value(sums):
+            return sums
+
+        def slope(target):
+            return -target
+
+    random = np.random.default_rng(0)
+    for columns in (5, 40, 300):
+        logits, labels = random.standard_normal((33, columns)), random.integers(0, columns, 33)
+        targets = (1.0 - smoothing) * np.eye(columns)[labels] + smoothing / columns
+        want = (targets * ((logits + 3.0 * targets).max(axis=1, keepdims=True) - logits)).sum(axis=1)
+        values, gradient = highest.value_and_gradient(logits, labels, reduction="none", label_smoothing=smoothing)
+        np.testing.assert_allclose(values, want, rtol=1e-12)
+        np.testing.assert_allclose(gradient, -targets, rtol=1e-12)
 
 
 def test_reciprocal_roots_are_no_estimates():

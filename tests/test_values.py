@@ -218,12 +218,14 @@ def test_class_options(case, smoothed, classes, sample):
         check(case, inputs, normalizer=normalizer, reduction=reduction, **options)
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((9, 300), 1), ((4, 7, 5), 1), ((2, 300, 3), 1)], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [((9, 300), 1), ((33, 40), 1), ((4, 7, 5), 1), ((2, 300, 3), 1)], ids=str)
 @each_class_case
 def test_class_options_in_other_layouts(case, shape, axis):
     inputs = draw(case, shape, "float32", axis=axis, ignored=True)
     options = {"label_smoothing": 0.2, "class_weight": np.linspace(0.5, 2.0, shape[axis]), "axis": axis}
     check(case, inputs, **options)
+    check(case, inputs, axis=axis, label_smoothing=0.2, reduction="none")
+    check(case, inputs, axis=axis, class_weight=options["class_weight"], normalizer="weights")
     check(case, inputs, normalizer="weights", sample_weight=weights(shape[:1]), **options)
 
 
@@ -235,10 +237,11 @@ def test_class_options_in_all_dtypes(case, dtype):
 
 
 @pytest.mark.parametrize("parameters", PARAMETERS["cross_entropy_with_logits"], ids=str)
-@pytest.mark.parametrize(("shape", "axis"), [((9, 300), 1), ((4, 7, 5), 1), ((33, 7), 1)], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [((9, 300), 1), ((4, 7, 5), 1), ((33, 7), 1), ((33, 40), 1)], ids=str)
 @pytest.mark.parametrize("case", [case for case in ROWS if case.name == "cross_entropy_with_logits"], ids=repr)
 def test_logit_options_with_class_options(case, shape, axis, parameters):
     inputs = draw(case, shape, "float32", axis=axis, ignored=True)
+    check(case, inputs, parameters, axis=axis, label_smoothing=0.1)
     check(case, inputs, parameters, axis=axis, label_smoothing=0.1, class_weight=np.linspace(0.5, 2.0, shape[axis]))
 
 
@@ -346,16 +349,16 @@ def _edge_inputs(edge, dtype):
 @pytest.mark.parametrize(
     "edge", [edge for edge in EDGES if edge.name == "cross_entropy_with_logits" and np.ndim(edge.inputs[0]) == 2]
 )
-@pytest.mark.parametrize("layout", ["long", "inner"])
+@pytest.mark.parametrize("layout", [40, 300, "inner"])
 def test_edges_of_rows_in_other_layouts(edge, layout):
-    """The same rows with classes that cannot happen added up to a long row, or along an inner axis."""
+    """The same rows with classes that cannot happen added up to so many, or along an inner axis."""
     logits, targets = _edge_inputs(edge, "float32")
     want = np.array(edge.gradient, np.float64)
     options = {"reduction": "none", **edge.options}
-    if layout == "long":
+    if layout != "inner":
         if edge.options.get("ignore_index", 0) > 0:
             return
-        more = 300 - logits.shape[1]
+        more = layout - logits.shape[1]
         logits = np.pad(logits, ((0, 0), (0, more)), constant_values=-np.inf)
         targets = targets if targets.ndim == 1 else np.pad(targets, ((0, 0), (0, more)))
         added = np.where(np.isnan(want[:, :1]), np.nan, 0.0) * np.ones(more)

@@ -241,7 +241,8 @@ class Evaluation:
         return "mixed" if mixed else "direct"
 
     def _layout(self) -> Layout:
-        layout: Layout = compiler().layout(self.definition, self.geometry.columns, self.geometry.inner)
+        marked = self.geometry.labels and not (self.smoothed and self.classes is not None)
+        layout: Layout = compiler().layout(self.definition, self.geometry.columns, self.geometry.inner, marked)
         return layout
 
     def _variant(self, items: bool) -> Variant:

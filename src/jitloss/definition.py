@@ -202,6 +202,12 @@ class Definition:
         """Whether integer class labels may stand for the target."""
         return self.form == "rowwise" and self.target is not None and self.target.space.name == "classes"
 
+    @cached_property
+    def peaks_take_targets(self) -> bool:
+        """Whether an element's peak depends on its target."""
+        peaks = [member.parts["peak"] for member in self.members if "peak" in member.parts]
+        return self.target is not None and any(self.target.name in peak.arguments for peak in peaks)
+
 
 # From a function or a class to a definition -----------------------------------------------------------------------------------
 

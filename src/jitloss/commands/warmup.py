@@ -45,8 +45,9 @@ def command(arguments: argparse.Namespace) -> None:
 def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
     """Small inputs that need each of the kernels: float32 and float64, short and long rows, dense targets and labels."""
     cpu = compiler()
-    shapes = [(4,)] if definition.form == "pointwise" else [(2, 4), (2, cpu.LONGEST_SHORT_ROW + 1), (1, cpu.LONGEST_KEPT_ROW + 1)]
-    for shape in shapes:
-        for dtype in DTYPES:
-            for labels in (False, True) if definition.takes_labels else (False,):
+    columns = (4, cpu.SHORTEST_PATCHED, max(*cpu.BLOCKS_UP_TO[cpu.vector_bytes()]) + 1, cpu.LONGEST_KEPT_ROW + 1)
+    for labels in (False, True) if definition.takes_labels else (False,):
+        shapes = {cpu.layout(definition, one, 1, labels): (1, one) for one in reversed(columns)}
+        for shape in reversed(shapes.values()) if definition.form == "rowwise" else [(4,)]:
+            for dtype in DTYPES:
                 yield inputs_for(definition, shape, dtype, labels=labels)

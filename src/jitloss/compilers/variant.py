@@ -9,9 +9,10 @@ __all__ = ["Layout", "Stage", "Targets", "Variant"]
 Stage = Literal["peaks", "sums", "slopes"]
 """What is found of a row of which every place has only a piece: for its sums all its peaks are needed, for its slopes all its sums."""
 
-Layout = Literal["flat", "rows", "long", "blocks", "lanes"] | Stage
-"""How elements lie: single elements; rows; rows too long to keep anything of their elements; short rows, several at a time; rows
-along an inner axis, several at a time; or pieces of rows, in one of three stages."""
+Layout = Literal["flat", "rows", "long", "blocks", "patched", "lanes"] | Stage
+"""How elements lie: single elements; rows; rows too long to keep anything of their elements; short rows, several at a time, or
+the same with labels that are put right afterwards; rows along an inner axis, several at a time; or pieces of rows, in one of three
+stages."""
 
 Targets = Literal["direct", "mixed", "labels"]
 """Where a row's targets come from: read as they are; smoothed or weighted on the way; integer labels."""

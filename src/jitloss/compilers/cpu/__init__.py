@@ -13,18 +13,19 @@ from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
 from .lanes import lanes_kernel
-from .long_rows import BLOCK, long_rows_kernel
 from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
+from .long_rows import long_rows_kernel
 from .pieces import piece_kernel
 from .pointwise import pointwise_kernel
-from .short_rows import LONGEST as LONGEST_SHORT_ROW
-from .short_rows import short_rows_kernel
+from .repeat import vector_bytes
+from .short_rows import BLOCKS_UP_TO, SHORTEST_PATCHED, short_rows_kernel
 from .small import PLAN, small_driver
 
 __all__ = [
+    "BLOCKS_UP_TO",
     "LONGEST_KEPT_ROW",
-    "LONGEST_SHORT_ROW",
     "PLAN",
+    "SHORTEST_PATCHED",
     "count_labels",
     "kernel",
     "labels_kernel",
@@ -32,6 +33,7 @@ __all__ = [
     "run",
     "single_threaded",
     "small_driver",
+    "vector_bytes",
 ]
 
 _BUILDERS = {
@@ -39,6 +41,7 @@ _BUILDERS = {
     "rows": long_rows_kernel,
     "long": long_rows_kernel,
     "blocks": short_rows_kernel,
+    "patched": short_rows_kernel,
     "lanes": lanes_kernel,
     "peaks": piece_kernel,
     "sums": piece_kernel,
@@ -73,15 +76,19 @@ def kernel(variant: Variant) -> int:
     return int(_kernels[variant].address)
 
 
-def layout(definition: Definition, columns: int, inner: int) -> Layout:
-    """Which loop serves rows of so many elements, ``inner`` apart."""
+def layout(definition: Definition, columns: int, inner: int, marked: bool = False) -> Layout:
+    """Which loop serves rows of so many elements, ``inner`` apart.
+
+    ``marked`` tells that targets are labels, and those of all other classes the same number.
+    """
     if definition.form == "pointwise":
         return "flat"
     if inner > 1:
         return "lanes"
     peaks = any("peak" in member.parts for member in definition.members)
-    if columns < BLOCK or (peaks and columns <= LONGEST_SHORT_ROW):  # a row that is taken more often is worth more moves
-        return "blocks"
+    if columns <= BLOCKS_UP_TO[vector_bytes()][0 if peaks else 1]:
+        apart = marked and peaks and columns >= SHORTEST_PATCHED and not definition.peaks_take_targets
+        return "patched" if apart else "blocks"
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     kept = sum(member.parts["terms"].results for member in definition.members)
     return "long" if keeps and (columns > LONGEST_KEPT_ROW or kept > MOST_KEPT_TERMS) else "rows"

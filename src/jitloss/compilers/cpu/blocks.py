@@ -123,13 +123,13 @@ def read_rows(
     scale: Any,
     classes: Any,
     given: Any,
+    labels: Any,
     weights: Any,
     working: Any,
     kind: Any,
 ) -> Any:
-    """Write what each of ``count`` rows counts for, that times ``scale``, and the marks of the labels where there are any."""
-    real, labels = working.dtype, types.literal(len(marks) > 0)
-    name = str(real)
+    """Write what each of ``count`` rows counts for, that times ``scale``, and the labels' marks where there is a grid for them."""
+    real, name = working.dtype, str(working.dtype)
     weight_kind, weigh = row_weight.typer(typing, types.intp, types.intp, labels, weights, working)
     mark_kind, make_mark = mark.typer(typing, types.voidptr, types.intp, given, working, kind)
     label_kind, read_label = label_of.typer(typing, types.intp, types.intp)
@@ -148,7 +148,7 @@ def read_rows(
         return context.get_dummy_value()
 
     where = types.intp, types.intp, types.intp, rows, marks, types.voidptr, types.voidptr, real, types.voidptr
-    return types.void(*where, given, weights, working, kind), codegen
+    return types.void(*where, given, labels, weights, working, kind), codegen
 
 
 @intrinsic(prefer_literal=True)

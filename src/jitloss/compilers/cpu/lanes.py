@@ -12,7 +12,7 @@ from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
 from .flags import jitable
-from .memory import advance, copy_out, fence, pointer, pointers, read_short, wide_vectors, word, write_short
+from .memory import advance, columns_of_row, copy_out, fence, pointer, pointers, read_short, wide_vectors, word, write_short
 
 __all__ = ["LANES", "lanes_kernel"]
 
@@ -55,7 +55,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        columns, inner, streamed, total = word(table, at.COLUMNS), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
+        columns, inner, streamed, total = columns_of_row(table), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
         peaks, sums, results = (
             stacks(peaks_count, number_bytes),

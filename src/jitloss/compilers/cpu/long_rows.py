@@ -16,7 +16,20 @@ from .blocks import bring, fill, mix
 from .driver import range_kernel
 from .flags import jitable
 from .loops import each_scaled, fold_lanes
-from .memory import LINE, advanced, claim, clear_all, either, places, pointer, pointers, prefetch, wide_vectors, word
+from .memory import (
+    LINE,
+    advanced,
+    claim,
+    clear_all,
+    columns_of_row,
+    either,
+    places,
+    pointer,
+    pointers,
+    prefetch,
+    wide_vectors,
+    word,
+)
 from .short_rows import consecutive
 from .stream import FLOW, begin, finish, flow_out, flowing
 
@@ -57,7 +70,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         variant.weights,
     )
     # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
-    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights and variant.statics[-1] == "n")
+    marked_peaks = with_labels and variant.definition.peaks_take_targets
+    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights and variant.statics[-1] == "n") or marked_peaks
     stored, own, factored = loop.dtypes, (name,), with_labels or with_weights
     outputs, output = len(outputs_at), variant.output
     itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
@@ -104,7 +118,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        columns, streamed, total = word(table, at.COLUMNS), word(table, at.STREAM) != 0, 0.0
+        columns, streamed, total = columns_of_row(table), word(table, at.STREAM) != 0, 0.0
         buffers, flows, destinations = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), pointers(table, outputs_at)
         begin(flows, advanced(destinations, start * columns * itemsize))
         mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
@@ -135,6 +149,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     place = min(first, columns - BLOCK)
                     if mixed and peak_takes_target:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
+                    if marked_peaks and place <= label and label < place + BLOCK:
+                        spread(mixture, label - place, (marked,), name)
                     sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)

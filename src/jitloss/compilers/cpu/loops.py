@@ -23,7 +23,17 @@ from ..tuples import add, maximum_of, scaled, weighted
 from .memory import LINE, literals, wish
 from .repeat import COLUMN, Pass, pick, repeat
 
-__all__ = ["each", "each_scaled", "fold_columns", "fold_lanes", "fold_points", "over_columns", "scaled_columns"]
+__all__ = [
+    "NOTHING",
+    "body_of",
+    "each",
+    "each_scaled",
+    "fold_columns",
+    "fold_lanes",
+    "fold_points",
+    "over_columns",
+    "scaled_columns",
+]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -80,7 +90,7 @@ def _no_default(at: int, parameter: Any, default: Any) -> Any:
     raise TypeError("a part of a definition has no defaults")
 
 
-def _body(typing: Any, function: Any, sources: Any, dtypes: Any, wanted: Any, nested: Any, given: Any, working: Any) -> _Body:
+def body_of(typing: Any, function: Any, sources: Any, dtypes: Any, wanted: Any, nested: Any, given: Any, working: Any) -> _Body:
     real, inner = working.dtype, tuple(literals(nested))
     names = (*[str(real)] * (len(sources) - len(dtypes)), *literals(dtypes))
     numbers = [*[real] * len(names), *given, types.UniTuple(real, len(inner))]
@@ -89,7 +99,7 @@ def _body(typing: Any, function: Any, sources: Any, dtypes: Any, wanted: Any, ne
     return _Body(function, signature, names, chosen, inner, given, real)
 
 
-_NOTHING = types.Tuple(())
+NOTHING = types.Tuple(())
 _FOLDS = {"sum": add, "peak": maximum_of}
 
 Fold = Callable[[Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
@@ -128,7 +138,7 @@ def each(
     working: Any,
 ) -> Any:
     """Call a function for each of ``count`` elements of the sources, and write what it returns to the sources at ``positions``."""
-    body, chosen = _body(typing, function, sources, _NOTHING, wanted, nested, given, working), literals(positions)
+    body, chosen = body_of(typing, function, sources, NOTHING, wanted, nested, given, working), literals(positions)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pieces = pick(builder, args[2])
@@ -161,7 +171,7 @@ def fold_lanes(
 
     How is a "sum", or a "peak", which is NaN where one is. It is kept in the sources at ``kept``, if there are any.
     """
-    body, chosen = _body(typing, function, sources, dtypes, wanted, _NOTHING, given, working), literals(kept)
+    body, chosen = body_of(typing, function, sources, dtypes, wanted, NOTHING, given, working), literals(kept)
     together = _fold(typing, how, types.UniTuple(working.dtype, len(folded)))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -204,7 +214,7 @@ def each_scaled(
     working: Any,
 ) -> Any:
     """Call a function for each of ``count`` elements, and write what it returns, times ``scale``, to tiles of the dtype ``output``."""
-    body = _body(typing, function, sources, dtypes, wanted, nested, given, working)
+    body = body_of(typing, function, sources, dtypes, wanted, nested, given, working)
     slopes, name = types.UniTuple(body.real, len(tiles)), output.literal_value
     multiplied, multiply = scaled.typer(typing, slopes, body.real)
 
@@ -245,7 +255,7 @@ def fold_points(
     What it returns is weighted by the source at ``weight``, if there is one. Its results at ``results`` go to the outputs: values as
     they are, derivatives times ``factor``.
     """
-    body, weights = _body(typing, function, sources, dtypes, wanted, _NOTHING, given, working), literals(weight)
+    body, weights = body_of(typing, function, sources, dtypes, wanted, NOTHING, given, working), literals(weight)
     real, name, into, chosen = body.real, str(body.real), output.literal_value, literals(results)
     returned = types.UniTuple(real, getattr(body.signature.return_type, "count", 1))
     weigh_kind, weigh = weighted.typer(typing, returned, real)
@@ -291,7 +301,7 @@ def fold_columns(
     It is kept in the grids at ``kept``, if there are any. With each column comes a wish for as many elements of the arrays ``ahead``,
     to be read next, and of those that are ``claimed``, to be written; their ``dtypes`` are one behind the other.
     """
-    body, chosen = _body(typing, function, sources, _NOTHING, wanted, _NOTHING, given, working), literals(kept)
+    body, chosen = body_of(typing, function, sources, NOTHING, wanted, NOTHING, given, working), literals(kept)
     into = literals(folded)
     sizes = [rows.literal_value * ITEMSIZE[one] for one in literals(dtypes)]
     strides = [COLUMN] * grids.literal_value + [0] * (len(sources) - grids.literal_value) + sizes
@@ -341,7 +351,7 @@ def scaled_columns(
 
     That is times ``scale``, or weighted by the row's number at ``factor``, where there is one.
     """
-    body, factors = _body(typing, function, sources, _NOTHING, wanted, nested, given, working), literals(factor)
+    body, factors = body_of(typing, function, sources, NOTHING, wanted, nested, given, working), literals(factor)
     real, into, name = body.real, literals(outputs), str(body.real)
     slopes = types.UniTuple(real, len(into))
     strides = [COLUMN] * grids.literal_value + [0] * (len(sources) - grids.literal_value)

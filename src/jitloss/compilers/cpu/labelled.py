@@ -1,0 +1,112 @@
+"""The elements that labels name in a block of short rows, computed apart: the others all have the background for their target.
+
+So no target is read or multiplied for each element. Afterwards the sums and slopes are put right, as those of long rows are; here for
+all rows of the block at once, with their elements side by side.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ..elements import load_one, store_one
+from ..intrinsics import intrinsic
+from ..targets import mark
+from ..tuples import patch
+from .loops import NOTHING, body_of
+from .memory import label_of, literals
+from .repeat import Pass, pick, repeat
+
+__all__ = ["correct_sums", "place_labelled", "take_labelled"]
+
+_I64 = ir.IntType(64)
+
+
+def _each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step: Any) -> None:
+    """``step`` for the row, its label and the labelled element's place in a grid, of ``count`` rows."""
+    kind, read = label_of.typer(None, types.intp, types.intp)
+    with cgutils.for_range(builder, count, intp=_I64) as loop:
+        label = read(None, builder, kind, (table, builder.add(begin, loop.index)))
+        step(loop.index, label, builder.add(builder.mul(label, _I64(rows)), loop.index))
+
+
+@intrinsic(prefer_literal=True)
+def take_labelled(
+    typing: Any,
+    table: Any,
+    begin: Any,
+    count: Any,
+    rows: Any,
+    grids: Any,
+    pieces: Any,
+    classes: Any,
+    given: Any,
+    working: Any,
+    kind: Any,
+) -> Any:
+    """Copy the numbers of each row's labelled element from grids to pieces, and to the last one the mark that is its target."""
+    real, name = working.dtype, str(working.dtype)
+    mark_kind, make_mark = mark.typer(typing, types.voidptr, types.intp, given, working, kind)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *others, target = pick(builder, args[5])
+        sources = pick(builder, args[4])
+
+        def step(row: Any, label: Any, place: Any) -> None:
+            for grid, piece in zip(sources, others, strict=True):
+                store_one(builder, piece, row, load_one(context, builder, grid, place, name, real), name)
+            store_one(builder, target, row, make_mark(context, builder, mark_kind, (args[6], label, args[7])), name)
+
+        _each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
+        return context.get_dummy_value()
+
+    where = types.intp, types.intp, types.intp, rows, grids, pieces, types.voidptr
+    return types.void(*where, given, working, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def correct_sums(
+    typing: Any, function: Any, rows: Any, sources: Any, old: Any, new: Any, given: Any, totals: Any, kept: Any, working: Any
+) -> Any:
+    """Put what a function returns for numbers at ``new`` in the place of what it returns for those at ``old``, in each row's sums.
+
+    The sums are the pieces at ``totals``; the new terms are kept in those at ``kept``.
+    """
+    before, after = (body_of(typing, function, sources, NOTHING, one, NOTHING, given, working) for one in (old, new))
+    real, name = before.real, str(before.real)
+    numbers = types.UniTuple(real, len(totals))
+    corrected, correct = patch.typer(typing, numbers, numbers, numbers)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pieces = pick(builder, args[2])
+        sums, terms = ([pieces[position] for position in literals(one)] for one in (totals, kept))
+
+        def step(one: Pass, carried: Any) -> None:
+            there, elsewhere = (body.results(context, one, pieces, args[5]) for body in (after, before))
+            found = [one.load(context, piece, name, real) for piece in sums]
+            tuples = tuple(context.make_tuple(builder, numbers, values) for values in (found, there, elsewhere))
+            one.store(sums + terms, pick(builder, correct(context, builder, corrected, tuples)) + there, name)
+
+        repeat(builder, _I64(rows.literal_value), step)
+        return context.get_dummy_value()
+
+    return types.void(function, rows, sources, old, new, given, totals, kept, working), codegen
+
+
+@intrinsic(prefer_literal=True)
+def place_labelled(typing: Any, table: Any, begin: Any, count: Any, rows: Any, pieces: Any, grids: Any, working: Any) -> Any:
+    """Copy a number of each row from pieces to where its label names an element of the grids."""
+    real, name = working.dtype, str(working.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pairs = list(zip(pick(builder, args[4]), pick(builder, args[5]), strict=True))
+
+        def step(row: Any, label: Any, place: Any) -> None:
+            for piece, grid in pairs:
+                store_one(builder, grid, place, load_one(context, builder, piece, row, name, real), name)
+
+        _each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, rows, pieces, grids, working), codegen
