@@ -27,7 +27,7 @@ from loops import foreign_calls, innermost_loops, machine_lanes
 SHAPES = {
     "flat": ((300,), -1),
     "blocks": ((40, 7), -1),
-    "patched": ((40, 20), -1),
+    "patched": ((40, 30), -1),
     "rows": ((3, 2000), -1),
     "lanes": ((3, 20, 30), 1),
 }
@@ -362,7 +362,7 @@ SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for m
 BLOCKS_UP_TO = cpu.BLOCKS_UP_TO[cpu.vector_bytes()]
 COLUMNS = sorted(
     {size + more for size in (4, *BLOCKS_UP_TO, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
-    | {1, 2, cpu.SHORTEST_PATCHED - 1, cpu.SHORTEST_PATCHED, 33}
+    | {1, 2, cpu.SHORTEST_PATCHED[0] - 1, cpu.SHORTEST_PATCHED[0], 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
 

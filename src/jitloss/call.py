@@ -133,7 +133,7 @@ class Evaluation:
         if self.definition.form == "rowwise":
             share, background = smoothing(self._option("label_smoothing"), self.columns, self.owner)
             weights = (*weights, share, background)
-            self.smoothed = background > 0.0
+            self.smoothed = bool(np.dtype(self.working).type(background) > 0.0)
         self.parameters = np.array([*numbers, *weights, 0.0])
         self.statics = "".join(letters) + "n" * len(weights)
         if self.definition.form == "rowwise" and not self.smoothed:
@@ -242,7 +242,8 @@ class Evaluation:
 
     def _layout(self) -> Layout:
         marked = self.geometry.labels and not (self.smoothed and self.classes is not None)
-        layout: Layout = compiler().layout(self.definition, self.geometry.columns, self.geometry.inner, marked)
+        columns, inner = self.geometry.columns, self.geometry.inner
+        layout: Layout = compiler().layout(self.definition, columns, inner, marked, marked and self.smoothed)
         return layout
 
     def _variant(self, items: bool) -> Variant:

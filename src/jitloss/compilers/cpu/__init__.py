@@ -76,10 +76,10 @@ def kernel(variant: Variant) -> int:
     return int(_kernels[variant].address)
 
 
-def layout(definition: Definition, columns: int, inner: int, marked: bool = False) -> Layout:
+def layout(definition: Definition, columns: int, inner: int, marked: bool = False, smoothed: bool = False) -> Layout:
     """Which loop serves rows of so many elements, ``inner`` apart.
 
-    ``marked`` tells that targets are labels, and those of all other classes the same number.
+    ``marked`` tells that targets are labels, and those of all other classes the same number, which is not 0 if they are ``smoothed``.
     """
     if definition.form == "pointwise":
         return "flat"
@@ -87,7 +87,7 @@ def layout(definition: Definition, columns: int, inner: int, marked: bool = Fals
         return "lanes"
     peaks = any("peak" in member.parts for member in definition.members)
     if columns <= BLOCKS_UP_TO[vector_bytes()][0 if peaks else 1]:
-        apart = marked and peaks and columns >= SHORTEST_PATCHED and not definition.peaks_take_targets
+        apart = marked and peaks and columns >= SHORTEST_PATCHED[smoothed] and not definition.peaks_take_targets
         return "patched" if apart else "blocks"
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     kept = sum(member.parts["terms"].results for member in definition.members)

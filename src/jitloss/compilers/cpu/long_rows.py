@@ -19,6 +19,7 @@ from .loops import each_scaled, fold_lanes
 from .memory import (
     LINE,
     advanced,
+    assume_positive,
     claim,
     clear_all,
     columns_of_row,
@@ -70,8 +71,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         variant.weights,
     )
     # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
+    smoothed = with_labels and variant.statics[-1] == "n"
     marked_peaks = with_labels and variant.definition.peaks_take_targets
-    mixed = variant.targets == "mixed" or (with_labels and variant.class_weights and variant.statics[-1] == "n") or marked_peaks
+    mixed = variant.targets == "mixed" or (smoothed and variant.class_weights) or marked_peaks
     stored, own, factored = loop.dtypes, (name,), with_labels or with_weights
     outputs, output = len(outputs_at), variant.output
     itemsize, number_size, with_outputs = ITEMSIZE[output], ITEMSIZE[name], len(outputs_at) > 0
@@ -118,6 +120,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
+        if smoothed:
+            assume_positive(given[-1])
         columns, streamed, total = columns_of_row(table), word(table, at.STREAM) != 0, 0.0
         buffers, flows, destinations = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), pointers(table, outputs_at)
         begin(flows, advanced(destinations, start * columns * itemsize))

@@ -14,6 +14,7 @@ from .flags import jitable
 __all__ = [
     "advance",
     "advanced",
+    "assume_positive",
     "claim",
     "clear_all",
     "columns_of_row",
@@ -87,6 +88,17 @@ def columns_of_row(typing: Any, table: Any) -> Any:
         return columns
 
     return types.intp(types.intp), codegen
+
+
+@intrinsic
+def assume_positive(typing: Any, number: Any) -> Any:
+    """Tell LLVM that a number is above 0: in smoothed targets nothing asks whether they are 0 then."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.assume(builder.fcmp_ordered(">", args[0], args[0].type(0.0)))
+        return context.get_dummy_value()
+
+    return types.void(number), codegen
 
 
 @intrinsic

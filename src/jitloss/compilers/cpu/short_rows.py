@@ -13,7 +13,7 @@ from .driver import range_kernel
 from .flags import jitable
 from .labelled import correct_sums, place_labelled, take_labelled
 from .loops import each, fold_columns, scaled_columns
-from .memory import LINE, advanced, columns_of_row, either, places, pointer, pointers, wide_vectors, word
+from .memory import LINE, advanced, assume_positive, columns_of_row, either, places, pointer, pointers, wide_vectors, word
 from .repeat import COLUMN
 from .stream import FLOW, begin, finish
 from .transpose import PADDING, columns_of, lanes_of, rows_of
@@ -27,9 +27,9 @@ BLOCKS_UP_TO = {64: (112, 63), 32: (LONGEST, 88), 16: (LONGEST, 88)}
 """By the bytes of a vector, for rows of up to how many elements blocks are faster than one row after the other: in losses with a peak,
 which take each element once more, and in those without one."""
 
-SHORTEST_PATCHED = 10
-"""Elements of a row from which labels are put right afterwards in losses with a peak. For shorter rows, and in losses that compute less
-of an element, a grid of targets is less work."""
+SHORTEST_PATCHED = (10, 24)
+"""Elements of a row from which labels are put right afterwards in losses with a peak: where all other targets are 0, and where they are
+smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
 
 
 def consecutive(*lengths: int) -> list[tuple[int, ...]]:
@@ -60,7 +60,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     outputs, with_outputs, output, itemsize = len(outputs_at), len(outputs_at) > 0, variant.output, ITEMSIZE[variant.output]
     lanes, start_values = lanes_of(name), loop.lowest + loop.zeros
     # pieces of stack for a block's elements and for its rows, and what stands where in them; then numbers, then terms
-    apart = variant.layout == "patched"
+    apart, smoothed = variant.layout == "patched", with_labels and variant.statics[-1] == "n"
     made, sums, rest = int(with_labels and not apart), terms.results, value.results - 1
     grid_sizes, row_sizes = (
         (len(stored), made, sums, max(0, outputs - len(stored))),
@@ -92,6 +92,8 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             working(scale),
             columns_of_row(table),
         )
+        if smoothed:
+            assume_positive(given[-1])
         sources = stacks(grids, grid_bytes) + stacks(row_pieces, COLUMN)
         buffers, flows, scratch = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stack(scratch_bytes)
         streamed, total = word(table, stream_at) != 0, 0.0
