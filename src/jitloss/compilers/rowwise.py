@@ -62,7 +62,7 @@ def row_loop(variant: Variant, jitable: Jitable) -> RowLoop:
     return RowLoop(
         rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working, jitable),
         working=working,
-        source=source(variant.targets, variant.statics[-1] == "n", variant.class_weights),
+        source=source(variant.targets, variant.smoothed, variant.class_weights),
         dtypes=dtypes,
         others=tuple(index for index, one in enumerate(stored) if one is not target),
         inputs=tuple(position[one.name] for one in stored),

@@ -33,3 +33,8 @@ class Variant(NamedTuple):
     items: bool = False
     weights: bool = False
     class_weights: bool = False
+
+    @property
+    def smoothed(self) -> bool:
+        """Whether the background, the last of a class loss's parameters, is a number above 0."""
+        return self.statics[-1] == "n"

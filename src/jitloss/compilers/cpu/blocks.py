@@ -16,7 +16,7 @@ from .loops import over_columns
 from .memory import label_of, literals, row_weight, word_of
 from .repeat import COLUMN, Pass, convert, pick, repeat
 
-__all__ = ["add_values", "bring", "fill", "lay_background", "mix", "mix_columns", "read_rows", "wipe_marks"]
+__all__ = ["add_values", "bring", "each_label", "fill", "lay_background", "mix", "mix_columns", "read_rows", "wipe_marks"]
 
 _I64 = ir.IntType(64)
 _NO_ARRAYS = types.Tuple(())
@@ -151,21 +151,28 @@ def read_rows(
     return types.void(*where, given, labels, weights, working, kind), codegen
 
 
+def each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step: Any) -> None:
+    """``step`` for the row, its label and the labelled element's place in a grid, of ``count`` rows."""
+    kind, read = label_of.typer(None, types.intp, types.intp)
+    with cgutils.for_range(builder, count, intp=_I64) as loop:
+        label = read(None, builder, kind, (table, builder.add(begin, loop.index)))
+        step(loop.index, label, builder.add(builder.mul(label, _I64(rows)), loop.index))
+
+
 @intrinsic(prefer_literal=True)
 def wipe_marks(
     typing: Any, table: Any, begin: Any, count: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any
 ) -> Any:
     """Lay the background again where rows have their marks."""
     make = _target(typing, _NO_ARRAYS, given, _NO_ARRAYS, working, kind)
-    label_kind, read_label = label_of.typer(typing, types.intp, types.intp)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         none = context.make_tuple(builder, _NO_ARRAYS, [])
-        with cgutils.for_range(builder, args[2], intp=_I64) as loop:
-            label = read_label(context, builder, label_kind, (args[0], builder.add(args[1], loop.index)))
-            number = make(context, builder, args[5], none, _I64(0), label, args[6])
-            place = builder.add(builder.mul(label, _I64(rows.literal_value)), loop.index)
-            store_one(builder, args[4], place, number, str(working.dtype))
+
+        def step(row: Any, label: Any, place: Any) -> None:
+            store_one(builder, args[4], place, make(context, builder, args[5], none, _I64(0), label, args[6]), str(working.dtype))
+
+        each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
         return context.get_dummy_value()
 
     where = types.intp, types.intp, types.intp, rows, types.voidptr, types.voidptr

@@ -8,27 +8,19 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from ..elements import load_one, store_one
 from ..intrinsics import intrinsic
 from ..targets import mark
 from ..tuples import patch
+from .blocks import each_label
 from .loops import NOTHING, body_of
-from .memory import label_of, literals
+from .memory import literals
 from .repeat import Pass, pick, repeat
 
 __all__ = ["correct_sums", "place_labelled", "take_labelled"]
 
 _I64 = ir.IntType(64)
-
-
-def _each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step: Any) -> None:
-    """``step`` for the row, its label and the labelled element's place in a grid, of ``count`` rows."""
-    kind, read = label_of.typer(None, types.intp, types.intp)
-    with cgutils.for_range(builder, count, intp=_I64) as loop:
-        label = read(None, builder, kind, (table, builder.add(begin, loop.index)))
-        step(loop.index, label, builder.add(builder.mul(label, _I64(rows)), loop.index))
 
 
 @intrinsic(prefer_literal=True)
@@ -58,7 +50,7 @@ def take_labelled(
                 store_one(builder, piece, row, load_one(context, builder, grid, place, name, real), name)
             store_one(builder, target, row, make_mark(context, builder, mark_kind, (args[6], label, args[7])), name)
 
-        _each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
+        each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
         return context.get_dummy_value()
 
     where = types.intp, types.intp, types.intp, rows, grids, pieces, types.voidptr
@@ -106,7 +98,7 @@ def place_labelled(typing: Any, table: Any, begin: Any, count: Any, rows: Any, p
             for piece, grid in pairs:
                 store_one(builder, grid, place, load_one(context, builder, piece, row, name, real), name)
 
-        _each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
+        each_label(builder, args[0], args[1], args[2], rows.literal_value, step)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, rows, pieces, grids, working), codegen

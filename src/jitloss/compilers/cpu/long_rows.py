@@ -71,7 +71,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         variant.weights,
     )
     # targets that differ from column to column are mixed one by one; without them a row has the background, but for its label
-    smoothed = with_labels and variant.statics[-1] == "n"
+    smoothed = with_labels and variant.smoothed
     marked_peaks = with_labels and variant.definition.peaks_take_targets
     mixed = variant.targets == "mixed" or (smoothed and variant.class_weights) or marked_peaks
     stored, own, factored = loop.dtypes, (name,), with_labels or with_weights

@@ -60,7 +60,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     outputs, with_outputs, output, itemsize = len(outputs_at), len(outputs_at) > 0, variant.output, ITEMSIZE[variant.output]
     lanes, start_values = lanes_of(name), loop.lowest + loop.zeros
     # pieces of stack for a block's elements and for its rows, and what stands where in them; then numbers, then terms
-    apart, smoothed = variant.layout == "patched", with_labels and variant.statics[-1] == "n"
+    apart, smoothed = variant.layout == "patched", with_labels and variant.smoothed
     made, sums, rest = int(with_labels and not apart), terms.results, value.results - 1
     grid_sizes, row_sizes = (
         (len(stored), made, sums, max(0, outputs - len(stored))),
