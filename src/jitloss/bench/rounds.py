@@ -15,6 +15,7 @@ Step = Callable[[str], None]
 
 _BATCH = 0.02  # seconds that one measurement takes at least
 _REST = 0.01  # seconds of sleep in which the threads that the last contender left spinning go to sleep
+_WARM = 0.015  # seconds of calls before that: after a rest, a processor takes some ms until its clock is up
 
 
 def quiet(text: str) -> None:
@@ -23,7 +24,10 @@ def quiet(text: str) -> None:
 
 def seconds_per_call(call: Call, number: int = 0) -> float:
     """The time of one call, as the mean of a batch; ``number`` 0 means as many as a batch is worth."""
+    begin = time.perf_counter()
     call()
+    while time.perf_counter() - begin < _WARM:
+        call()
     begin = time.perf_counter()
     for _ in itertools.repeat(None, number or 1):
         call()
