@@ -12,7 +12,7 @@ from jitloss import math as maths
 
 FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # what a kernel's own loop may be given
 PRECISIONS = (np.float32, np.float64)
-SMOOTH = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "softplus", "sqrt")
+SMOOTH = ("exp", "log", "log1p", "expm1", "tanh", "log_cosh", "sigmoid", "softplus", "sqrt")
 UNARY = (*SMOOTH, "abs", "sign")
 INF, NAN = np.inf, np.nan
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e-30, 87.0, -87.0, 1e30, -1e30, INF, -INF, NAN]
@@ -136,6 +136,7 @@ def test_reference_agrees_with_mpmath(precision):
         "log1p": mpmath.log1p,
         "expm1": mpmath.expm1,
         "tanh": mpmath.tanh,
+        "log_cosh": lambda x: mpmath.log(mpmath.cosh(x)),
         "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
         "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
     }
@@ -159,6 +160,7 @@ def test_reference_agrees_with_mpmath(precision):
         ("log1p", [0.0, -0.0, -1.0, INF, -INF, -2.0, 1e-30, NAN], [0.0, -0.0, -INF, INF, NAN, NAN, 1e-30, NAN]),
         ("expm1", [0.0, -0.0, INF, -INF, 1e30, -1e30, 1e-30, NAN], [0.0, -0.0, INF, -1.0, INF, -1.0, 1e-30, NAN]),
         ("tanh", [0.0, -0.0, INF, -INF, 1e30, -1e30, 1e-30, NAN], [0.0, -0.0, 1.0, -1.0, 1.0, -1.0, 1e-30, NAN]),
+        ("log_cosh", [0.0, -0.0, INF, -INF, 1e30, -1e30, NAN], [0.0, 0.0, INF, INF, 1e30, 1e30, NAN]),
         ("sigmoid", [0.0, -0.0, INF, -INF, 1e30, -1e30, NAN], [0.5, 0.5, 1.0, 0.0, 1.0, 0.0, NAN]),
         ("softplus", [INF, -INF, 1e30, -1e30, NAN], [INF, 0.0, 1e30, 0.0, NAN]),
         ("sqrt", [0.0, 4.0, INF, -1.0, -INF, NAN], [0.0, 2.0, INF, NAN, NAN, NAN]),
@@ -172,7 +174,7 @@ def test_special_values(name, x, expected, precision):
     for result in (run(name, x), maths.FUNCTIONS[name](x)):
         assert result.dtype == precision
         np.testing.assert_array_equal(result, expected)
-        if name in ("log1p", "expm1", "tanh"):
+        if name in ("log1p", "expm1", "tanh", "log_cosh"):
             np.testing.assert_array_equal(np.signbit(result[:2]), np.signbit(expected[:2]))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from . import monitoring, stores
 from .buffers import empty
 from .compilers.variant import Layout, Targets, Variant
-from .definition import Definition, DefinitionError
+from .definition import Definition, DefinitionError, Parameter
 from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
     DEFAULTS,
@@ -70,6 +70,9 @@ class Evaluation:
     ``weights`` are those of a sum's members, or one for a loss times a number; ``arguments`` holds inputs, parameters and options by
     name.
     """
+
+    holds_usual = True
+    """Whether kernels may have the usual value of a parameter as a constant."""
 
     def __init__(self, definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> None:
         self.definition, self.arguments, self.wants, self.owner = definition, arguments, wants, definition.name
@@ -128,7 +131,7 @@ class Evaluation:
             value = parameter.check(value, self.owner)
             if isinstance(value, float) and self.working == "float32":
                 value = max(value, parameter.range.floor)
-            letters.append({None: "0", True: "T", False: "F"}[value] if not isinstance(value, float) else "n")
+            letters.append(self._letter(parameter, value))
             numbers.append(value if isinstance(value, float) else 0.0)
         if self.definition.form == "rowwise":
             share, background = smoothing(self._option("label_smoothing"), self.columns, self.owner)
@@ -138,6 +141,12 @@ class Evaluation:
         self.statics = "".join(letters) + "n" * len(weights)
         if self.definition.form == "rowwise" and not self.smoothed:
             self.statics = self.statics[:-1] + "z"
+
+    def _letter(self, parameter: Parameter, value: float | bool | None) -> str:
+        """What a kernel is to know of a parameter, as :class:`Variant` has it."""
+        if not isinstance(value, float):
+            return {None: "0", True: "T", False: "F"}[value]
+        return "u" if self.holds_usual and value == parameter.usual else "n"
 
     def _read_labels(self) -> None:
         """Integer labels as int64, looked at once: how many rows count, and is every label a class."""

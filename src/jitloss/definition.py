@@ -23,7 +23,7 @@ import numpy as np
 from .binding import DefinitionError, bind, check
 
 __all__ = [
-    "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Fraction", "Input",
+    "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
     "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Probability", "Range", "Real", "RealTarget", "Same",
     "Share", "Sign", "Space", "Weight", "as_float", "pointwise", "rowwise",
 ]  # fmt: skip
@@ -43,13 +43,18 @@ class Space(NamedTuple):
 
 
 class Range(NamedTuple):
-    """The values a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``."""
+    """The values a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``.
+
+    The defaults of a definition are ``usual`` where they decide how much there is to compute: a kernel has one as a constant, and one
+    more serves all other values.
+    """
 
     low: float
     high: float
     open: bool
     description: str
     floor: float = -np.inf
+    usual: bool = False
 
     def __contains__(self, value: Any) -> bool:
         return bool(self.low < value < self.high if self.open else self.low <= value <= self.high)
@@ -76,7 +81,8 @@ Positive = Annotated[float, Range(0.0, np.inf, True, "a positive number")]
 NonNegative = Annotated[float, Range(0.0, np.finfo(np.float64).max, False, "a number that is not negative")]
 Fraction = Annotated[float, Range(0.0, 1.0, True, "a number strictly between 0 and 1")]
 Share = Annotated[float, Range(0.0, 1.0, False, "a number from 0 to 1")]
-Epsilon = Annotated[float, Range(0.0, 0.5, True, "a number strictly between 0 and 0.5", floor=2.0**-24)]
+Exponent = Annotated[float, Range(0.0, np.finfo(np.float64).max, False, "a number that is not negative", usual=True)]
+Epsilon = Annotated[float, Range(0.0, 0.5, True, "a number strictly between 0 and 0.5", floor=2.0**-24, usual=True)]
 
 _ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
 
@@ -117,6 +123,8 @@ class Parameter:
     range: Range = _ANY_NUMBER
     optional: bool = False
     keyword_only: bool = False
+    usual: float | None = None
+    """The number that kernels may have as a constant, the default that the definition was written with."""
 
     @property
     def has_other(self) -> bool:
@@ -440,6 +448,7 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
         ranges[0] if ranges else _ANY_NUMBER,
         optional=default is None or len(choices) > 1,
         keyword_only=keyword_only,
+        usual=default if ranges and ranges[0].usual else None,
     )
     try:
         parameter.check(default, owner)

@@ -102,6 +102,8 @@ MOST_SUMMED, SUMMED = 32768, 128
 class DeviceEvaluation(Evaluation):
     """The steps of one call on a device, in order. ``stream`` and ``check`` are options that only such calls have."""
 
+    holds_usual = False  # what there is to compute is hidden behind memory
+
     def __init__(
         self,
         definition: Definition,

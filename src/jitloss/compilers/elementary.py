@@ -37,6 +37,7 @@ class Format:
     exp_tail: tuple[float, ...]
     log_tail: tuple[float, ...]
     log1p_tail: tuple[float, ...]
+    log_cosh_tail: tuple[float, ...]
     halves: bool  # exp takes its exponent in two halves, for results that are not normal numbers; and log divides once
     own: Mapping[str, Callable[..., "Number"]] = field(
         default_factory=dict
@@ -47,8 +48,9 @@ class Format:
 # exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2. log_tail, for sqrt(1/2) <= 1 + f <= sqrt(2), is p in
 # log(1 + f) = f - f^2 / 2 + f^3 p(f) in float32, where a division costs more than five more powers, and p in
 # 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. log1p_tail is p in log(1 + x) = x + x^2 p(x) for 0 <= x <= 1, which
-# float32 affords. All are minimax in the relative error of exp - 1, of log and of atanh, computed with mpmath (least squares on
-# Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted again.
+# float32 affords; log_cosh_tail is the same for -1/2 <= x <= 0. All are minimax in the relative error of exp - 1, of log and of atanh,
+# computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted
+# again.
 FLOAT32 = Format(
     real=ir.FloatType(),
     integer=ir.IntType(32),
@@ -66,6 +68,10 @@ FLOAT32 = Format(
     log1p_tail=(
         -0.4999993145465851, 0.33330464363098145, -0.24958020448684692, 0.1969212293624878, -0.1534499228000641,
         0.10661425441503525, -0.05746141076087952, 0.02008921094238758, -0.0032913072500377893,
+    ),
+    log_cosh_tail=(
+        -0.49999523162841797, 0.3336315453052521, -0.24369105696678162, 0.26362934708595276, 0.180705264210701,
+        1.20815908908844, 1.6389350891113281, 1.4142320156097412,
     ),
     halves=False,
 )
@@ -87,6 +93,7 @@ FLOAT64 = Format(
         0.15314003877382623, 0.1479635989800821,
     ),
     log1p_tail=(),
+    log_cosh_tail=(),
     halves=True,
 )
 # fmt: on
@@ -140,6 +147,7 @@ class Number:
     __rshift__ = _operator("", "lshr")
     __lt__ = _comparison("<")
     __gt__ = _comparison(">")
+    __le__ = _comparison("<=")
     __ge__ = _comparison(">=")
 
     def equals(self, other: Any) -> "Number":
@@ -197,7 +205,7 @@ def _in_pairs(x: Number, square: Number, coefficients: Sequence[float]) -> Numbe
 def _bounded(x: Number) -> Number:
     """``x`` held where exp is neither 0 nor inf; comparisons so written let NaN through."""
     low, high = x.format.exp_range
-    x = (x > high).select(x.like(high), x)  # first, so that LLVM sees that -abs(x) needs it not
+    x = (-x < -high).select(x.like(high), x)  # said so, LLVM sees that -abs(x) needs it not
     return (x < low).select(x.like(low), x)
 
 
@@ -271,7 +279,7 @@ def _joined_log(e: Number, f: Number) -> Number:
 def _at_the_ends(x: Number, start: float, result: Number) -> Number:
     """A logarithm with its special values: -inf at the start of its domain, NaN below it, inf at inf, NaN at NaN."""
     low = x.equals(start).select(x.like(-math.inf), math.nan)
-    return (x < math.inf).select((x > start).select(result, low), x)
+    return (x <= start).select(low, (x < math.inf).select(result, x))
 
 
 def exp(x: Number) -> Number:
@@ -282,11 +290,15 @@ def exp(x: Number) -> Number:
     return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two costs nothing
 
 
-def expm1(x: Number) -> Number:
+def _half_expm1(x: Number) -> Number:
+    """Half of exp(x) - 1; the smallest numbers may become a 0 of either sign."""
     scale, other, rest = _reduced_exp(_bounded(x))
     half = scale * (other * 0.5)  # 2**exponent itself may be too large
-    result = (rest * half + (half - 0.5)) * 2.0
-    return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, result)
+    return rest * half + (half - 0.5)
+
+
+def expm1(x: Number) -> Number:
+    return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, _half_expm1(x) * 2.0)
 
 
 def log(x: Number) -> Number:
@@ -320,7 +332,8 @@ def _log1p_unit(x: Number) -> Number:
 
 
 def softplus(x: Number) -> Number:
-    return (x < 0.0).select(x.like(0.0), x) + _log1p_unit(exp(-x.call("fabs")))
+    large, rest = (x > 0.0).select(x, 0.0), _log1p_unit(exp(-x.call("fabs")))
+    return x.of(x.builder.fadd(large.value, rest.value, flags=(*CONTRACT, "nsz")))  # none where LLVM sees that x is not above 0
 
 
 def sigmoid(x: Number) -> Number:
@@ -328,9 +341,26 @@ def sigmoid(x: Number) -> Number:
     return (x < 0.0).select(small, 1.0) / (small + 1.0)
 
 
+def _tanh(size: Number) -> tuple[Number, Number]:
+    """The tanh of a number from 0 up, and (exp(-2 size) - 1) / 2, of which it is made."""
+    half = _half_expm1(size * -2.0)
+    return -half / (half + 1.0), half
+
+
 def tanh(x: Number) -> Number:
-    e = expm1(x.call("fabs") * -2.0)
-    return (-e / (e + 2.0)).call("copysign", x)
+    return _tanh(x.call("fabs"))[0].call("copysign", x)
+
+
+def log_cosh(x: Number) -> Number:
+    """-log(1 - tanh^2) / 2, exact near 0, and abs(x) + log(1 + (exp(-2 abs(x)) - 1) / 2), exact far from it: one logarithm."""
+    size = x.call("fabs")
+    slope, half = _tanh(size)
+    near = size < 0.55
+    y = near.select(-slope * slope, half)  # from -1/2 to 0
+    square = y * y
+    tail = y.format.log_cosh_tail
+    correction = y + square * _polynomial(y, square, tail) if tail else _log1p(y)
+    return near.select(0.0 - correction * 0.5, size + correction)  # not -0.0 at 0
 
 
 def power(x: Number, y: Number) -> Number:
@@ -365,12 +395,19 @@ def sign(x: Number) -> Number:
     return (x.call("fabs") > 0.0).select(x.like(1.0).call("copysign", x), x)
 
 
+def _farther(a: Number, b: Number, name: str, before: Number) -> Number:
+    """``b`` where ``a`` lies before it, else ``a``; NaN where one is. LLVM knows what it is of a constant, and not what its own is."""
+    if name in a.format.own:
+        return a.call(name, b)
+    return b.equals(b).select(before.select(b, a), b)
+
+
 def maximum(a: Number, b: Number) -> Number:
-    return a.call("maximum", b)
+    return _farther(a, b, "maximum", a < b)
 
 
 def minimum(a: Number, b: Number) -> Number:
-    return a.call("minimum", b)
+    return _farther(a, b, "minimum", a > b)
 
 
 def clip(x: Number, low: Number, high: Number) -> Number:
@@ -391,6 +428,7 @@ FORMULAS: dict[Callable[..., Any], Callable[..., Number]] = {
     maths.log1p: log1p,
     maths.expm1: expm1,
     maths.tanh: tanh,
+    maths.log_cosh: log_cosh,
     maths.sigmoid: sigmoid,
     maths.softplus: softplus,
     maths.sqrt: sqrt,

@@ -126,29 +126,27 @@ def patch(typing: Any, sums: Any, there: Any, elsewhere: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
-    """The parameters of a call, a letter each: ``n`` the next number of a float64 array, ``0`` None, ``T`` and ``F`` switches,
-    ``z`` the number 0.
+    """The parameters of a call, a word each: ``n`` the number at its place in a float64 array, ``0`` None, ``T`` and ``F`` switches,
+    ``z`` the number 0; anything else is a number itself.
 
     All but ``n`` are constants here, so that what they turn off is compiled out.
     """
-    letters = kinds.literal_value
-    result = types.Tuple(
-        [{"n": working.dtype, "z": working.dtype, "0": types.none}.get(letter, types.boolean) for letter in letters]
-    )
+    words = kinds.literal_value.split()
+    result = types.Tuple([{"0": types.none, "T": types.boolean, "F": types.boolean}.get(word, working.dtype) for word in words])
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         numbers = builder.bitcast(args[0], ir.DoubleType().as_pointer())
         values = []
-        for position, letter in enumerate(letters):
-            if letter == "n":
+        for position, word in enumerate(words):
+            if word == "n":
                 number = builder.load(builder.gep(numbers, [ir.IntType(64)(position)]))
                 values.append(context.cast(builder, number, types.float64, working.dtype))
-            elif letter == "z":
-                values.append(context.get_constant(working.dtype, 0.0))
-            elif letter == "0":
+            elif word == "0":
                 values.append(context.get_dummy_value())
+            elif word in ("T", "F"):
+                values.append(context.get_constant(types.boolean, word == "T"))
             else:
-                values.append(context.get_constant(types.boolean, letter == "T"))
+                values.append(context.get_constant(working.dtype, 0.0 if word == "z" else float(word)))
         return context.make_tuple(builder, result, values)
 
     return result(types.voidptr, kinds, working), codegen

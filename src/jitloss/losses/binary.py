@@ -1,15 +1,13 @@
 """Losses of a yes-or-no target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
 
-from ..definition import Binary, Epsilon, Logit, NonNegative, Probability, Real, Share, Sign, pointwise
+from ..definition import Binary, Epsilon, Exponent, Logit, NonNegative, Probability, Real, Share, Sign, pointwise
 from ..math import abs, exp, log, maximum, power, sign, softplus, times, where
 
 
 def split(logit):
-    """log(1 + exp(-|logit|)) and the sigmoids of |logit| and -|logit|; NaN where the logit is +inf, as in the softmax of (logit, 0)."""
-    low = logit - 2.0 * where(logit > 0.0, logit, 0.0)  # -|logit|, but for +inf
-    small = exp(-abs(low))  # as softplus has it: computed once
-    likely = 1.0 / (1.0 + small)
-    return softplus(low), likely, small * likely
+    """exp(-|logit|) and log(1 + exp(-|logit|)); NaN where the logit is +inf, as in the softmax of (logit, 0)."""
+    low = -abs(logit - 2.0 * where(logit > 0.0, logit, 0.0))
+    return exp(low), softplus(low)
 
 
 @pointwise
@@ -168,20 +166,21 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
     >>> binary_cross_entropy_with_logits.gradient(logits, targets, pos_weight="balanced").round(4)
     array([-0.375 ,  0.2202,  0.0672,  0.    ])
     """
-    tail, likely, unlikely = split(logit)
-    yes = where(logit >= 0.0, likely, unlikely)
-    no = where(logit >= 0.0, unlikely, likely)
+    small, tail = split(logit)
     positive = target if pos_weight is None else target * pos_weight
     negative = 1.0 - target
     value = times(where(logit >= 0.0, negative, positive), abs(logit)) + (negative + positive) * tail
-    return value, negative * yes - positive * no, (positive + negative) * yes * no
+    yes = where(logit >= 0.0, 1.0, small)  # these two over 1 + small are the probabilities
+    no = where(logit >= 0.0, small, 1.0)
+    bend = (positive + negative) * small / ((1.0 + small) * (1.0 + small))
+    return value, (negative * yes - positive * no) / (1.0 + small), bend
 
 
 @pointwise
 def focal_loss(
     prediction: Probability,
     target: Binary,
-    gamma: NonNegative = 2.0,
+    gamma: Exponent = 2.0,
     alpha: Share | None = 0.25,
     *,
     epsilon: Epsilon = 1e-7,
@@ -269,14 +268,14 @@ def focal_loss(
     wrong = maximum(where(target == 1.0, 1.0 - prediction, prediction), epsilon)
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
     loss = -log(right)
-    focus = weight * power(wrong, gamma)
+    focus = weight * where(gamma == 2.0, wrong * wrong, power(wrong, gamma))
     slope = -focus * (gamma * loss * right + wrong) / (wrong * right)
     bend = focus * (gamma * (gamma - 1.0) * loss / (wrong * wrong) + 2.0 * gamma / (wrong * right) + 1.0 / (right * right))
     return focus * loss, side * slope, bend
 
 
 @pointwise
-def focal_loss_with_logits(logit: Logit, target: Binary, gamma: NonNegative = 2.0, alpha: Share | None = 0.25):
+def focal_loss_with_logits(logit: Logit, target: Binary, gamma: Exponent = 2.0, alpha: Share | None = 0.25):
     r"""Focal loss of the sigmoid of a logit.
 
     Cross-entropy times a power of how wrong the prediction is, so that the many easy elements of an
@@ -354,12 +353,14 @@ def focal_loss_with_logits(logit: Logit, target: Binary, gamma: NonNegative = 2.
     """
     side = where(target == 1.0, 1.0, -1.0)
     score = side * logit
-    tail, likely, unlikely = split(logit)
-    right = where(score >= 0.0, likely, unlikely)
-    wrong = where(score >= 0.0, unlikely, likely)
+    small, tail = split(logit)
+    likely = 1.0 / (1.0 + small)
+    right = likely * where(score >= 0.0, 1.0, small)
+    wrong = likely * where(score >= 0.0, small, 1.0)
     loss = where(score < 0.0, -score, 0.0) + tail
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
-    focus = weight * exp(-times(gamma, where(score > 0.0, score, 0.0) + tail))  # wrong ** gamma, exact in both tails
+    general = exp(-times(gamma, where(score > 0.0, score, 0.0) + tail))  # wrong ** gamma, exact in both tails
+    focus = weight * where(gamma == 2.0, wrong * wrong, general)
     slope = wrong + gamma * times(right, loss)
     bend = right * (gamma * slope + wrong * (1.0 + gamma)) - gamma * wrong * times(right, loss)
     return focus * loss, -side * focus * slope, focus * bend

@@ -1,9 +1,8 @@
 """Losses of a real-valued prediction."""
 
 from ..definition import Count, Fraction, LogRate, Positive, Real, RealTarget, pointwise
-from ..math import abs, clip, exp, log, log1p, maximum, sign, tanh, times, where
+from ..math import abs, clip, exp, log, log_cosh, maximum, sign, tanh, times, where
 
-LOG_2 = 0.6931471805599453
 HALF_LOG_TWO_PI = 0.9189385332046727
 
 
@@ -274,11 +273,8 @@ def log_cosh_loss(prediction: Real, target: RealTarget):
     array([0.1201, 0.4338, 0.    , 2.3093])
     """
     error = prediction - target
-    size, slope = abs(error), tanh(error)
-    # log cosh is -log(1 - tanh^2) / 2, exact near 0, and |e| + log(1 + exp(-2|e|)) - log 2, exact far from it
-    near = size < 0.75
-    correction = log1p(where(near, -slope * slope, exp(-2.0 * size)))
-    return where(near, -0.5 * correction, size + correction - LOG_2), slope, 1.0 - slope * slope
+    slope = tanh(error)
+    return log_cosh(error), slope, 1.0 - slope * slope
 
 
 @pointwise

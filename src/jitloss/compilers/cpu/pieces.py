@@ -29,7 +29,7 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
     peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
     top, of_peak, term, of_terms = peak.function, peak.wanted, terms.function, terms.wanted
     value_of, of_value, slope_of, of_slope = value.function, value.wanted, slope.function, slope.wanted
-    kind, working, kinds, name, double = loop.source, loop.working, variant.statics, variant.working, np.float64
+    kind, working, kinds, name, double = loop.source, loop.working, variant.kinds, variant.working, np.float64
     inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
     outputs_at, dtypes, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.dtypes, loop.row_dtypes
     peaks_at, sums_at = at.found_at(variant.definition, loop.rows.peaks, terms.results)
