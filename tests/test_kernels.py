@@ -21,7 +21,8 @@ from jitloss.compilers.cpu.long_rows import TILE as ROW_TILE
 from jitloss.compilers.cpu.pointwise import TILE
 from jitloss.compilers.cpu.transpose import lanes_of
 from jitloss.compilers.variant import Variant
-from jitloss.math import exp, sqrt
+from jitloss.definition import Epsilon, Probability
+from jitloss.math import exp, log, maximum, sqrt
 from loops import foreign_calls, innermost_loops, machine_lanes
 
 SHAPES = {
@@ -30,13 +31,17 @@ SHAPES = {
     "patched": ((40, 30), -1),
     "rows": ((3, 2000), -1),
     "lanes": ((3, 20, 30), 1),
+    "long lanes": ((3, cpu.LONGEST_KEPT_BESIDE + 6, 30), 1),
 }
 """Shapes and class axes of calls that take each layout of a kernel."""
 
 
 def layouts_of(case: Case) -> tuple[str, ...]:
     patched = case.labels and "peak" in case.loss.definition.parts
-    return ("blocks", *(["patched"] if patched else []), "rows", "lanes") if case.rowwise else ("flat",)
+    if not case.rowwise:
+        return ("flat",)
+    long = "terms" in case.loss.definition.parts["slope"].arguments
+    return ("blocks", *(["patched"] if patched else []), "rows", "lanes", *(["long lanes"] if long else []))
 
 
 PAIRS = [(case, layout) for case in CASES for layout in layouts_of(case)]
@@ -87,11 +92,11 @@ def code(monkeypatch):
 MOVES_AND_SUMS = {"phi", "load", "store", "fpext", "fptrunc", "fadd", "select", "freeze", "fcmp"}
 """What may be done with float64 numbers in an innermost loop of a float32 kernel: no multiplication, no division, no call."""
 
-PER_ROW = {"flat": 0, "blocks": 1, "patched": 1, "rows": 1, "lanes": 2}
+PER_ROW = {"flat": 0, "blocks": 1, "patched": 1, "rows": 1, "lanes": 2, "long lanes": 2}
 """How many innermost loops of a layout add up in float64. They take a step per row, not per element: blocks and rows add the rows'
 values, lanes also add each row's sums of a stripe of columns. Flat kernels add float64 outside of their loops, once a tile."""
 
-READ_LABELS = {"flat": 0, "blocks": 2, "patched": 3, "rows": 0, "lanes": 1}
+READ_LABELS = {"flat": 0, "blocks": 2, "patched": 3, "rows": 0, "lanes": 1, "long lanes": 1}
 """How many read the rows' labels, which are int64: a step per row."""
 
 
@@ -244,6 +249,45 @@ def test_the_check_finds_scalar_loops(code, monkeypatch):
         check_loops(variant, llvm)
 
 
+# Usual defaults ---------------------------------------------------------------------------------------------------------------
+
+USUAL = [(case, one) for case in CASES for one in case.loss.definition.parameters if one.range.usual]
+
+
+@pytest.mark.parametrize(("case", "parameter"), USUAL, ids=repr)
+def test_usual_defaults_are_constants(case, parameter, code):
+    """One kernel for the default, given or not, and one for all other values; both give what they should."""
+    inputs, options = inputs_of(case, "blocks" if case.rowwise else "flat", "float32")
+    form, name, default = case.loss.value_and_gradient, parameter.name, parameter.default
+    ((held, short),) = code(form, *inputs, **options)
+    assert not code(form, *inputs, **options, **{name: default})
+    ((other, long),) = code(form, *inputs, **options, **{name: 1.5 * default})
+    assert not code(form, *inputs, **options, **{name: 1.75 * default})
+    at = case.loss.definition.parameters.index(parameter)
+    assert (held.statics[at], other.statics[at]) == ("u", "n")
+    assert len(short) < len(long)
+    ((changed, _),) = code(case.loss.with_parameters(**{name: 1.5 * default}).value_and_gradient, *inputs, **options)
+    assert changed._replace(definition=other.definition) == other, "another default is not another kernel"
+    near = case.loss.value_and_gradient(*inputs, **options, **{name: np.nextafter(default, 1.0)})
+    for got, want in zip(case.loss.value_and_gradient(*inputs, **options), near, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-12)
+
+
+@jitloss.pointwise
+def clipped_log(prediction: Probability, target, epsilon: Epsilon = 1e-12):
+    clipped = maximum(prediction, epsilon)
+    return -target * log(clipped), -target / clipped
+
+
+def test_a_usual_default_below_the_floor_of_a_precision(code):
+    """Is raised to it in float32, as any value is, and so is no constant there."""
+    for dtype, letter, least in (("float32", "n", 2.0**-24), ("float64", "u", 1e-12)):
+        zero, one = np.zeros(3, dtype), np.ones(3, dtype)
+        ((variant, _),) = code(clipped_log.gradient, zero, one, reduction="sum")
+        assert variant.statics == letter
+        np.testing.assert_allclose(clipped_log.gradient(zero, one, reduction="sum"), -1.0 / least, rtol=1e-6)
+
+
 # Memory -----------------------------------------------------------------------------------------------------------------------
 
 LITTLE = 2**18
@@ -253,6 +297,7 @@ LARGE = {
     "patched": ((2**13, 2**5), -1),
     "rows": ((2**9, 2**9), -1),
     "lanes": ((2**4, 2**6, 2**8), 1),
+    "long lanes": ((2**3, 2**7, 2**8), 1),
 }
 """2**18 elements: a copy of a float16 array as float32 is 1 MiB, four times as much as a call may take."""
 
@@ -316,6 +361,7 @@ WIDE = {
     "patched": ((801, 49), -1),
     "rows": ((23, 1777), -1),
     "lanes": ((5, 33, 301), 1),
+    "long lanes": ((3, 77, 601), 1),
 }
 """Shapes that are no multiple of anything, and take all threads."""
 
@@ -362,7 +408,7 @@ SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for m
 BLOCKS_UP_TO = cpu.BLOCKS_UP_TO[cpu.vector_bytes()]
 COLUMNS = sorted(
     {size + more for size in (4, *BLOCKS_UP_TO, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
-    | {1, 2, cpu.SHORTEST_PATCHED[0] - 1, cpu.SHORTEST_PATCHED[0], 33}
+    | {1, 2, cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0] - 1, cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0], 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})
 
@@ -501,11 +547,18 @@ TAKING = {
 """Losses whose slopes take terms, and losses that give the same together and compute everything again, with their weights."""
 
 
-LAYOUTS = {"blocks": (33, 7), "patched": (33, 40), "rows": (3, 300), "long": (2, cpu.LONGEST_KEPT_ROW + 3), "lanes": (2, 5, 6)}
+LAYOUTS = {
+    "blocks": (33, 7),
+    "patched": (33, 40),
+    "rows": (3, 300),
+    "long": (2, cpu.LONGEST_KEPT_ROW + 3),
+    "lanes": (2, 5, 6),
+    "long lanes": (2, cpu.LONGEST_KEPT_BESIDE + 1, 6),
+}
 TAKEN = [
     *(("alone", layout, labels) for layout in LAYOUTS for labels in (False, True)),
     *((name, layout, True) for name in TAKING if name != "alone" for layout in ("blocks", "patched", "rows")),
-    *(("mixed", layout, True) for layout in ("long", "lanes")),
+    *(("mixed", layout, True) for layout in ("long", "lanes", "long lanes")),
 ]
 
 

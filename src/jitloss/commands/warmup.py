@@ -45,7 +45,12 @@ def command(arguments: argparse.Namespace) -> None:
 def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
     """Small inputs that need each of the kernels: float32 and float64, short and long rows, dense targets and labels."""
     cpu = compiler()
-    columns = (4, cpu.SHORTEST_PATCHED[0], max(*cpu.BLOCKS_UP_TO[cpu.vector_bytes()]) + 1, cpu.LONGEST_KEPT_ROW + 1)
+    columns = (
+        4,
+        cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0],
+        max(*cpu.BLOCKS_UP_TO[cpu.vector_bytes()]) + 1,
+        cpu.LONGEST_KEPT_ROW + 1,
+    )
     for labels in (False, True) if definition.takes_labels else (False,):
         shapes = {cpu.layout(definition, one, 1, labels): (1, one) for one in reversed(columns)}
         for shape in reversed(shapes.values()) if definition.form == "rowwise" else [(4,)]:

@@ -12,7 +12,7 @@ from . import elementary  # noqa: F401  # teaches numba the functions of jitloss
 from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
-from .lanes import lanes_kernel
+from .lanes import LONGEST_KEPT_BESIDE, lanes_kernel
 from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
 from .long_rows import long_rows_kernel
 from .pieces import piece_kernel
@@ -23,6 +23,7 @@ from .small import PLAN, small_driver
 
 __all__ = [
     "BLOCKS_UP_TO",
+    "LONGEST_KEPT_BESIDE",
     "LONGEST_KEPT_ROW",
     "PLAN",
     "SHORTEST_PATCHED",
@@ -43,6 +44,7 @@ _BUILDERS = {
     "blocks": short_rows_kernel,
     "patched": short_rows_kernel,
     "lanes": lanes_kernel,
+    "long lanes": lanes_kernel,
     "peaks": piece_kernel,
     "sums": piece_kernel,
     "slopes": piece_kernel,
@@ -83,13 +85,13 @@ def layout(definition: Definition, columns: int, inner: int, marked: bool = Fals
     """
     if definition.form == "pointwise":
         return "flat"
+    keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     if inner > 1:
-        return "lanes"
+        return "long lanes" if keeps and columns > LONGEST_KEPT_BESIDE else "lanes"
     peaks = any("peak" in member.parts for member in definition.members)
     if columns <= BLOCKS_UP_TO[vector_bytes()][0 if peaks else 1]:
-        apart = marked and peaks and columns >= SHORTEST_PATCHED[smoothed] and not definition.peaks_take_targets
+        apart = marked and peaks and columns >= SHORTEST_PATCHED[vector_bytes()][smoothed] and not definition.peaks_take_targets
         return "patched" if apart else "blocks"
-    keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     kept = sum(member.parts["terms"].results for member in definition.members)
     return "long" if keeps and (columns > LONGEST_KEPT_ROW or kept > MOST_KEPT_TERMS) else "rows"
 

@@ -8,16 +8,35 @@ from ..elements import ITEMSIZE, load, read, spread, stack, stacks, store
 from ..rowwise import row_loop
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, parameters, select, weighted
+from ..usage import only_term
 from ..variant import Variant
 from . import table as at
 from .driver import range_kernel
 from .flags import jitable
-from .memory import advance, columns_of_row, copy_out, fence, pointer, pointers, read_short, wide_vectors, word, write_short
+from .memory import (
+    advance,
+    columns_of_row,
+    copy_out,
+    fence,
+    pointer,
+    pointers,
+    prefetch,
+    read_short,
+    wide_vectors,
+    word,
+    write_short,
+)
 
-__all__ = ["LANES", "lanes_kernel"]
+__all__ = ["LANES", "LONGEST_KEPT_BESIDE", "lanes_kernel"]
 
-LANES = 256
+LANES = 512
 """Rows that are taken side by side."""
+
+EVEN = 16
+"""Of that many are the rows that are taken together, where there are enough: none of them is the only one of its vector."""
+
+LONGEST_KEPT_BESIDE = 64
+"""Elements of a row up to which the only term that a slope takes is kept, for all rows side by side."""
 
 LABELS_BYTES = LANES * 4
 """Labels of the lanes, as wide as a float32, so that their comparison does not halve the vectors."""
@@ -33,7 +52,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
     of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
     top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
-    output, kinds, name, dtypes = variant.output, variant.statics, variant.working, loop.dtypes
+    output, kinds, name, dtypes = variant.output, variant.kinds, variant.working, loop.dtypes
     inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
     outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
@@ -48,6 +67,12 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
     peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
     row_results, own, takes_terms = (name,) * row_count, (name,), loop.rows.slope_takes_terms
+    only = only_term(variant.definition, variant.statics) if with_outputs and variant.layout == "lanes" else None
+    kept = only is not None
+    homes, kept_bytes, kept_term = int(kept), LONGEST_KEPT_BESIDE * number_bytes, only or 0
+    as_terms, term_dtypes = (0,) * sums_count, (name,) * sums_count
+    flat = loop.others if variant.targets != "direct" else tuple(range(len(dtypes)))
+    flat_at, flat_dtypes, half = tuple(inputs_at[one] for one in flat), tuple(dtypes[one] for one in flat), LANES // 2
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
@@ -68,9 +93,13 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
             stack(number_bytes),
             stack(LABELS_BYTES),
         )
+        kept_terms, wished = stacks(homes, kept_bytes), pointers(table, flat_at)
         begin, own_label, target = start, np.int32(0), working(0.0)
         while begin < stop:
-            lanes = min(LANES, inner - begin % inner, stop - begin)
+            beside = inner - begin % inner
+            left = min(beside, stop - begin)
+            groups = (left + LANES - 1) // LANES
+            lanes = min(left, ((left + groups - 1) // groups + EVEN - 1) // EVEN * EVEN)
             base = begin // inner * inner * columns + begin % inner
             for lane in range(lanes):
                 weight = working(1.0)
@@ -99,12 +128,16 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
                     spread(sums, lane, zeros, name)
                 for column in range(first, min(columns, first + STRIPE)):
                     there = base + column * inner
+                    if beside > lanes:
+                        prefetch(wished, there + lanes, flat_dtypes, half, 2)
                     for lane in range(lanes):
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
                         numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         more = cast(terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms)), working)
                         spread(sums, lane, add(load(sums, lane, sum_dtypes, working), more), name)
+                        if kept:
+                            store(kept_terms[0], column * LANES + lane, more[kept_term], name)
                 for lane in range(lanes):
                     found = cast(load(sums, lane, sum_dtypes, working), double)
                     spread(totals, lane, add(load(totals, lane, total_dtypes, double), found), "float64")
@@ -121,13 +154,18 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
             if with_outputs:
                 for column in range(columns):
                     there = base + column * inner
+                    if beside > lanes:
+                        prefetch(wished, there + lanes + half, flat_dtypes, half, 2)
                     for lane in range(lanes):
                         if with_labels:
                             own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
                         numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
                         with_peaks = numbers + load(peaks, lane, peak_dtypes, working)
                         coefficients = select(load(results, lane, row_results, working), rest)
-                        if takes_terms:
+                        if kept:
+                            mine = (load(select(kept_terms, as_terms), column * LANES + lane, term_dtypes, working),)
+                            slopes = cast(slope(*select(with_peaks + coefficients + mine, of_slope)), working)
+                        elif takes_terms:
                             mine = (cast(terms(*select(with_peaks, of_terms)), working),)
                             slopes = cast(slope(*select(with_peaks + coefficients + mine, of_slope)), working)
                         else:

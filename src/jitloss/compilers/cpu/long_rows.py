@@ -41,7 +41,11 @@ LONGEST_KEPT = 32768
 a slope takes is kept where the slope goes, unless that is past the caches."""
 
 TILE = 1024
-"""Elements between two writes past the caches, and of targets that are mixed before they are used."""
+"""Elements of targets that are mixed before they are used."""
+
+FLOWING = 256
+"""Elements between two writes past the caches. With each comes a wish for half as many of the next row, of which the two passes before
+have asked for a quarter each: so memory is read all the time."""
 
 STRIP = 4096
 """Elements between two additions in float64."""
@@ -60,7 +64,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
     of_peak, of_terms, of_value, of_slope = peak.function, terms.function, value.function, slope.function
-    kind, working, kinds, name, double = loop.source, loop.working, variant.statics, variant.working, np.float64
+    kind, working, kinds, name, double = loop.source, loop.working, variant.kinds, variant.working, np.float64
     inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
     outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
     lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
@@ -82,20 +86,20 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     only = only_term(variant.definition, variant.statics) if with_outputs and output == name and not kept else None
     lent = only is not None
     buffer_bytes, mixed_bytes, kept_bytes = (
-        TILE * itemsize + LINE,
+        FLOWING * itemsize + LINE,
         TILE * number_size * mixed,
         (LONGEST_KEPT if kept else BLOCK) * number_size,
     )
     # what stands where: in the sources pieces of stack, then arrays; then numbers; then terms
     inner = loop.others if variant.targets != "direct" else tuple(range(len(stored)))
     peaks, sums, coefficients = loop.rows.peaks, terms.results, value.results - 1
-    sizes = mixed, sums * (kept or lent), len(inner), len(kinds), peaks, coefficients, 1
+    sizes = mixed, sums * (kept or lent), len(inner), len(variant.statics), peaks, coefficients, 1
     target, own_terms, flat, numbers_at, peaks_at, rest_at, last = consecutive(*sizes)
     if with_labels and not mixed:
         target = numbers_at[-1:]
     elements = flat + (target if variant.targets != "direct" else ()) + numbers_at + peaks_at + rest_at + last
     flat_at, dtypes = tuple(inputs_at[one] for one in inner), tuple(stored[one] for one in inner)
-    lane_bytes = BLOCK * number_size
+    lane_bytes, quarter, half = BLOCK * number_size, BLOCK // 4, FLOWING // 2
     targets, terms_count = int(mixed), sums * (kept or lent)
     at_home = tuple(
         sums if which == only else which for which in range(terms_count)
@@ -127,7 +131,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         begin(flows, advanced(destinations, start * columns * itemsize))
         mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
         top_lanes, sum_lanes, last_lanes = stacks(peaks, lane_bytes), stacks(sums, lane_bytes), stacks(sums, lane_bytes)
-        whole = TILE if mixed else columns
+        whole, wished = TILE if mixed else columns, pointers(table, flat_at)
         for row in range(start, stop):
             base, tops, totals, weight = row * columns, lowest, zeros64, working(1.0)
             if with_labels:
@@ -156,6 +160,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     if marked_peaks and place <= label and label < place + BLOCK:
                         spread(mixture, label - place, (marked,), name)
                     sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
+                    if with_outputs and streamed:
+                        prefetch(wished, base + columns + place // 4, dtypes, quarter, 2)
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)
             fill(BLOCK, last_lanes, zeros, working)
@@ -167,8 +173,13 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     place = first if first >= 0 else columns - BLOCK
                     if mixed:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
-                    prefetch(pointers(table, flat_at), base + columns + place, dtypes, BLOCK)
-                    if with_outputs and not streamed:
+                    following = base + columns
+                    if not with_outputs:
+                        prefetch(wished, following + place, dtypes, BLOCK, 2)
+                    elif streamed:
+                        prefetch(wished, following + (columns + place) // 4, dtypes, quarter, 2)
+                    else:
+                        prefetch(wished, following + place, dtypes, BLOCK, 1)
                         claim(destinations, (base + place) * itemsize, BLOCK * itemsize)
                     if lent:
                         homes = select(row_terms + advanced(destinations, (base + place) * itemsize), at_home)
@@ -194,9 +205,11 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 store(pointer(table, at.ITEMS), row, result[0] * weight, output)
             if with_outputs:
                 factor, known = working(scale) * weight, tops + select(result, rest)
-                step = TILE if streamed else whole
+                step = FLOWING if streamed else whole
                 for first in range(0, columns, step):
                     count = min(step, columns - first)
+                    if streamed:
+                        prefetch(wished, base + columns + (columns + first) // 2, dtypes, half, 2)
                     if mixed:
                         mix(mixture[0], count, classes, inputs, base, first, given, stored, working, kind)
                     final = advanced(destinations, (base + first) * itemsize)

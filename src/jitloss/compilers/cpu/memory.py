@@ -52,8 +52,11 @@ def wish(builder: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any) -> Any:
-    """Ask for the lines of ``count`` elements from ``index`` on of each array, which need not be there: a wish never fails."""
+def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any, cache: Any) -> Any:
+    """Ask for the lines of ``count`` elements from ``index`` on of each array, which need not be there: a wish never fails.
+
+    They come to the first or the second ``cache``, which can wait for more lines at once.
+    """
     names = [one.literal_value for one in dtypes]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -62,10 +65,10 @@ def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any) ->
             first = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
             first = builder.bitcast(first, _BYTES)
             for line in range(0, count.literal_value * ITEMSIZE[name], LINE):
-                builder.call(ask, [builder.gep(first, [_I64(line)]), _I32(0), _I32(3), _I32(1)])
+                builder.call(ask, [builder.gep(first, [_I64(line)]), _I32(0), _I32(4 - cache.literal_value), _I32(1)])
         return context.get_dummy_value()
 
-    return types.void(pointers, types.intp, dtypes, count), codegen
+    return types.void(pointers, types.intp, dtypes, count, cache), codegen
 
 
 @intrinsic

@@ -31,7 +31,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not."""
     definition, working = variant.definition, np.dtype(variant.working).type
     call = point(definition, working, jitable)
-    function, dtypes, output, kinds = call.function, variant.inputs, variant.output, variant.statics
+    function, dtypes, output, kinds = call.function, variant.inputs, variant.output, variant.kinds
     with_weights = variant.weights
     itemsize, weight_size = ITEMSIZE[output], ITEMSIZE[variant.working]
     inputs_at = tuple(range(at.first_input(definition), at.first_gradient(definition)))
@@ -62,7 +62,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
         begin(flows, advanced(destinations, start * itemsize))
         for first in range(start, stop, TILE):
             count, final = min(TILE, stop - first), advanced(destinations, first * itemsize)
-            prefetch(arrays, first + AHEAD, dtypes, TILE)
+            prefetch(arrays, first + AHEAD, dtypes, TILE, 1)
             if not streamed:
                 claim(final, AHEAD * itemsize, count * itemsize)
             if with_weights:

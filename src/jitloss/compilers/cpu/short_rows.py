@@ -27,9 +27,9 @@ BLOCKS_UP_TO = {64: (112, 63), 32: (LONGEST, 88), 16: (LONGEST, 88)}
 """By the bytes of a vector, for rows of up to how many elements blocks are faster than one row after the other: in losses with a peak,
 which take each element once more, and in those without one."""
 
-SHORTEST_PATCHED = (10, 24)
-"""Elements of a row from which labels are put right afterwards in losses with a peak: where all other targets are 0, and where they are
-smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
+SHORTEST_PATCHED = {64: (20, 24), 32: (10, 24), 16: (10, 24)}
+"""By the bytes of a vector, elements of a row from which labels are put right afterwards in losses with a peak: where all other targets
+are 0, and where they are smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
 
 
 def consecutive(*lengths: int) -> list[tuple[int, ...]]:
@@ -46,7 +46,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     loop = row_loop(variant, jitable)
     peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
     of_peak, of_terms, of_value, of_slope = peak.function, terms.function, value.function, slope.function
-    kind, working, kinds, name = loop.source, loop.working, variant.statics, variant.working
+    kind, working, kinds, name = loop.source, loop.working, variant.kinds, variant.working
     inputs_at, outputs_at = at.inputs_at(variant.definition, loop.inputs), at.outputs_at(variant.definition, loop.outputs)
     rows_at = at.inputs_at(variant.definition, loop.row_inputs)
     class_weights_at, parameters_at, stream_at = at.CLASS_WEIGHTS, at.PARAMETERS, at.STREAM
@@ -67,7 +67,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         (loop.rows.peaks, sums, 1, rest, 2, len(rows_at)),
     )
     there_sizes = tuple(apart * size for size in (len(stored), 1, sums, outputs))  # of the labelled elements
-    inputs, marked, kept, more, *others = consecutive(*grid_sizes, *row_sizes, *there_sizes, len(kinds), 1)
+    inputs, marked, kept, more, *others = consecutive(*grid_sizes, *row_sizes, *there_sizes, len(variant.statics), 1)
     tops, totals, results, coefficients, counts, own_inputs, *others = others
     there_inputs, there_target, there_terms, there_slopes, numbers, last = others
     target = numbers[-1:] if apart else marked  # the background's number, or a grid
