@@ -346,7 +346,7 @@ def streaming(monkeypatch):
     original = cpu.run
 
     def run(kernel: int, words: Any, *rest: Any, **named: Any) -> float:
-        streamed.append(bool(words[at.STREAM]))
+        streamed.append(words[at.STREAM] == at.PAST)
         return original(kernel, words, *rest, **named)
 
     monkeypatch.setattr(cpu, "run", run)

@@ -42,21 +42,21 @@ def ways(
 
 def test_both_ways_are_tried_in_turns_then_the_faster_is_taken(clock):
     tries = [False, True] * stores.TRIES
-    assert ways(clock, [2.0], [1.0], 8, kernel=1) == tries + [True] * (8 - len(tries))
-    assert ways(clock, [1.0], [2.0], 8, kernel=2) == tries + [False] * (8 - len(tries))
+    assert ways(clock, [2.0], [1.0], 11, kernel=1) == tries + [True] * (11 - len(tries))
+    assert ways(clock, [1.0], [2.0], 11, kernel=2) == tries + [False] * (11 - len(tries))
 
 
 def test_one_slow_call_decides_nothing(clock):
-    assert ways(clock, [9.0, 1.0], [2.0], 7)[-1] is False
-    assert ways(clock, [2.0], [9.0, 1.0], 7, kernel=2)[-1] is True
+    assert ways(clock, [9.0, 1.0], [2.0], 9)[-1] is False
+    assert ways(clock, [2.0], [9.0, 1.0], 9, kernel=2)[-1] is True
 
 
 def test_each_kernel_and_size_is_tried(clock):
-    ways(clock, [1.0], [2.0], 7)
+    ways(clock, [1.0], [2.0], 9)
     assert ways(clock, [2.0], [1.0], 5, moved=1001) == [False] * 5
-    assert ways(clock, [2.0], [1.0], 7, moved=5000)[-1] is True
-    assert ways(clock, [2.0], [1.0], 7, kernel=2)[-1] is True
-    assert ways(clock, [2.0], [1.0], 7, new=True)[-1] is True
+    assert ways(clock, [2.0], [1.0], 9, moved=5000)[-1] is True
+    assert ways(clock, [2.0], [1.0], 9, kernel=2)[-1] is True
+    assert ways(clock, [2.0], [1.0], 9, new=True)[-1] is True
 
 
 def seen(monkeypatch) -> list[bool]:
@@ -65,7 +65,7 @@ def seen(monkeypatch) -> list[bool]:
     original = cpu.run
 
     def run(kernel: int, words: Any, *rest: Any, **named: Any) -> float:
-        taken.append(bool(words[at.STREAM]))
+        taken.append(words[at.STREAM] == at.PAST)
         return original(kernel, words, *rest, **named)
 
     monkeypatch.setattr(cpu, "run", run)

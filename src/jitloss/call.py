@@ -288,12 +288,14 @@ class Evaluation:
         if size and divisor:
             self.kernel, rows = self._compiled(self._variant(with_items)), max(1, CHUNK // geometry.columns)
 
+            cpu, over = compiler(), self._in_place(gradient)
+
             def total_of(streamed: bool) -> float:
-                words = self._words(items, gradient, hessian, streamed)
-                total: float = compiler().run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
+                words = self._words(items, gradient, hessian, cpu.OVER if over else cpu.PAST if streamed else cpu.THROUGH)
+                total: float = cpu.run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
                 return total
 
-            either = (gradient or with_items) and stores.streams(moved) and not self._in_place(gradient)
+            either = (gradient or with_items) and stores.streams(moved) and not over
             total = stores.faster(self.kernel, moved, self.arguments.get("out") is None, total_of) if either else total_of(False)
             value = self.factor * (total / divisor)  # as the serial driver does
         else:
@@ -351,9 +353,7 @@ class Evaluation:
             for array in output.written if output else ():
                 array[...] = 0
 
-    def _words(
-        self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, streamed: bool
-    ) -> tuple[Any, ...]:
+    def _words(self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, stored: int) -> tuple[Any, ...]:
         """The kernel's table, in the order of :mod:`jitloss.compilers.cpu.table`."""
         classes = None if self.classes is None else self.classes.astype(self.working)
         return (
@@ -363,7 +363,7 @@ class Evaluation:
             self.sample.span if self.sample else 1,
             self.geometry.columns,
             self.geometry.inner,
-            int(streamed),
+            stored,
             self.labels,
             self.ignored,
             classes,

@@ -79,7 +79,7 @@ class Piece(Evaluation):
     def _run(self, stage: Stage, outputs: Any, peaks: Peaks, sums: Peaks, scale: float, items: bool) -> float:
         self.stage = stage
         items_of, gradient, hessian = outputs
-        words = (*self._words(items_of, gradient, hessian, False), *[None] * self._missing(outputs), *peaks, *sums)
+        words = (*self._words(items_of, gradient, hessian, compiler().THROUGH), *[None] * self._missing(outputs), *peaks, *sums)
         rows = max(1, CHUNK // max(1, self.geometry.columns))
         kernel = self._compiled(self._variant(items))
         total: float = compiler().run(kernel, words, self.geometry.count, rows, scale, False)

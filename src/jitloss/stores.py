@@ -11,8 +11,9 @@ from pathlib import Path
 
 __all__ = ["TRIES", "cache_bytes", "faster", "streams"]
 
-TRIES = 3
-"""How often each way is tried. The best time counts: the first calls write to new memory, and others may slow a call down."""
+TRIES = 4
+"""How often each way is tried. The best time counts: the first calls write to new memory, a processor's clock rises in some ms, and
+others may slow a call down."""
 
 _seconds: dict[tuple[int, int, bool], tuple[list[float], list[float]]] = {}
 """What calls took with plain stores, and with stores past the caches, by what they have in common."""

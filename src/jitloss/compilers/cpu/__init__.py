@@ -20,13 +20,17 @@ from .pointwise import pointwise_kernel
 from .repeat import vector_bytes
 from .short_rows import BLOCKS_UP_TO, SHORTEST_PATCHED, short_rows_kernel
 from .small import PLAN, small_driver
+from .table import OVER, PAST, THROUGH
 
 __all__ = [
     "BLOCKS_UP_TO",
     "LONGEST_KEPT_BESIDE",
     "LONGEST_KEPT_ROW",
+    "OVER",
+    "PAST",
     "PLAN",
     "SHORTEST_PATCHED",
+    "THROUGH",
     "count_labels",
     "kernel",
     "labels_kernel",

@@ -80,7 +80,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
         wide_vectors()
         classes = pointer(table, at.CLASS_WEIGHTS)
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        columns, inner, streamed, total = columns_of_row(table), word(table, at.INNER), word(table, at.STREAM) != 0, 0.0
+        columns, inner, streamed, total = columns_of_row(table), word(table, at.INNER), word(table, at.STREAM) == at.PAST, 0.0
         tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
         peaks, sums, results = (
             stacks(peaks_count, number_bytes),

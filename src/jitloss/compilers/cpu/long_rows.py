@@ -44,8 +44,8 @@ TILE = 1024
 """Elements of targets that are mixed before they are used."""
 
 FLOWING = 256
-"""Elements between two writes past the caches. With each comes a wish for half as many of the next row, of which the two passes before
-have asked for a quarter each: so memory is read all the time."""
+"""Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of the next
+row, of which the two passes before have asked for a quarter each: so memory is read all the time."""
 
 STRIP = 4096
 """Elements between two additions in float64."""
@@ -126,7 +126,8 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
         if smoothed:
             assume_positive(given[-1])
-        columns, streamed, total = columns_of_row(table), word(table, at.STREAM) != 0, 0.0
+        columns, streamed, total = columns_of_row(table), word(table, at.STREAM) == at.PAST, 0.0
+        spread_out = word(table, at.STREAM) != at.THROUGH
         buffers, flows, destinations = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), pointers(table, outputs_at)
         begin(flows, advanced(destinations, start * columns * itemsize))
         mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
@@ -160,7 +161,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     if marked_peaks and place <= label and label < place + BLOCK:
                         spread(mixture, label - place, (marked,), name)
                     sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
-                    if with_outputs and streamed:
+                    if with_outputs and spread_out:
                         prefetch(wished, base + columns + place // 4, dtypes, quarter, 2)
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)
@@ -176,7 +177,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     following = base + columns
                     if not with_outputs:
                         prefetch(wished, following + place, dtypes, BLOCK, 2)
-                    elif streamed:
+                    elif spread_out:
                         prefetch(wished, following + (columns + place) // 4, dtypes, quarter, 2)
                     else:
                         prefetch(wished, following + place, dtypes, BLOCK, 1)
@@ -205,10 +206,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 store(pointer(table, at.ITEMS), row, result[0] * weight, output)
             if with_outputs:
                 factor, known = working(scale) * weight, tops + select(result, rest)
-                step = FLOWING if streamed else whole
+                step = FLOWING if spread_out else whole
                 for first in range(0, columns, step):
                     count = min(step, columns - first)
-                    if streamed:
+                    if spread_out:
                         prefetch(wished, base + columns + (columns + first) // 2, dtypes, half, 2)
                     if mixed:
                         mix(mixture[0], count, classes, inputs, base, first, given, stored, working, kind)

@@ -56,7 +56,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
         given, arrays = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        factor, total, streamed = working(scale), 0.0, word(table, at.STREAM) != 0
+        factor, total, streamed = working(scale), 0.0, word(table, at.STREAM) == at.PAST
         buffers, flows, weights = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stacks(weight_pieces, weight_bytes)
         destinations = pointers(table, outputs_at)
         begin(flows, advanced(destinations, start * itemsize))

@@ -49,7 +49,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
     kind, working, kinds, name = loop.source, loop.working, variant.kinds, variant.working
     inputs_at, outputs_at = at.inputs_at(variant.definition, loop.inputs), at.outputs_at(variant.definition, loop.outputs)
     rows_at = at.inputs_at(variant.definition, loop.row_inputs)
-    class_weights_at, parameters_at, stream_at = at.CLASS_WEIGHTS, at.PARAMETERS, at.STREAM
+    class_weights_at, parameters_at, stream_at, past = at.CLASS_WEIGHTS, at.PARAMETERS, at.STREAM, at.PAST
     with_peak, with_labels, with_items, with_weights = (
         loop.rows.peak is not None,
         variant.targets == "labels",
@@ -96,7 +96,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             assume_positive(given[-1])
         sources = stacks(grids, grid_bytes) + stacks(row_pieces, COLUMN)
         buffers, flows, scratch = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stack(scratch_bytes)
-        streamed, total = word(table, stream_at) != 0, 0.0
+        streamed, total = word(table, stream_at) == past, 0.0
         begin(flows, advanced(destinations, start * columns * itemsize))
         marks, counted = select(sources, marked), select(sources, counts)
         if made:

@@ -10,8 +10,11 @@ __all__ = [
     "INNER",
     "ITEMS",
     "LABELS",
+    "OVER",
     "PARAMETERS",
+    "PAST",
     "STREAM",
+    "THROUGH",
     "WEIGHTS",
     "WEIGHT_SPAN",
     "first_found",
@@ -35,7 +38,8 @@ COLUMNS = 4
 INNER = 5
 """Elements between two neighbours of a row: 1 unless the class axis is an inner one."""
 STREAM = 6
-"""Whether outputs are stored past the caches."""
+"""How outputs are stored: :data:`THROUGH` the caches, :data:`PAST` them, or :data:`OVER` an input, whose lines are there."""
+THROUGH, PAST, OVER = 0, 1, 2
 LABELS = 7
 """int64 labels, a row each."""
 IGNORED = 8
