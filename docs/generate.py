@@ -204,6 +204,7 @@ SIZES = (
     ("jitloss.compilers.cpu.long_rows", "STRIP"),
     ("jitloss.compilers.cpu.long_rows", "TILE"),
     ("jitloss.compilers.cpu.long_rows", "FLOWING"),
+    ("jitloss.compilers.cpu.long_rows", "AHEAD"),
     ("jitloss.compilers.cpu.lanes", "LANES"),
     ("jitloss.compilers.cpu.lanes", "LONGEST_KEPT_BESIDE"),
     ("jitloss.compilers.cpu.lanes", "STRIPE"),

@@ -45,7 +45,10 @@ TILE = 1024
 
 FLOWING = 256
 """Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of the next
-row, of which the two passes before have asked for a quarter each: so memory is read all the time."""
+row, of which the passes before have asked for the other half: so memory is read all the time."""
+
+AHEAD = 1024
+"""Elements between what is computed and what is asked of memory, where a row has fewer: then it is not of the next row."""
 
 STRIP = 4096
 """Elements between two additions in float64."""
@@ -99,7 +102,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         target = numbers_at[-1:]
     elements = flat + (target if variant.targets != "direct" else ()) + numbers_at + peaks_at + rest_at + last
     flat_at, dtypes = tuple(inputs_at[one] for one in inner), tuple(stored[one] for one in inner)
-    lane_bytes, quarter, half = BLOCK * number_size, BLOCK // 4, FLOWING // 2
+    lane_bytes, quarter, half_block, half = BLOCK * number_size, BLOCK // 4, BLOCK // 2, FLOWING // 2
     targets, terms_count = int(mixed), sums * (kept or lent)
     at_home = tuple(
         sums if which == only else which for which in range(terms_count)
@@ -132,7 +135,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         begin(flows, advanced(destinations, start * columns * itemsize))
         mixture, row_terms = stacks(targets, mixed_bytes), stacks(terms_count, kept_bytes)
         top_lanes, sum_lanes, last_lanes = stacks(peaks, lane_bytes), stacks(sums, lane_bytes), stacks(sums, lane_bytes)
-        whole, wished = TILE if mixed else columns, pointers(table, flat_at)
+        whole, wished, ahead = TILE if mixed else columns, pointers(table, flat_at), max(columns, AHEAD)
         for row in range(start, stop):
             base, tops, totals, weight = row * columns, lowest, zeros64, working(1.0)
             if with_labels:
@@ -162,7 +165,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                         spread(mixture, label - place, (marked,), name)
                     sources = places(mixture + row_terms, table, flat_at, (), dtypes, base + place, 0)
                     if with_outputs and spread_out:
-                        prefetch(wished, base + columns + place // 4, dtypes, quarter, 2)
+                        prefetch(wished, base + ahead + place // 4, dtypes, quarter, 2)
                     fold_lanes("peak", of_peak, BLOCK, sources, dtypes, peak_takes, given, (), top_lanes, working)
                 tops = peak_across(top_lanes, BLOCK, working)
             fill(BLOCK, last_lanes, zeros, working)
@@ -174,11 +177,13 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     place = first if first >= 0 else columns - BLOCK
                     if mixed:
                         mix(mixture[0], BLOCK, classes, inputs, base, place, given, stored, working, kind)
-                    following = base + columns
+                    following = base + ahead
                     if not with_outputs:
                         prefetch(wished, following + place, dtypes, BLOCK, 2)
-                    elif spread_out:
+                    elif spread_out and with_peak:
                         prefetch(wished, following + (columns + place) // 4, dtypes, quarter, 2)
+                    elif spread_out:
+                        prefetch(wished, following + place // 2, dtypes, half_block, 2)
                     else:
                         prefetch(wished, following + place, dtypes, BLOCK, 1)
                         claim(destinations, (base + place) * itemsize, BLOCK * itemsize)
@@ -210,7 +215,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 for first in range(0, columns, step):
                     count = min(step, columns - first)
                     if spread_out:
-                        prefetch(wished, base + columns + (columns + first) // 2, dtypes, half, 2)
+                        prefetch(wished, base + ahead + (columns + first) // 2, dtypes, half, 2)
                     if mixed:
                         mix(mixture[0], count, classes, inputs, base, first, given, stored, working, kind)
                     final = advanced(destinations, (base + first) * itemsize)
