@@ -48,7 +48,7 @@ class Format:
 # exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2. log_tail, for sqrt(1/2) <= 1 + f <= sqrt(2), is p in
 # log(1 + f) = f - f^2 / 2 + f^3 p(f) in float32, where a division costs more than five more powers, and p in
 # 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. log1p_tail is p in log(1 + x) = x + x^2 p(x) for 0 <= x <= 1, which
-# float32 affords; log_cosh_tail is the same for -1/2 <= x <= 0. All are minimax in the relative error of exp - 1, of log and of atanh,
+# float32 affords; log_cosh_tail is p in -log(1 - x) = x + x^2 p(x) for 0 <= x <= 1/2. All are minimax in the relative error of exp - 1, of log and of atanh,
 # computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted
 # again.
 FLOAT32 = Format(
@@ -70,8 +70,8 @@ FLOAT32 = Format(
         0.10661425441503525, -0.05746141076087952, 0.02008921094238758, -0.0032913072500377893,
     ),
     log_cosh_tail=(
-        -0.49999523162841797, 0.3336315453052521, -0.24369105696678162, 0.26362934708595276, 0.180705264210701,
-        1.20815908908844, 1.6389350891113281, 1.4142320156097412,
+        0.49999523162841797, 0.3336315453052521, 0.24369105696678162, 0.26362934708595276, -0.180705264210701,
+        1.20815908908844, -1.6389350891113281, 1.4142320156097412,
     ),
     halves=False,
 )
@@ -290,15 +290,15 @@ def exp(x: Number) -> Number:
     return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two costs nothing
 
 
-def _half_expm1(x: Number) -> Number:
-    """Half of exp(x) - 1; the smallest numbers may become a 0 of either sign."""
+def _half_lost(x: Number) -> Number:
+    """Half of 1 - exp(x); the smallest numbers may become a 0 of either sign."""
     scale, other, rest = _reduced_exp(_bounded(x))
     half = scale * (other * 0.5)  # 2**exponent itself may be too large
-    return rest * half + (half - 0.5)
+    return (0.5 - half) - rest * half
 
 
 def expm1(x: Number) -> Number:
-    return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, _half_expm1(x) * 2.0)
+    return (x.call("fabs") < 2.0 ** -(x.format.mantissa + 2)).select(x, _half_lost(x) * -2.0)
 
 
 def log(x: Number) -> Number:
@@ -342,9 +342,9 @@ def sigmoid(x: Number) -> Number:
 
 
 def _tanh(size: Number) -> tuple[Number, Number]:
-    """The tanh of a number from 0 up, and (exp(-2 size) - 1) / 2, of which it is made."""
-    half = _half_expm1(size * -2.0)
-    return -half / (half + 1.0), half
+    """The tanh of a number from 0 up, and (1 - exp(-2 size)) / 2, of which it is made."""
+    half = _half_lost(size * -2.0)
+    return half / (1.0 - half), half
 
 
 def tanh(x: Number) -> Number:
@@ -352,15 +352,15 @@ def tanh(x: Number) -> Number:
 
 
 def log_cosh(x: Number) -> Number:
-    """-log(1 - tanh^2) / 2, exact near 0, and abs(x) + log(1 + (exp(-2 abs(x)) - 1) / 2), exact far from it: one logarithm."""
+    """-log(1 - tanh^2) / 2, exact near 0, and abs(x) + log(1 - (1 - exp(-2 abs(x))) / 2), exact far from it: one logarithm."""
     size = x.call("fabs")
     slope, half = _tanh(size)
     near = size < 0.55
-    y = near.select(-slope * slope, half)  # from -1/2 to 0
+    y = near.select(slope * slope, half)  # from 0 to 1/2
     square = y * y
     tail = y.format.log_cosh_tail
-    correction = y + square * _polynomial(y, square, tail) if tail else _log1p(y)
-    return near.select(0.0 - correction * 0.5, size + correction)  # not -0.0 at 0
+    lost = y + square * _polynomial(y, square, tail) if tail else 0.0 - _log1p(-y)
+    return near.select(lost * 0.5, size - lost)
 
 
 def power(x: Number, y: Number) -> Number:
