@@ -10,6 +10,8 @@ from jitloss import stores
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
 
+TRIED = 2 * stores.TRIES
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_known(monkeypatch):
@@ -40,23 +42,23 @@ def ways(
     return taken
 
 
-def test_both_ways_are_tried_in_turns_then_the_faster_is_taken(clock):
-    tries = [False, True] * stores.TRIES
-    assert ways(clock, [2.0], [1.0], 11, kernel=1) == tries + [True] * (11 - len(tries))
-    assert ways(clock, [1.0], [2.0], 11, kernel=2) == tries + [False] * (11 - len(tries))
+def test_one_way_is_tried_then_the_other_then_the_faster_is_taken(clock):
+    tries = [False] * stores.TRIES + [True] * stores.TRIES
+    assert ways(clock, [2.0], [1.0], len(tries) + 3, kernel=1) == tries + [True] * 3
+    assert ways(clock, [1.0], [2.0], len(tries) + 3, kernel=2) == tries + [False] * 3
 
 
 def test_one_slow_call_decides_nothing(clock):
-    assert ways(clock, [9.0, 1.0], [2.0], 9)[-1] is False
-    assert ways(clock, [2.0], [9.0, 1.0], 9, kernel=2)[-1] is True
+    assert ways(clock, [9.0, 1.0], [2.0], TRIED + 1)[-1] is False
+    assert ways(clock, [2.0], [9.0, 1.0], TRIED + 1, kernel=2)[-1] is True
 
 
 def test_each_kernel_and_size_is_tried(clock):
-    ways(clock, [1.0], [2.0], 9)
+    ways(clock, [1.0], [2.0], TRIED + 1)
     assert ways(clock, [2.0], [1.0], 5, moved=1001) == [False] * 5
-    assert ways(clock, [2.0], [1.0], 9, moved=5000)[-1] is True
-    assert ways(clock, [2.0], [1.0], 9, kernel=2)[-1] is True
-    assert ways(clock, [2.0], [1.0], 9, new=True)[-1] is True
+    assert ways(clock, [2.0], [1.0], TRIED + 1, moved=5000)[-1] is True
+    assert ways(clock, [2.0], [1.0], TRIED + 1, kernel=2)[-1] is True
+    assert ways(clock, [2.0], [1.0], TRIED + 1, new=True)[-1] is True
 
 
 def seen(monkeypatch) -> list[bool]:
@@ -76,8 +78,8 @@ def test_calls_of_large_arrays_try_both(monkeypatch):
     monkeypatch.setattr(stores, "cache_bytes", lambda: 0)
     predictions, targets = np.ones(100_001, np.float32), np.zeros(100_001, np.float32)
     taken = seen(monkeypatch)
-    results = [jitloss.huber_loss.value_and_gradient(predictions, targets) for _ in range(5)]
-    assert taken[:4] == [False, True, False, True]
+    results = [jitloss.huber_loss.value_and_gradient(predictions, targets) for _ in range(TRIED)]
+    assert taken == [False] * stores.TRIES + [True] * stores.TRIES
     assert len({(value, gradient.tobytes()) for value, gradient in results}) == 1
 
 

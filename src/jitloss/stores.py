@@ -1,7 +1,8 @@
 """How outputs that no cache holds are stored: through the caches, or past them.
 
 Some processors move more bytes past the caches, others fewer, and nothing tells which kind this one is. So the first calls of a kernel
-on arrays of some size try both ways in turns, and later calls go the way that was faster. The numbers are the same.
+on arrays of some size try one way, the next ones the other, and later calls go the way that was faster. Not in turns: what one way
+leaves in the caches is what its next call finds. The numbers are the same.
 """
 
 import functools
@@ -11,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["TRIES", "cache_bytes", "faster", "streams"]
 
-TRIES = 4
+TRIES = 8
 """How often each way is tried. The best time counts: the first calls write to new memory, a processor's clock rises in some ms, and
 others may slow a call down."""
 
@@ -42,7 +43,7 @@ def faster(kernel: int, moved: int, new: bool, run: Callable[[bool], float]) -> 
     plain, past = seconds = _seconds.setdefault((kernel, moved.bit_length(), new), ([], []))
     if min(len(plain), len(past)) >= TRIES:
         return run(min(past) < min(plain))
-    streamed = len(past) < len(plain)
+    streamed = len(plain) >= TRIES
     begin = time.perf_counter()
     result = run(streamed)
     seconds[streamed].append(time.perf_counter() - begin)
