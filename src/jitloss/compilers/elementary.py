@@ -48,9 +48,9 @@ class Format:
 # exp_tail is p in exp(r) = 1 + r + r^2 p(r) for |r| <= log(2) / 2. log_tail, for sqrt(1/2) <= 1 + f <= sqrt(2), is p in
 # log(1 + f) = f - f^2 / 2 + f^3 p(f) in float32, where a division costs more than five more powers, and p in
 # 2 atanh(s) = 2 s + s^3 p(s^2), s = f / (2 + f), in float64. log1p_tail is p in log(1 + x) = x + x^2 p(x) for 0 <= x <= 1, which
-# float32 affords; log_cosh_tail is p in -log(1 - x) = x + x^2 p(x) for 0 <= x <= 1/2. All are minimax in the relative error of exp - 1, of log and of atanh,
-# computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after another, the rest fitted
-# again.
+# float32 affords, and log_cosh_tail p in -log(1 - x) = x + x^2 p(x) for 0 <= x <= 1/2. All are minimax in the relative error of exp - 1,
+# of log and of atanh, computed with mpmath (least squares on Chebyshev nodes, Lawson's weights) and rounded one coefficient after
+# another, the rest fitted again.
 FLOAT32 = Format(
     real=ir.FloatType(),
     integer=ir.IntType(32),
