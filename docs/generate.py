@@ -194,6 +194,7 @@ SIZES = (
     ("jitloss.buffers", "LARGE"),
     ("jitloss.buffers", "MOST_WAITING"),
     ("jitloss.stores", "TRIES"),
+    ("jitloss.stores", "MOST_TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
     ("jitloss.compilers.cpu.short_rows", "BLOCKS_UP_TO"),

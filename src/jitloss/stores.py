@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["TRIES", "cache_bytes", "faster", "streams"]
+__all__ = ["MOST_TRIES", "TRIES", "cache_bytes", "faster", "streams"]
 
-TRIES = 8
-"""How often each way is tried. The best time counts: the first calls write to new memory, a processor's clock rises in some ms, and
-others may slow a call down."""
+TRIES = 4
+"""How often each way is tried at least. The best time counts: the first calls write to new memory, and others may slow a call down."""
+
+MOST_TRIES = 12
+"""How often at most. As long as one of the last two calls was the fastest so far, the next may be faster: caches fill, a clock rises."""
 
 _seconds: dict[tuple[int, int, bool], tuple[list[float], list[float]]] = {}
 """What calls took with plain stores, and with stores past the caches, by what they have in common."""
@@ -41,10 +43,17 @@ def faster(kernel: int, moved: int, new: bool, run: Callable[[bool], float]) -> 
     That is the faster way, once it is known, for this kernel, about so many bytes, and outputs that are ``new`` arrays or not.
     """
     plain, past = seconds = _seconds.setdefault((kernel, moved.bit_length(), new), ([], []))
-    if min(len(plain), len(past)) >= TRIES:
+    if _settled(past):
         return run(min(past) < min(plain))
-    streamed = len(plain) >= TRIES
+    streamed = _settled(plain)
     begin = time.perf_counter()
     result = run(streamed)
     seconds[streamed].append(time.perf_counter() - begin)
     return result
+
+
+def _settled(times: list[float]) -> bool:
+    """Whether another try would say nothing new."""
+    if len(times) < TRIES:
+        return False
+    return len(times) >= MOST_TRIES or min(times[-2:]) > 0.98 * min(times[:-2])

@@ -15,7 +15,7 @@ Step = Callable[[str], None]
 
 _BATCH = 0.02  # seconds that one measurement takes at least
 _REST = 0.01  # seconds of sleep in which the threads that the last contender left spinning go to sleep
-_WARM = 0.015  # seconds of calls before that: after a rest, a processor takes some ms until its clock is up
+_WARM = 0.03  # seconds of calls before that: after a rest, a processor takes some ms until its clock is up
 
 
 def quiet(text: str) -> None:
