@@ -89,7 +89,7 @@ def test_calls_of_large_arrays_try_both(monkeypatch):
     taken = seen(monkeypatch)
     results = [jitloss.huber_loss.value_and_gradient(predictions, targets) for _ in range(2 * stores.MOST_TRIES)]
     assert not any(taken[: stores.TRIES])
-    assert stores.TRIES <= sum(taken)
+    assert sum(taken) >= stores.TRIES
     assert len({(value, gradient.tobytes()) for value, gradient in results}) == 1
 
 

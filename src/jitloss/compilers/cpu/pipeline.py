@@ -10,8 +10,28 @@ from typing import Any
 
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.typed_passes import AnnotateTypes, NativeLowering, NoPythonBackend, NopythonTypeInference
-from numba.core.untyped_passes import DeadBranchPrune, FixupArgs, GenericRewrites, TranslateByteCode
+from numba.core.typed_passes import (
+    AnnotateTypes,
+    InlineOverloads,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonRewrites,
+    NopythonTypeInference,
+)
+from numba.core.untyped_passes import (
+    DeadBranchPrune,
+    FindLiterallyCalls,
+    FixupArgs,
+    GenericRewrites,
+    InlineClosureLikes,
+    InlineInlinables,
+    LiteralUnroll,
+    MakeFunctionToJitFunction,
+    RewriteDynamicRaises,
+    TranslateByteCode,
+    WithLifting,
+)
 
 from .library import InlinedLibrary, KernelLibrary
 
@@ -92,10 +112,24 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
 
 
 class InlinedCompiler(CompilerBase):  # type: ignore[misc]
-    """The same for functions that they call: definitions, which may hold whatever numba knows, and small ones of this compiler."""
+    """The same for functions that they call: definitions and small ones of this compiler, in which a variable may have two types."""
+
+    _without = (
+        FindLiterallyCalls,
+        IRLegalization,
+        InlineClosureLikes,
+        InlineInlinables,
+        InlineOverloads,
+        LiteralUnroll,
+        MakeFunctionToJitFunction,
+        NopythonRewrites,
+        RewriteDynamicRaises,
+        WithLifting,
+    )
 
     def define_pipelines(self) -> list[Any]:
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [(_InlinedLowering if one is NativeLowering else one, why) for one, why in manager.passes]
+        passes = [(one, why) for one, why in manager.passes if one not in self._without]
+        manager.passes = [(_InlinedLowering if one is NativeLowering else one, why) for one, why in passes]
         manager.finalize()
         return [manager]
