@@ -287,7 +287,6 @@ class Evaluation:
         value = 0.0
         if size and divisor:
             self.kernel, rows = self._compiled(self._variant(with_items)), max(1, CHUNK // geometry.columns)
-
             cpu, over = compiler(), self._in_place(gradient)
 
             def total_of(streamed: bool) -> float:

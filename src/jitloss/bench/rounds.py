@@ -15,7 +15,7 @@ Step = Callable[[str], None]
 
 _BATCH = 0.02  # seconds that one measurement takes at least
 _REST = 0.01  # seconds of sleep in which the threads that the last contender left spinning go to sleep
-_WARM = 0.03  # seconds of calls before that: after a rest, a processor takes some ms until its clock is up
+_WARM = 0.03  # seconds of calls that are not timed after it, because a processor takes some ms until its clock is up again
 
 
 def quiet(text: str) -> None:
@@ -24,10 +24,7 @@ def quiet(text: str) -> None:
 
 def seconds_per_call(call: Call, number: int = 0) -> float:
     """The time of one call, as the mean of a batch; ``number`` 0 means as many as a batch is worth."""
-    begin = time.perf_counter()
     call()
-    while time.perf_counter() - begin < _WARM:
-        call()
     begin = time.perf_counter()
     for _ in itertools.repeat(None, number or 1):
         call()
@@ -42,9 +39,16 @@ def race(calls: Mapping[str, Call], rounds: int, step: Step = quiet, title: str 
     for turn in range(rounds):
         for name in _rotated(list(calls), turn):
             time.sleep(_REST)
+            _warm_up(calls[name])
             times[name].append(seconds_per_call(calls[name], numbers[name]))
         step(title)
     return times
+
+
+def _warm_up(call: Call) -> None:
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _WARM:
+        call()
 
 
 def _rotated(names: list[str], turn: int) -> list[str]:

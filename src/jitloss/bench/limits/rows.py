@@ -26,7 +26,9 @@ SHORT = {
 }
 """And how many times as fast as JAX."""
 
-_CURVED = tuple(jitloss.math.FUNCTIONS[name] for name in ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "softplus", "power"))
+_CURVED = tuple(
+    jitloss.math.FUNCTIONS[name] for name in ("exp", "log", "log1p", "expm1", "tanh", "log_cosh", "sigmoid", "softplus", "power")
+)
 
 
 def _copy(limit: float) -> Goal:

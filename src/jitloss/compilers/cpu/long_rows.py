@@ -44,11 +44,11 @@ TILE = 1024
 """Elements of targets that are mixed before they are used."""
 
 FLOWING = 256
-"""Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of the next
-row, of which the passes before have asked for the other half: so memory is read all the time."""
+"""Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of what is
+read next; the passes before have asked for the other half: so memory is read all the time."""
 
 AHEAD = 1024
-"""Elements between what is computed and what is asked of memory, where a row has fewer: then it is not of the next row."""
+"""Elements between what is computed and what is asked of memory where rows are shorter; else it is the next row."""
 
 STRIP = 4096
 """Elements between two additions in float64."""
