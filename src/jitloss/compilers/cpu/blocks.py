@@ -16,7 +16,18 @@ from .loops import over_columns
 from .memory import label_of, literals, row_weight, word_of
 from .repeat import COLUMN, Pass, convert, pick, repeat
 
-__all__ = ["add_values", "bring", "each_label", "fill", "lay_background", "mix", "mix_columns", "read_rows", "wipe_marks"]
+__all__ = [
+    "add_values",
+    "bring",
+    "each_label",
+    "fill",
+    "lay_background",
+    "mix",
+    "mix_columns",
+    "read_rows",
+    "set_aside",
+    "wipe_marks",
+]
 
 _I64 = ir.IntType(64)
 _NO_ARRAYS = types.Tuple(())
@@ -234,6 +245,24 @@ def fill(typing: Any, rows: Any, pieces: Any, values: Any, working: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(rows, pieces, values, working), codegen
+
+
+@intrinsic(prefer_literal=True)
+def set_aside(typing: Any, count: Any, pieces: Any, places: Any, working: Any) -> Any:
+    """Move ``count`` numbers of each piece to a place of its own, and leave zeros."""
+    name = str(working.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for piece, place in zip(pick(builder, args[1]), pick(builder, args[2]), strict=True):
+            nothing = context.get_constant(working.dtype, 0.0)
+
+            def step(one: Pass, carried: Any, piece: Any = piece, place: Any = place, nothing: Any = nothing) -> None:
+                one.store([place, piece], [one.load(context, piece, name, working.dtype), nothing], name)
+
+            repeat(builder, _I64(count.literal_value), step)
+        return context.get_dummy_value()
+
+    return types.void(count, pieces, places, working), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -12,7 +12,7 @@ from ..usage import only_term
 from ..variant import Variant
 from . import table as at
 from .across import peak_across, sum_across
-from .blocks import bring, fill, mix
+from .blocks import bring, fill, mix, set_aside
 from .driver import range_kernel
 from .flags import jitable
 from .loops import each_scaled, fold_lanes
@@ -193,8 +193,9 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                     else:
                         pieces = mixture + advanced(row_terms, place * number_size)
                     sources = places(pieces, table, flat_at, (), dtypes, base + place, 0)
-                    lanes = either(first < 0, last_lanes, sum_lanes)
-                    fold_lanes("sum", of_terms, BLOCK, sources, dtypes, terms_take, given + tops, own_terms, lanes, working)
+                    fold_lanes("sum", of_terms, BLOCK, sources, dtypes, terms_take, given + tops, own_terms, sum_lanes, working)
+                    if first < 0:
+                        set_aside(BLOCK, sum_lanes, last_lanes, working)
                 counted_twice = BLOCK if strip + STRIP < columns else -columns % BLOCK
                 totals = sum_across(sum_lanes, last_lanes, counted_twice, BLOCK, totals, working)
             if lent and not streamed:

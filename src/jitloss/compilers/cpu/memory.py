@@ -359,12 +359,24 @@ def wide_vectors(typing: Any) -> Any:
     return types.void(), codegen
 
 
+def order_stores(builder: Any) -> None:
+    """Order streamed stores before all that follow: other threads must see them."""
+    if (
+        "x86" in builder.module.triple
+    ):  # where LLVM's fences leave streamed stores out, but for the one that waits for all loads too
+        builder.call(
+            cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse.sfence"), []
+        )
+    else:
+        builder.fence("seq_cst")
+
+
 @intrinsic
 def fence(typing: Any) -> Any:
     """Order streamed stores before whatever follows: other threads must see them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.fence("seq_cst")
+        order_stores(builder)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 
 from ..intrinsics import intrinsic
-from .memory import LINE
+from .memory import LINE, order_stores
 from .repeat import pick
 
 __all__ = ["FLOW", "begin", "enqueue", "finish", "flow_out", "flowing", "place_in", "stream_through"]
@@ -52,7 +52,6 @@ def stream_through(module: Any) -> Any:
         return module.globals[name]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES, _BYTES]), name)
     function.linkage = "internal"
-    function.attributes.add("noinline")
     buffer, flow = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     end_at, first_at, base_at = _words(builder, flow)
@@ -134,7 +133,7 @@ def finish(typing: Any, streamed: Any, buffers: Any, flows: Any) -> Any:
                 end, first, base = (builder.load(word) for word in _words(builder, flow))
                 to = builder.inttoptr(base, _BYTES)
                 _copy(builder, builder.gep(to, [first]), builder.gep(buffer, [first]), builder.sub(end, first))
-            builder.fence("seq_cst")  # other threads must see them
+            order_stores(builder)
         return context.get_dummy_value()
 
     return types.void(types.boolean, buffers, flows), codegen
