@@ -250,16 +250,16 @@ def fill(typing: Any, rows: Any, pieces: Any, values: Any, working: Any) -> Any:
 @intrinsic(prefer_literal=True)
 def set_aside(typing: Any, count: Any, pieces: Any, places: Any, working: Any) -> Any:
     """Move ``count`` numbers of each piece to a place of its own, and leave zeros."""
-    name = str(working.dtype)
+    real, name = working.dtype, str(working.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        for piece, place in zip(pick(builder, args[1]), pick(builder, args[2]), strict=True):
-            nothing = context.get_constant(working.dtype, 0.0)
+        memories, others = pick(builder, args[1]), pick(builder, args[2])
 
-            def step(one: Pass, carried: Any, piece: Any = piece, place: Any = place, nothing: Any = nothing) -> None:
-                one.store([place, piece], [one.load(context, piece, name, working.dtype), nothing], name)
+        def step(one: Pass, carried: Any) -> None:
+            one.store(others, [one.load(context, memory, name, real) for memory in memories], name)
+            one.store(memories, [context.get_constant(real, 0.0)] * len(memories), name)
 
-            repeat(builder, _I64(count.literal_value), step)
+        repeat(builder, _I64(count.literal_value), step)
         return context.get_dummy_value()
 
     return types.void(count, pieces, places, working), codegen
