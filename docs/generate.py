@@ -206,6 +206,8 @@ SIZES = (
     ("jitloss.compilers.cpu.long_rows", "TILE"),
     ("jitloss.compilers.cpu.long_rows", "FLOWING"),
     ("jitloss.compilers.cpu.long_rows", "AHEAD"),
+    ("jitloss.compilers.cpu.long_rows", "NEAR"),
+    ("jitloss.compilers.cpu.beside", "BESIDE"),
     ("jitloss.compilers.cpu.lanes", "LANES"),
     ("jitloss.compilers.cpu.lanes", "LONGEST_KEPT_BESIDE"),
     ("jitloss.compilers.cpu.lanes", "STRIPE"),

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
 from ..intrinsics import intrinsic
 
@@ -30,9 +30,7 @@ def _halved(builder: Any, vector: Any, combine: Any, count: int) -> Any:
 
 
 def _larger(builder: Any, one: Any, other: Any) -> Any:
-    kind = one.type
-    name = f"llvm.maximum.v{kind.count}f{32 if kind.element == ir.FloatType() else 64}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, kind]), name), [one, other])
+    return builder.select(builder.fcmp_ordered(">", one, other), one, other)
 
 
 def _sum(builder: Any, one: Any, other: Any) -> Any:
@@ -48,7 +46,9 @@ def peak_across(typing: Any, pieces: Any, count: Any, working: Any) -> Any:
         numbers = []
         for which in range(len(pieces)):
             vector = _vector(context, builder, builder.extract_value(args[0], which), working.dtype, count.literal_value)
-            numbers.append(builder.extract_element(_halved(builder, vector, _larger, 1), _I32(0)))
+            largest = builder.extract_element(_halved(builder, vector, _larger, 1), _I32(0))
+            lost = builder.bitcast(builder.fcmp_unordered("uno", vector, vector), ir.IntType(vector.type.count))
+            numbers.append(builder.select(builder.icmp_unsigned("==", lost, lost.type(0)), largest, largest.type(np.nan)))
         return context.make_tuple(builder, result, numbers)
 
     return result(pieces, count, working), codegen

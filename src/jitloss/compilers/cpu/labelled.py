@@ -16,7 +16,7 @@ from ..tuples import patch
 from .blocks import each_label
 from .loops import NOTHING, body_of
 from .memory import literals
-from .repeat import Pass, pick, repeat
+from .repeat import Pass, pick, repeat, vectors_of
 
 __all__ = ["correct_sums", "place_labelled", "take_labelled"]
 
@@ -80,7 +80,7 @@ def correct_sums(
             tuples = tuple(context.make_tuple(builder, numbers, values) for values in (found, there, elsewhere))
             one.store(sums + terms, pick(builder, correct(context, builder, corrected, tuples)) + there, name)
 
-        repeat(builder, _I64(rows.literal_value), step)
+        repeat(builder, _I64(rows.literal_value), step, together=vectors_of(rows.literal_value, name))
         return context.get_dummy_value()
 
     return types.void(function, rows, sources, old, new, given, totals, kept, working), codegen

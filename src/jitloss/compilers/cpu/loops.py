@@ -21,7 +21,7 @@ from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
 from ..tuples import add, maximum_of, scaled, weighted
 from .memory import LINE, literals, wish
-from .repeat import COLUMN, Pass, pick, repeat
+from .repeat import COLUMN, Pass, pick, repeat, vectors_of
 
 __all__ = [
     "NOTHING",
@@ -145,9 +145,9 @@ def each(
 
         def step(one: Pass, carried: Any) -> None:
             results = body.results(context, one, pieces, args[5])
-            one.store([pieces[position] for position in chosen], results, str(body.real))
+            one.store([pieces[position] for position in chosen], results[: len(chosen)], str(body.real))
 
-        repeat(builder, args[1], step)
+        repeat(builder, args[1], step, together=vectors_of(count.literal_value, str(body.real)))
         return context.get_dummy_value()
 
     return types.void(function, types.intp, sources, wanted, nested, given, positions, working), codegen

@@ -12,9 +12,9 @@ from typing import Any
 from llvmlite import binding, ir
 from llvmlite.ir.values import MDValue
 
-from ..elements import load_one, store_one
+from ..elements import ITEMSIZE, load_one, store_one
 
-__all__ = ["COLUMN", "Pass", "convert", "pick", "repeat", "vector_bytes"]
+__all__ = ["COLUMN", "Pass", "convert", "pick", "repeat", "vector_bytes", "vectors_of"]
 
 COLUMN = 128
 """Bytes of a column of a block of rows: the numbers of 32 rows in float32, of 16 in float64."""
@@ -111,12 +111,17 @@ def vector_bytes() -> int:
     return next((size for name, size in (("avx512f", 64), ("avx2", 32)) if features.get(name)), 16)
 
 
+def vectors_of(count: int, name: str) -> int:
+    """How many vectors to compute together, where that is to be all of so many numbers."""
+    return max(1, min(4, count * ITEMSIZE[name] // vector_bytes()))
+
+
 def _hints(module: Any, group: Any, count: Any, together: int) -> Any:
     hints: list[list[Any]] = [["llvm.loop.parallel_accesses", group]]
     if isinstance(count, ir.Constant):
         # a short loop becomes some vectors at once, not a list of numbers; a column all of its vectors, so that what is added up of it
         # stays in registers from one column to the next
-        together = 4 if count.constant >= 64 else min(4, COLUMN // vector_bytes())
+        together = together or (4 if count.constant >= 64 else min(4, COLUMN // vector_bytes()))
         hints.append(["llvm.loop.unroll.disable"])
     if together:
         hints.append(["llvm.loop.interleave.count", ir.IntType(32)(together)])

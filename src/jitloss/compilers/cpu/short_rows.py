@@ -1,6 +1,5 @@
 """The loop over short rows: blocks of rows are transposed, and what a definition says of an element runs along a column."""
 
-from itertools import accumulate, pairwise
 from typing import Any
 
 from ..elements import ITEMSIZE, stack, stacks
@@ -8,6 +7,7 @@ from ..rowwise import row_loop
 from ..tuples import parameters, select
 from ..variant import Variant
 from . import table as at
+from .beside import consecutive
 from .blocks import add_values, bring, fill, lay_background, mix_columns, read_rows, wipe_marks
 from .driver import range_kernel
 from .flags import jitable
@@ -18,23 +18,18 @@ from .repeat import COLUMN
 from .stream import FLOW, begin, finish
 from .transpose import PADDING, columns_of, lanes_of, rows_of
 
-__all__ = ["BLOCKS_UP_TO", "LONGEST", "SHORTEST_PATCHED", "consecutive", "short_rows_kernel"]
+__all__ = ["BLOCKS_UP_TO", "LONGEST", "SHORTEST_PATCHED", "short_rows_kernel"]
 
 LONGEST = 144
 """Elements of a row for which a block has room."""
 
-BLOCKS_UP_TO = {64: (112, 63), 32: (LONGEST, 88), 16: (LONGEST, 88)}
+BLOCKS_UP_TO = {64: (88, 63), 32: (LONGEST, 88), 16: (LONGEST, 88)}
 """By the bytes of a vector, for rows of up to how many elements blocks are faster than one row after the other: in losses with a peak,
 which take each element once more, and in those without one."""
 
 SHORTEST_PATCHED = {64: (20, 24), 32: (10, 24), 16: (10, 24)}
 """By the bytes of a vector, elements of a row from which labels are put right afterwards in losses with a peak: where all other targets
 are 0, and where they are smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
-
-
-def consecutive(*lengths: int) -> list[tuple[int, ...]]:
-    """Positions 0, 1, 2, ... shared out."""
-    return [tuple(range(*ends)) for ends in pairwise(accumulate(lengths, initial=0))]
 
 
 def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:

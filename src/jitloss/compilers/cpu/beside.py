@@ -1,0 +1,79 @@
+"""What is found of several rows, side by side in pieces of stack: so one loop computes the values of all of them.
+
+A row's value needs its sums, and its slopes need its value. One row after the other would wait for each of these in turn.
+"""
+
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from ..canonical import Call
+from ..rowwise import RowLoop
+
+__all__ = ["BESIDE", "SideBySide", "consecutive", "side_by_side"]
+
+BESIDE = 8
+"""Rows that a loop over long rows computes side by side, where they are short enough. Of one row the others are computed unread."""
+
+
+def consecutive(*lengths: int) -> list[tuple[int, ...]]:
+    """Positions 0, 1, 2, ... shared out."""
+    return [tuple(range(*ends)) for ends in pairwise(accumulate(lengths, initial=0))]
+
+
+class SideBySide(NamedTuple):
+    """Positions of pieces with a number for each row, and which of them, of the parameters and of a tuple the parts take."""
+
+    pieces: int
+    labelled: tuple[int, ...]
+    """The numbers of the labelled element, its target last."""
+    background: tuple[int, ...]
+    """The target that it would have without its label."""
+    here: tuple[int, ...]
+    """Its terms."""
+    tops: tuple[int, ...]
+    sums: tuple[int, ...]
+    counts: tuple[int, ...]
+    """What the row counts for."""
+    results: tuple[int, ...]
+    """Its value, then its coefficients."""
+    known: tuple[int, ...]
+    """What all slopes of a row take: peaks and coefficients."""
+    own: tuple[int, ...]
+    """The row's own inputs."""
+    slopes: tuple[int, ...]
+    """Those of the labelled element."""
+    here_takes: tuple[int, ...]
+    old_takes: tuple[int, ...]
+    value_takes: tuple[int, ...]
+    slope_takes: tuple[int, ...]
+
+
+def side_by_side(loop: RowLoop, statics: int, labels: bool) -> SideBySide:
+    """For rows whose labels, if they have some, are put right afterwards; ``statics`` is the number of parameters."""
+    terms, value, slope, inputs = loop.rows.terms, loop.rows.value, loop.rows.slope, len(loop.dtypes)
+    apart = tuple(labels * size for size in (inputs, 1, 1, terms.results))
+    sizes = (*apart, loop.rows.peaks, terms.results, 1, 1, value.results - 1, len(loop.row_dtypes), labels * loop.outputs)
+    its_inputs, mark, background, here, tops, *others = consecutive(*sizes, statics, 1)
+    sums, counts, values, coefficients, own, slopes, given, share = others
+
+    def takes(part: Call, *numbers: tuple[int, ...]) -> tuple[int, ...]:
+        among = sum(numbers, ())
+        return tuple(among[one] for one in part.wanted)
+
+    return SideBySide(
+        pieces=sum(sizes),
+        labelled=its_inputs + mark,
+        background=background,
+        here=here,
+        tops=tops,
+        sums=sums,
+        counts=counts,
+        results=values + coefficients,
+        known=tops + coefficients,
+        own=own,
+        slopes=slopes,
+        here_takes=takes(terms, its_inputs, mark, given, tops) if labels else (),
+        old_takes=takes(terms, its_inputs, background, given, tops) if labels else (),
+        value_takes=takes(value, own, given, tops, share),
+        slope_takes=takes(slope, its_inputs, mark, given, tops, coefficients, share) if labels else (),
+    )
