@@ -193,6 +193,7 @@ SIZES = (
     ("jitloss.call", "SERIAL"),
     ("jitloss.buffers", "LARGE"),
     ("jitloss.buffers", "MOST_WAITING"),
+    ("jitloss.buffers", "MOST_READY"),
     ("jitloss.stores", "TRIES"),
     ("jitloss.stores", "MOST_TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),

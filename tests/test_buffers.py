@@ -39,6 +39,10 @@ def address(array: np.ndarray) -> int:
     return int(array.ctypes.data)
 
 
+def kept() -> list[mmap.mmap]:
+    return [*buffers._ready, *buffers._waiting]
+
+
 # Whose memory it is -------------------------------------------------------------------------------------------------------------
 
 
@@ -102,19 +106,36 @@ def test_small_arrays_are_numpys_own():
 # What waits -------------------------------------------------------------------------------------------------------------------
 
 
-def test_what_has_waited_longest_goes(all_is_large, monkeypatch):
-    monkeypatch.setattr(buffers, "MOST_WAITING", 2 * 4 * SMALL)
-    arrays = [numbers(), numbers(), numbers()]
+def places_of(those: list[mmap.mmap]) -> list[int]:
+    return [address(np.frombuffer(one)) for one in those]
+
+
+def test_what_came_last_is_ready_and_what_has_waited_longest_goes(all_is_large, monkeypatch):
+    monkeypatch.setattr(buffers, "MOST_WAITING", 3 * (4 * SMALL + buffers.LINE))
+    monkeypatch.setattr(buffers, "MOST_READY", 4 * SMALL + buffers.LINE)
+    marked: list[int] = []
+    real = buffers._mark
+    monkeypatch.setattr(buffers, "_mark", lambda memory: marked.extend(places_of([memory])) or real(memory))
+    arrays = [numbers() for _ in range(4)]
     places = [address(one) for one in arrays]
     while arrays:
         del arrays[0]
-    assert [address(np.frombuffer(one)) for one in buffers._waiting] == places[1:]
+    assert places_of(buffers._ready) == places[3:]
+    assert places_of(buffers._waiting) == places[1:3]
+    assert marked == places[:3]
+    assert [address(one) for one in [numbers(), numbers()]] == [places[3], places[1]]
+
+
+def test_a_loop_marks_nothing(all_is_large, monkeypatch):
+    monkeypatch.setattr(buffers, "_mark", lambda memory: pytest.fail("marked"))
+    assert len({address(numbers()) for _ in range(5)}) == 1
 
 
 def test_what_is_larger_than_all_that_may_wait_does_not(all_is_large, monkeypatch):
     monkeypatch.setattr(buffers, "MOST_WAITING", SMALL)
+    monkeypatch.setattr(buffers, "MOST_READY", SMALL)
     numbers()
-    assert not buffers._waiting
+    assert not kept()
 
 
 def _fails(*args: Any, **options: Any) -> Any:
@@ -123,10 +144,10 @@ def _fails(*args: Any, **options: Any) -> Any:
 
 def test_where_there_is_no_memory_what_waits_goes_and_numpy_is_asked(all_is_large, monkeypatch):
     numbers()
-    assert buffers._waiting
+    assert kept()
     monkeypatch.setattr(mmap, "mmap", _fails)
     assert numbers(SMALL * 4).shape == (SMALL * 4,)
-    assert not buffers._waiting
+    assert not kept()
     with pytest.raises(MemoryError, match="allocate"):
         numbers(2**60)
 
@@ -136,10 +157,13 @@ class _Locked:
 
     madvise = staticmethod(_fails)
 
+    def __len__(self) -> int:
+        return buffers.MOST_READY + 1
+
 
 def test_memory_that_cannot_be_taken_back_does_not_wait():
     buffers._give(_Locked())
-    assert not buffers._waiting
+    assert not kept()
 
 
 def test_systems_that_take_nothing_back_have_numpys_arrays(monkeypatch):
@@ -147,15 +171,15 @@ def test_systems_that_take_nothing_back_have_numpys_arrays(monkeypatch):
     value, gradient = mse_loss.value_and_gradient(np.ones(SIZE, np.float32), np.zeros(SIZE, np.float32))
     assert (value, gradient[0]) == (1.0, np.float32(2.0 / SIZE))
     del gradient
-    assert not buffers._waiting
+    assert not kept()
 
 
 def test_none_is_kept_where_memory_is_counted(all_is_large):
     with buffers.none_kept():
         numbers()
-    assert not buffers._waiting
+    assert not kept()
     numbers()
-    assert buffers._waiting
+    assert kept()
 
 
 # Results ----------------------------------------------------------------------------------------------------------------------

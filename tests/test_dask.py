@@ -296,6 +296,7 @@ def test_tasks_leave_no_memory_waiting(monkeypatch, cut):
     monkeypatch.setattr(buffers, "LINED", 1)
     buffers.release()
     compute(LABELS.loss.value_and_gradient(*lazy(LABELS, draw(LABELS, LABELS.shape), cut)))
+    assert not buffers._ready
     assert not buffers._waiting
 
 

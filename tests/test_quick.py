@@ -156,14 +156,38 @@ def test_many_elements_take_all_threads_and_few_take_one(monkeypatch):
     assert counts == [SERIAL + 1]
 
 
-def test_streamed_outputs_go_the_long_way(short_way, monkeypatch):
-    case = SERVED[0]
+@each_case
+def test_streamed_outputs(case, agrees, monkeypatch):
+    """Both ways of storing are tried; in place there is but one."""
+    monkeypatch.setattr("jitloss.stores.cache_bytes", lambda: 0)
+    for way in (False, True):
+        monkeypatch.setattr("jitloss.stores.faster", lambda kernel, moved, new, run, way=way: run(way))
+        agrees(case.loss.value_and_gradient, *draw(case, (SERIAL // 40, 41) if case.rowwise else (SERIAL + 1,), "float32"))
+
+
+def test_ways_of_storing_are_tried_by_what_calls_have_in_common(monkeypatch):
+    case, seen = SERVED[0], []
     args = draw(case, (SERIAL + 1,), "float32")
-    case.loss.gradient(*args)
-    short_way(case.loss.gradient, *args)
-    monkeypatch.setattr("jitloss.stores.cache_bytes", lambda: 3 * args[0].nbytes - 1)
-    with pytest.raises(AssertionError, match="long way"):
-        short_way(case.loss.gradient, *args)
+    out = np.empty_like(args[0])
+    monkeypatch.setattr("jitloss.stores.faster", lambda kernel, moved, new, run: seen.append((kernel, moved, new)) or run(True))
+    for cache in (3 * args[0].nbytes, 3 * args[0].nbytes - 1):
+        monkeypatch.setattr("jitloss.stores.cache_bytes", lambda cache=cache: cache)
+        for way in (long_way, type(case.loss.gradient).__call__):
+            way(case.loss.gradient, *args)
+            way(case.loss.gradient, *args, out=out)
+            way(case.loss.gradient, args[0], args[1], out=args[0].copy())
+            way(case.loss.value, *args)
+    assert [new for *_, new in seen] == [True, False, False] * 2
+    assert seen[:3] == seen[3:]
+
+
+@each_case
+@pytest.mark.parametrize("name", FORMS)
+def test_values_that_are_not_reduced(case, name, agrees):
+    for dtype in ("float16", "float32"):
+        agrees(
+            getattr(case.loss, name), *draw(case, (SERIAL // 40, 41) if case.rowwise else (SERIAL + 1,), dtype), reduction="none"
+        )
 
 
 def test_from_several_threads_at_once():

@@ -1,7 +1,8 @@
 """Memory for large new arrays, which outlives them: the next call that needs about as much takes it.
 
 An operating system maps new memory page by page, and clears each page, which takes longer than most losses do. So the memory of an
-array that nobody holds any more waits here. It is marked as free to be taken back, and the system does so when it runs short.
+array that nobody holds any more waits here. It is marked as free to be taken back, and the system does so when it runs short; but not
+what came last, since each processor that has touched memory must be told of its mark, which takes long too.
 """
 
 import functools
@@ -27,7 +28,11 @@ LINED, LINE = 2**20, 64
 MOST_WAITING = 2**29
 """Bytes that wait at most; what has waited longest goes."""
 
-_waiting: list["mmap"] = []  # longest first; threads share it, so each step on it is one that cannot be divided
+MOST_READY = 2**28
+"""Bytes of what came last that wait without a mark: a loop over batches takes them again at once."""
+
+_ready: list["mmap"] = []  # longest first, as below; threads share both, so each step on them is one that cannot be divided
+_waiting: list["mmap"] = []  # what is marked
 
 _keeps = ContextVar("keeps", default=True)
 
@@ -55,6 +60,7 @@ def none_kept() -> Iterator[None]:
 
 def release() -> None:
     """Give what waits back to the system."""
+    _ready.clear()
     _waiting.clear()
 
 
@@ -83,11 +89,12 @@ class _Lease:
 
 def _take(size: int) -> "mmap | None":
     """Memory of so many bytes, or of up to twice as many that waits; None where there is none to be had."""
-    for one in sorted(_waiting, key=len):
-        if size <= len(one) <= 2 * size:
-            with suppress(ValueError):  # another thread has taken it
-                _waiting.remove(one)
-                return one
+    for those in (_ready, _waiting):
+        for one in sorted(those, key=len):
+            if size <= len(one) <= 2 * size:
+                with suppress(ValueError):  # another thread has taken it
+                    those.remove(one)
+                    return one
     maps = _maps()
     if maps is None:
         return None
@@ -102,11 +109,22 @@ def _take(size: int) -> "mmap | None":
 
 
 def _give(memory: "mmap") -> None:
+    _ready.append(memory)
+    while _bytes_of(_ready) > MOST_READY:
+        with suppress(IndexError):
+            _mark(_ready.pop(0))  # whoever marks memory has it alone
+
+
+def _mark(memory: "mmap") -> None:
     try:
         memory.madvise(_maps().MADV_FREE)
     except OSError:  # the system cannot take back what is locked: then it does not wait either
         return
     _waiting.append(memory)
-    while sum(map(len, tuple(_waiting))) > MOST_WAITING:
+    while _waiting and _bytes_of(_waiting) + _bytes_of(_ready) > MOST_WAITING:
         with suppress(IndexError):
             _waiting.pop(0)
+
+
+def _bytes_of(those: list["mmap"]) -> int:
+    return sum(map(len, tuple(those)))

@@ -1,7 +1,7 @@
 """The short way for the common call: two plain arrays, and options that are plain numbers, switches, words, or arrays of weights.
 
 The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and what
-its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate the gradient and run the kernel.
+its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate what they return and run the kernel.
 Of small arrays that is one compiled step, which is tried with the plan of the last call without options first of all. Whatever is
 not quite as the plan expects goes the long way, which also makes the error messages.
 """
@@ -13,12 +13,12 @@ import numpy as np
 from numpy import empty as new
 from numpy import ndarray
 
+from . import stores
 from .buffers import empty
 from .call import CHUNK, SERIAL, Evaluation, Wants, compiler
 from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import DEFAULTS, int64_labels
-from .stores import streams
 
 __all__ = ["ABSENT", "LONG_WAY", "Quick"]
 
@@ -40,8 +40,9 @@ _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 class Plan(NamedTuple):
     """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of rows that count.
 
-    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored. ``known`` is all that the
-    compiled step wants to know of it; its addresses are those of the ``dtypes`` and the ``parameters``.
+    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
+    the dtype ``items``. ``known`` is all that the compiled step wants to know of it; its addresses are those of the ``dtypes`` and the
+    ``parameters``.
     """
 
     kernel: int
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     sample: bool
     classes: bool
     dtypes: tuple[Any, ...]
+    items: np.dtype[Any] | None
     known: np.ndarray
 
 
@@ -85,7 +87,7 @@ class Quick:
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
-        if not done.kernel or done.items is not None or len(args) < 2 or not _plain_weights(done):
+        if not done.kernel or len(args) < 2 or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
             return
         if any(
             type(value) is not np.ndarray or done.arrays[name] is not value
@@ -136,7 +138,7 @@ class Quick:
             known[name] = value
         return Plan(
             done.kernel, done.parameters, done.factor, divisor, counter, every, done.ignored, np.dtype(done.working),
-            done.sample is not None, done.classes is not None, dtypes, known,
+            done.sample is not None, done.classes is not None, dtypes, None if done.items is None else done.items.dtype, known,
         )  # fmt: skip
 
     def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
@@ -202,7 +204,7 @@ class Quick:
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         small, gradient = first.size <= SERIAL, None
-        if not small and (streams(2 * first.nbytes + second.nbytes) or not (_readable(first) and _readable(second))):
+        if plan.items is not None if small else not (_readable(first) and _readable(second)):
             return LONG_WAY
         if self.gradient and (out is None or out is ABSENT):
             gradient = empty(first.shape, first.dtype)
@@ -214,7 +216,7 @@ class Quick:
         if small:
             value = self.small(plan.known, first, labels, gradient, sample, classes, True)
         else:
-            value = self._large(plan, first, second, labels, columns, gradient, sample, classes)
+            value = self._large(plan, first, second, labels, columns, gradient, out is not gradient, sample, classes)
         if value is None:
             return LONG_WAY
         if gradient is None:
@@ -223,9 +225,9 @@ class Quick:
 
     def _large(
         self, plan: Plan, first: np.ndarray, second: np.ndarray, labels: np.ndarray, columns: int,
-        gradient: np.ndarray | None, sample: Any, classes: Any,
-    ) -> float | None:  # fmt: skip
-        """What the compiled step gives, of more elements."""
+        gradient: np.ndarray | None, fresh: bool, sample: Any, classes: Any,
+    ) -> Any:  # fmt: skip
+        """What the compiled step gives, of more elements; or their values, which it does not give."""
         if gradient is not None and not _usable(gradient, first, second):
             return None
         count = first.size // columns
@@ -235,8 +237,22 @@ class Quick:
             if not counted or (plan.every and counted != count):
                 return None
         divisor = plan.divisor or counted
-        words = (plan.parameters, None, sample, 1, columns, 1, 0, labels, plan.ignored, classes, first, second, gradient)
-        total: float = self.parallel(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor)
+        cpu, moved = compiler(), 2 * first.nbytes + second.nbytes
+        items = None if plan.items is None else empty(first.shape[:-1] if self.rowwise else first.shape, plan.items)
+
+        def total_of(streamed: bool) -> float:
+            way = cpu.OVER if gradient is first else cpu.PAST if streamed else cpu.THROUGH
+            words = (plan.parameters, items, sample, 1, columns, 1, way, labels, plan.ignored, classes, first, second, gradient)
+            total: float = self.parallel(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor)
+            return total
+
+        written = (gradient is not None or items is not None) and gradient is not first
+        streamed = written and stores.streams(moved)
+        total = stores.faster(plan.kernel, moved, fresh, total_of) if streamed else total_of(False)
+        if items is not None:
+            if plan.factor != 1.0:
+                items *= plan.factor
+            return items
         return plan.factor * (total / divisor)
 
 
