@@ -21,7 +21,7 @@ ROOMS = [
     {"options", "inputs", "outputs"},
     {"call"},
     {"quick", "documentation", "device", "jitted", "parts"},
-    {"replay"},
+    {"large", "replay"},
     {"loss"},
     {"composition", "gradcheck", "objectives"},
     {""},  # the public face, jitloss/__init__.py

@@ -5,7 +5,7 @@ Nothing is written before everything has been checked, labels included, so a cal
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from .options import (
 )
 from .outputs import Outputs, take
 
-__all__ = ["CHUNK", "SERIAL", "Evaluation", "Result", "Wants", "compiler"]
+__all__ = ["CHUNK", "SERIAL", "Evaluation", "Memory", "Result", "Wants", "compiler", "total_of"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
@@ -62,6 +62,36 @@ def compiler() -> Any:
     from .compilers import cpu
 
     return cpu
+
+
+class Memory(NamedTuple):
+    """What a kernel does to memory: how many bytes it moves, and what it writes, if anything, and where."""
+
+    moved: int
+    new: bool
+    writes: bool
+    over: bool
+
+
+def total_of(
+    kernel: int,
+    words: Callable[[int], tuple[Any, ...]],
+    shape: tuple[int, int],
+    scale: float,
+    run: Callable[..., float],
+    memory: Memory,
+) -> float:
+    """The sum of a kernel's values over so many rows of so many columns; ``words`` is its table, given the way of storing."""
+    cpu, (count, columns) = compiler(), shape
+
+    def stored(past: bool) -> float:
+        way = cpu.OVER if memory.over else cpu.PAST if past else cpu.THROUGH
+        return run(kernel, words(way), count, CHUNK // columns or 1, scale)
+
+    if memory.writes and not memory.over and stores.streams(memory.moved):
+        total: float = stores.faster(kernel, memory.moved, memory.new, stored)
+        return total
+    return stored(False)
 
 
 class Evaluation:
@@ -286,16 +316,15 @@ class Evaluation:
         size = count * geometry.columns
         value = 0.0
         if size and divisor:
-            self.kernel, rows = self._compiled(self._variant(with_items)), max(1, CHUNK // geometry.columns)
-            cpu, over = compiler(), self._in_place(gradient)
-
-            def total_of(streamed: bool) -> float:
-                words = self._words(items, gradient, hessian, cpu.OVER if over else cpu.PAST if streamed else cpu.THROUGH)
-                total: float = cpu.run(self.kernel, words, count, rows, self.factor / divisor, size > SERIAL)
-                return total
-
-            either = (gradient or with_items) and stores.streams(moved) and not over
-            total = stores.faster(self.kernel, moved, self.arguments.get("out") is None, total_of) if either else total_of(False)
+            self.kernel = self._compiled(self._variant(with_items))
+            total = total_of(
+                self.kernel,
+                lambda way: self._words(items, gradient, hessian, way),
+                (count, geometry.columns),
+                self.factor / divisor,
+                lambda *args: compiler().run(*args, size > SERIAL),
+                Memory(moved, self.arguments.get("out") is None, bool(gradient or with_items), self._in_place(gradient)),
+            )
             value = self.factor * (total / divisor)  # as the serial driver does
         else:
             self._write_zeros(items, gradient, hessian)

@@ -14,6 +14,7 @@ from .call import Evaluation, Result, Wants
 from .definition import Definition
 from .inputs import library_of_call
 from .keys import new_key
+from .large import Large
 from .options import DEFAULTS, option_names
 from .quick import ABSENT, LONG_WAY, Quick
 from .registry import adapter_of
@@ -61,7 +62,7 @@ class Form:
         self.differentiable = {one.public: one.name for one in definition.inputs if one.differentiable}
         self._signature: inspect.Signature | None = None
         self._replay: Any = None
-        self._quick: Quick | None = None
+        self._quick: Quick | Large | None = None
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -129,9 +130,11 @@ class Form:
             return self._on_device(library, arguments, extra, None if extra else (args, options))
         evaluation = Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants)
         result = self._pack(evaluation.run())
-        if Quick.serves(self.loss.definition, self.wants):
-            self._quick = self._quick or Quick(self.loss.definition, self.wants)
-            self._quick.learn(args, options, evaluation)
+        for way in (Quick, Large):
+            if way.serves(self.loss.definition, self.wants):
+                self._quick = self._quick or way(self.loss.definition, self.wants)
+                self._quick.learn(args, options, evaluation)
+                break
         return result
 
     def validate(self, /, *args: Any, **options: Any) -> None:

@@ -13,14 +13,13 @@ import numpy as np
 from numpy import empty as new
 from numpy import ndarray
 
-from . import stores
 from .buffers import empty
-from .call import CHUNK, SERIAL, Evaluation, Wants, compiler
+from .call import CHUNK, SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import DEFAULTS, int64_labels
 
-__all__ = ["ABSENT", "LONG_WAY", "Quick"]
+__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "is_last", "key_of", "readable"]
 
 ABSENT: Any = object()
 """An ``out`` that was not given, not even as None."""
@@ -60,6 +59,32 @@ class Plan(NamedTuple):
     known: np.ndarray
 
 
+def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
+    if options or rest:
+        key += (first.ndim,)
+    for name, value in (*enumerate(rest), *options.items()):
+        kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
+        if kind is np.ndarray and name in _WEIGHTS:
+            key += (name, kind)
+            continue
+        if kind not in _PLAIN or (not value and str(value) == "-0.0"):
+            return None
+        key += (name, kind, value)
+    return key
+
+
+def is_last(axis: int, array: np.ndarray) -> bool:
+    """Whether rows lie along the last axis."""
+    return axis in (-1, array.ndim - 1)
+
+
+def readable(array: np.ndarray) -> bool:
+    """Whether a kernel can read it as it is."""
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned)
+
+
 class Quick:
     """The plans of one form of a loss of two inputs, of which the first is differentiated."""
 
@@ -94,7 +119,7 @@ class Quick:
             for name, value in zip(self.names, args[:2], strict=True)
         ):
             return
-        if self.rowwise and done.arguments.get("axis", DEFAULTS["axis"]) not in (-1, args[0].ndim - 1):
+        if self.rowwise and not is_last(done.arguments.get("axis", DEFAULTS["axis"]), args[0]):
             return
         options = {name: value for name, value in options.items() if name != "out"}
         key = self._key(args, options, done.geometry.columns)
@@ -142,20 +167,7 @@ class Quick:
         )  # fmt: skip
 
     def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
-        """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
-        first, second = args[0], args[1]
-        key: tuple[Any, ...] = (first.dtype, second.dtype, columns)
-        if options or len(args) > 2:
-            key += (first.ndim,)
-        for name, value in (*enumerate(args[2:]), *options.items()):
-            kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
-            if kind is np.ndarray and name in _WEIGHTS:
-                key += (name, kind)
-                continue
-            if kind not in _PLAIN or (not value and str(value) == "-0.0"):
-                return None
-            key += (name, kind, value)
-        return key
+        return key_of((args[0].dtype, args[1].dtype, columns), args[0], args[2:], options)
 
     # Calls ------------------------------------------------------------------------------------------------------------------
 
@@ -204,7 +216,7 @@ class Quick:
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         small, gradient = first.size <= SERIAL, None
-        if plan.items is not None if small else not (_readable(first) and _readable(second)):
+        if plan.items is not None if small else not (readable(first) and readable(second)):
             return LONG_WAY
         if self.gradient and (out is None or out is ABSENT):
             gradient = empty(first.shape, first.dtype)
@@ -237,18 +249,14 @@ class Quick:
             if not counted or (plan.every and counted != count):
                 return None
         divisor = plan.divisor or counted
-        cpu, moved = compiler(), 2 * first.nbytes + second.nbytes
         items = None if plan.items is None else empty(first.shape[:-1] if self.rowwise else first.shape, plan.items)
 
-        def total_of(streamed: bool) -> float:
-            way = cpu.OVER if gradient is first else cpu.PAST if streamed else cpu.THROUGH
-            words = (plan.parameters, items, sample, 1, columns, 1, way, labels, plan.ignored, classes, first, second, gradient)
-            total: float = self.parallel(plan.kernel, words, count, CHUNK // columns or 1, plan.factor / divisor)
-            return total
+        def words(way: int) -> tuple[Any, ...]:
+            table = (plan.parameters, items, sample, 1, columns, 1, way, labels, plan.ignored, classes)
+            return (*table, first, second, gradient)
 
-        written = (gradient is not None or items is not None) and gradient is not first
-        streamed = written and stores.streams(moved)
-        total = stores.faster(plan.kernel, moved, fresh, total_of) if streamed else total_of(False)
+        memory = Memory(2 * first.nbytes + second.nbytes, fresh, gradient is not None or items is not None, gradient is first)
+        total = total_of(plan.kernel, words, (count, columns), plan.factor / divisor, self.parallel, memory)
         if items is not None:
             if plan.factor != 1.0:
                 items *= plan.factor
@@ -273,11 +281,6 @@ def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) 
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
         return LONG_WAY
     return np.ascontiguousarray(given, working)
-
-
-def _readable(array: np.ndarray) -> bool:
-    flags = array.flags
-    return bool(flags.c_contiguous and flags.aligned)
 
 
 def _usable(out: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:

@@ -1,0 +1,166 @@
+"""The short way of large calls with one input or three: the same bits as the long way, and its errors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jitloss
+from cases import CASES, Case, draw
+from jitloss.call import SERIAL
+from jitloss.large import Large
+from jitloss.quick import MOST_PLANS, Quick
+
+FORMS = ("value", "gradient", "value_and_gradient")
+SERVED = [case for case in CASES if not Quick.serves(case.loss.definition, case.loss.value.wants)]
+MANY = [case for case in SERVED if len(case.loss.definition.differentiable) > 1]
+
+each_case = pytest.mark.parametrize("case", SERVED, ids=repr)
+each_case_of_many = pytest.mark.parametrize("case", MANY, ids=repr)
+
+
+def shape_of(case: Case) -> tuple[int, ...]:
+    return (3, SERIAL // 100, 41) if case.rowwise else (SERIAL + 1,)
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    forms = [getattr(case.loss, name) for case in SERVED for name in FORMS]
+    for form in forms:
+        form._quick = None
+    yield
+    for form in forms:
+        form._quick = None
+
+
+def bits(result: Any) -> list[Any]:
+    parts = result if isinstance(result, tuple) else (result,)
+    flat = [one for part in parts for one in (part.items() if isinstance(part, dict) else [("", part)])]
+    return [(name, type(one), np.asarray(one).dtype, np.shape(one), np.asarray(one).tobytes()) for name, one in flat]
+
+
+def long_way(form: Any, *args: Any, **options: Any) -> Any:
+    form._quick = None
+    return form(*args, **options)
+
+
+@pytest.fixture
+def short_way(monkeypatch):
+    """A function that makes a call, and fails where it went the long way."""
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("this call went the long way")
+
+    def call(form: Any, *args: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("jitloss.loss.Evaluation", refuse)
+            return form(*args, **options)
+
+    return call
+
+
+def outputs(case: Case, args: tuple[Any, ...], in_place: bool = False) -> tuple[tuple[Any, ...], Any]:
+    """Arguments, and arrays to write to, which are these arguments where that is wanted."""
+    args = tuple(np.array(one) for one in args)
+    pairs = [(one.name, array) for one, array in zip(case.loss.definition.inputs, args, strict=False) if one.differentiable]
+    arrays = {name: array if in_place else np.full_like(array, 7) for name, array in pairs}
+    return args, arrays if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+@each_case
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits(case, name, dtype, short_way):
+    form, args = getattr(case.loss, name), draw(case, shape_of(case), dtype)
+    right = bits(long_way(form, *args))
+    assert isinstance(form._quick, Large)
+    assert bits(short_way(form, *args)) == right
+    if name != "value":
+        for in_place in (False, True):
+            given, out = outputs(case, args, in_place)
+            result = short_way(form, *given, out=out)
+            assert bits(result) == right
+            gradient = result[1] if name == "value_and_gradient" else result
+            pairs = zip(gradient.values(), out.values(), strict=True) if isinstance(out, dict) else [(gradient, out)]
+            assert all(one is other for one, other in pairs)
+
+
+@each_case
+def test_same_bits_with_options(case, short_way):
+    form, args = case.loss.value_and_gradient, draw(case, shape_of(case), "float32")
+    for options in ({"reduction": "sum"}, {"reduction": "mean"}, {"normalizer": 7.0}):
+        try:
+            right = bits(long_way(form, *args, **options))
+        except TypeError:  # no such option
+            continue
+        assert bits(short_way(form, *args, **options)) == right
+        assert len(form._quick.plans) == 1
+
+
+@each_case
+def test_streamed_outputs(case, short_way, monkeypatch):
+    monkeypatch.setattr("jitloss.stores.cache_bytes", lambda: 0)
+    form, args = case.loss.value_and_gradient, draw(case, shape_of(case), "float32")
+    for way in (False, True):
+        monkeypatch.setattr("jitloss.stores.faster", lambda kernel, moved, new, run, way=way: run(way))
+        right = bits(long_way(form, *args))
+        assert bits(short_way(form, *args)) == right
+        given, out = outputs(case, args)
+        assert bits(short_way(form, *given, out=out)) == right
+
+
+@each_case
+def test_what_does_not_fit_a_plan_goes_the_long_way(case, short_way):
+    form, args = case.loss.value_and_gradient, draw(case, shape_of(case), "float32")
+    form(*args)
+    small = draw(case, (3, 41) if case.rowwise else (33,), "float32")
+    other = draw(case, shape_of(case), "float64")
+    apart = tuple(np.repeat(one, 2, axis=0)[::2] for one in args)
+    lists = (*args[:-1], args[-1].tolist())
+    unreduced = {"reduction": "none"} if case.rowwise else {}
+    for given, options in ((small, {}), (other, {}), (apart, {}), (lists, {}), *([(args, unreduced)] if unreduced else [])):
+        with pytest.raises(AssertionError, match="long way"):
+            short_way(form, *given, **options)
+        assert bits(form(*given, **options)) == bits(long_way(form, *given, **options))
+        form(*args)
+    with jitloss.errstate(invalid="raise"), pytest.raises(AssertionError, match="long way"):
+        short_way(form, *args)
+
+
+@each_case
+def test_half_types_are_converted_by_the_long_way(case):
+    form, args = case.loss.value_and_gradient, draw(case, shape_of(case), "float16")
+    assert bits(form(*args)) == bits(form(*args)) == bits(long_way(form, *args))
+
+
+@each_case_of_many
+def test_wrong_outputs_are_errors_and_nothing_is_written(case):
+    form, args = case.loss.value_and_gradient, draw(case, shape_of(case), "float32")
+    form(*args)
+    given, out = outputs(case, args)
+    first, second, *_ = out
+    wrong = [
+        out[first],
+        {first: out[first]},
+        {**out, "another": out[first]},
+        {**out, second: out[first]},
+        {**out, second: out[second].astype(np.float64)},
+        {**out, second: out[second][:-1]},
+        {**out, first: given[1]},
+        {**out, first: given[0].reshape(-1)[::-1].reshape(given[0].shape)},
+    ]
+    for one in wrong:
+        with pytest.raises((TypeError, ValueError), match="out"):
+            form(*given, out=one)
+        with pytest.raises((TypeError, ValueError), match="out"):
+            form(given[0], given[0], *given[2:], out={**out, first: given[0]})
+    assert all((array == 7).all() for array in out.values())
+    assert all(np.array_equal(one, other) for one, other in zip(given, args, strict=True))
+
+
+def test_plans_have_an_end():
+    case = next(case for case in MANY if case.name == "contrastive_loss")
+    form, args = case.loss.value, draw(case, shape_of(case), "float32")
+    for number in range(MOST_PLANS + 3):
+        form(*args, margin=1.0 + number)
+    assert len(form._quick.plans) == 3
