@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -11,6 +12,7 @@ from llvmlite import binding
 from ..call import Evaluation, Wants
 from ..compilers import cpu
 from ..compilers.cpu import driver
+from ..compilers.cpu.table import STREAM
 from ..compilers.variant import Variant
 from ..loss import Loss
 from .measure import outputs
@@ -34,6 +36,12 @@ class BareCall:
 
     def __call__(self) -> None:
         self.by(self.kernel)
+
+    def ways(self) -> list[Callable[[], Any]]:
+        """The calls that store through the caches and past them: public calls of large arrays find out which is faster."""
+        words, count, chunk, scale = self.arguments
+        past = (*words[:STREAM], cpu.PAST, *words[STREAM + 1 :])
+        return [self, lambda: cpu.run(self.kernel, past, count, chunk, scale, parallel=False)]
 
     def by(self, kernel: int) -> None:
         """The same with another kernel."""

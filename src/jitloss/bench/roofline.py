@@ -69,4 +69,4 @@ def points(levels: Sequence[Level] = LEVELS, step: Step = quiet, count: bool = T
             call, size = BareCall(loss, inputs), inputs[0].size
             if count and not position:
                 operations = counted_operations(call) / size
-            yield Point(name, level, operations, bytes_of(loss, inputs) / size, best(call) / size)
+            yield Point(name, level, operations, bytes_of(loss, inputs) / size, min(map(best, call.ways())) / size)
