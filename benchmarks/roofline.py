@@ -7,8 +7,8 @@ python benchmarks/roofline.py --quick            small arrays: only to see that 
 x is the arithmetic intensity of a loss: floating-point operations over the bytes that must be moved (inputs and gradients). The
 operations are counted in the compiled kernel: its optimised LLVM IR is run with a counter in every block, where additions,
 multiplications, divisions and roots count one, fused multiply-adds two, and comparisons, conversions and bit operations nothing.
-y is operations a second of the kernel alone, without the public call, with the faster kind of stores. The slanted roofs are copies of the same sizes, the flat
-one is a loop of fused multiply-adds; all are measured.
+y is operations a second of the kernel alone, without the public call, with the faster kind of stores. The slanted roofs are copies
+of the same sizes, the flat one is a loop of fused multiply-adds; all are measured.
 """
 
 import argparse
