@@ -4,7 +4,7 @@ Of small arrays such calls take the long way. After a large call Python's code h
 what a plan has is not looked at again. Options are plain numbers, switches and words.
 """
 
-import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ class Large:
         self.inputs = definition.inputs
         self.written = {one.name: place for place, one in enumerate(definition.inputs) if one.differentiable and wants.gradient}
         self.plans: dict[Any, Plan] = {}
-        self.parallel = functools.partial(compiler().run, parallel=True)
+        self.parallel: Callable[..., float] = lambda *args: compiler().run(*args, True)
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:

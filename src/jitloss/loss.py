@@ -130,11 +130,10 @@ class Form:
             return self._on_device(library, arguments, extra, None if extra else (args, options))
         evaluation = Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants)
         result = self._pack(evaluation.run())
-        for way in (Quick, Large):
-            if way.serves(self.loss.definition, self.wants):
-                self._quick = self._quick or way(self.loss.definition, self.wants)
-                self._quick.learn(args, options, evaluation)
-                break
+        way = next((one for one in (Quick, Large) if one.serves(self.loss.definition, self.wants)), None)
+        if way is not None:
+            self._quick = self._quick or way(self.loss.definition, self.wants)
+            self._quick.learn(args, options, evaluation)
         return result
 
     def validate(self, /, *args: Any, **options: Any) -> None:

@@ -6,7 +6,7 @@ Of small arrays that is one compiled step, which is tried with the plan of the l
 not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
-import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ class Quick:
         self.plans: dict[Any, Plan] = {}
         self.last: Plan | None = None
         self.small: Any = self._compile
-        self.parallel = functools.partial(compiler().run, parallel=True)
+        self.parallel: Callable[..., float] = lambda *args: compiler().run(*args, True)
 
     def _compile(self, *call: Any) -> float | None:
         """The first small call compiles the step: no process that makes a single call waits for it."""

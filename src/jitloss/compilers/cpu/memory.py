@@ -360,13 +360,13 @@ def wide_vectors(typing: Any) -> Any:
 
 
 def order_stores(builder: Any) -> None:
-    """Order streamed stores before all that follow: other threads must see them."""
-    if (
-        "x86" in builder.module.triple
-    ):  # where LLVM's fences leave streamed stores out, but for the one that waits for all loads too
-        builder.call(
-            cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse.sfence"), []
-        )
+    """Order streamed stores before all that follow: other threads must see them.
+
+    LLVM's own fences leave them out on x86, but for the one that waits for loads as well.
+    """
+    if "x86" in builder.module.triple:
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.sfence"), [])
     else:
         builder.fence("seq_cst")
 
