@@ -1,5 +1,7 @@
 """Options of the test run, and what every test finds and leaves behind."""
 
+from typing import Any
+
 import pytest
 
 from jitloss import registry
@@ -53,3 +55,18 @@ def _failed(report, config: pytest.Config):
         report.outcome = "failed"
         report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def short_way(monkeypatch):
+    """A function that makes a call, and fails where it went the long way."""
+
+    def refuse(*args: Any) -> Any:
+        raise AssertionError("this call went the long way")
+
+    def call(form: Any, *args: Any, **options: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("jitloss.loss.Evaluation", refuse)
+            return form(*args, **options)
+
+    return call

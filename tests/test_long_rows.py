@@ -1,4 +1,4 @@
-"""Rows that are too long for the stack: the term that a slope takes waits where the slope will go."""
+"""Rows that are too long for the stack, of which the term that a slope takes waits where the slope will go; and rows side by side."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import jitloss
 from cases import agree
 from jitloss import cross_entropy_with_logits
 from jitloss.compilers import cpu
+from jitloss.compilers.cpu.beside import BESIDE
 from jitloss.compilers.cpu.long_rows import BLOCK
 from jitloss.compilers.usage import only_term
 from jitloss.definition import Positive, Real
@@ -164,3 +165,29 @@ def test_rows_past_the_caches(monkeypatch):
     past = cross_entropy_with_logits.value_and_gradient(logits, labels, reduction="sum", normalizer=1)
     assert past[0] / 3 == pytest.approx(within[0], rel=1e-6)
     np.testing.assert_allclose(past[1] / 3, within[1], rtol=1e-6, atol=1e-12)
+
+
+# Rows side by side --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [113, 130, 300])
+@pytest.mark.parametrize("over", [False, True])
+def test_rows_side_by_side_are_those_that_come_alone(columns, over):
+    """Whatever the number of rows, and with rows that count for nothing among them, whose numbers may be anything."""
+    random = np.random.default_rng(columns)
+    for count in (1, 2, BESIDE - 1, BESIDE, BESIDE + 1, 2 * BESIDE + 3):
+        logits = random.normal(size=(count, columns)).astype(np.float32)
+        labels, weights = random.integers(columns, size=count), random.random(count).astype(np.float32)
+        labels[1::3], weights[2::4] = -100, 0.0
+        counts = (labels != -100) & (weights > 0)
+        logits[~counts] = np.nan
+        options = {"sample_weight": weights, "ignore_index": -100, "reduction": "none"}
+        given = logits.copy()
+        out = given if over else np.empty_like(given)
+        values, slopes = cross_entropy_with_logits.value_and_gradient(given, labels, **options, out=out)
+        assert not values[~counts].any()
+        assert not slopes[~counts].any()
+        for row in np.flatnonzero(counts):
+            mine = {**options, "sample_weight": weights[row : row + 1]}
+            value, slope = cross_entropy_with_logits.value_and_gradient(logits[row : row + 1], labels[row : row + 1], **mine)
+            assert (value[0], slope.tobytes()) == (values[row], slopes[row : row + 1].tobytes())

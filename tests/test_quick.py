@@ -11,6 +11,7 @@ import jitloss
 from cases import CASES, PARAMETRISED, Case, draw, is_binary, weights
 from jitloss.call import CHUNK, SERIAL, compiler
 from jitloss.quick import MOST_PLANS, Quick
+from ways import bits, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")
 
@@ -35,35 +36,6 @@ def forgetful():
     yield
     for form in forms:
         form._quick = None
-
-
-def bits(result: Any) -> list[Any]:
-    """A result as types, shapes and bytes."""
-    parts = result if isinstance(result, tuple) else (result,)
-    return [(type(part), np.asarray(part).dtype, np.shape(part), np.asarray(part).tobytes()) for part in parts]
-
-
-def long_way(form: Any, *args: Any, **options: Any) -> Any:
-    quick, form._quick = form._quick, None
-    try:
-        return form(*args, **options)
-    finally:
-        form._quick = quick
-
-
-@pytest.fixture
-def short_way(monkeypatch):
-    """A function that makes a call, and fails where it went the long way."""
-
-    def refuse(*args: Any) -> Any:
-        raise AssertionError("this call went the long way")
-
-    def call(form: Any, *args: Any, **options: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr("jitloss.loss.Evaluation", refuse)
-            return form(*args, **options)
-
-    return call
 
 
 @pytest.fixture
@@ -149,8 +121,8 @@ def test_many_elements_take_all_threads_and_few_take_one(monkeypatch):
     form = case.loss.value
     form(*draw(case, (33,), "float32"))
     counts: list[int] = []
-    parallel = form._quick.parallel
-    monkeypatch.setattr(form._quick, "parallel", lambda *args: counts.append(args[2]) or parallel(*args))
+    run = compiler().run
+    monkeypatch.setattr(compiler(), "run", lambda *args: counts.append(args[2]) or run(*args))
     for size in (SERIAL, SERIAL + 1):
         form(*draw(case, (size,), "float32"))
     assert counts == [SERIAL + 1]

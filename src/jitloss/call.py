@@ -78,7 +78,6 @@ def total_of(
     words: Callable[[int], tuple[Any, ...]],
     shape: tuple[int, int],
     scale: float,
-    run: Callable[..., float],
     memory: Memory,
 ) -> float:
     """The sum of a kernel's values over so many rows of so many columns; ``words`` is its table, given the way of storing."""
@@ -86,11 +85,11 @@ def total_of(
 
     def stored(past: bool) -> float:
         way = cpu.OVER if memory.over else cpu.PAST if past else cpu.THROUGH
-        return run(kernel, words(way), count, CHUNK // columns or 1, scale)
+        total: float = cpu.run(kernel, words(way), count, CHUNK // columns or 1, scale, count * columns > SERIAL)
+        return total
 
     if memory.writes and not memory.over and stores.streams(memory.moved):
-        total: float = stores.faster(kernel, memory.moved, memory.new, stored)
-        return total
+        return stores.faster(kernel, memory.moved, memory.new, stored)
     return stored(False)
 
 
@@ -322,7 +321,6 @@ class Evaluation:
                 lambda way: self._words(items, gradient, hessian, way),
                 (count, geometry.columns),
                 self.factor / divisor,
-                lambda *args: compiler().run(*args, size > SERIAL),
                 Memory(moved, self.arguments.get("out") is None, bool(gradient or with_items), self._in_place(gradient)),
             )
             value = self.factor * (total / divisor)  # as the serial driver does

@@ -4,18 +4,16 @@ Of small arrays such calls take the long way. After a large call Python's code h
 what a plan has is not looked at again. Options are plain numbers, switches and words.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
 from .buffers import empty
-from .call import SERIAL, Evaluation, Memory, Wants, compiler, total_of
+from .call import SERIAL, Evaluation, Memory, Wants, total_of
 from .definition import Definition
 from .monitoring import watching
-from .options import DEFAULTS
-from .quick import ABSENT, LONG_WAY, MOST_PLANS, is_last, key_of, readable
+from .quick import ABSENT, LONG_WAY, MOST_PLANS, fixed_divisor, key_of, readable, taken_as_they_are
 
 __all__ = ["Large"]
 
@@ -38,7 +36,6 @@ class Large:
         self.inputs = definition.inputs
         self.written = {one.name: place for place, one in enumerate(definition.inputs) if one.differentiable and wants.gradient}
         self.plans: dict[Any, Plan] = {}
-        self.parallel: Callable[..., float] = lambda *args: compiler().run(*args, True)
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -49,21 +46,14 @@ class Large:
         if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None:
             return
         inputs = args[: len(self.inputs)]
-        if len(inputs) < len(self.inputs):
-            return
-        if any(type(one) is not ndarray or done.arrays[of.name] is not one for of, one in zip(self.inputs, inputs, strict=True)):
-            return
-        if inputs[0].size <= SERIAL:
-            return
-        if self.rowwise and not is_last(done.arguments.get("axis", DEFAULTS["axis"]), inputs[0]):
+        if len(inputs) < len(self.inputs) or not taken_as_they_are(inputs, done) or inputs[0].size <= SERIAL:
             return
         key = self._key(args, {name: value for name, value in options.items() if name != "out"}, done.geometry.columns)
         if key is None or any(inputs[place].dtype != done.output for place in self.written.values()):
             return
         if len(self.plans) >= MOST_PLANS:
             self.forget()
-        counts = done.reduction == "mean" and isinstance(done.normalizer, str)
-        self.plans[key] = Plan(done.kernel, done.parameters, done.factor, 0.0 if counts else done.divisor(), done.output)
+        self.plans[key] = Plan(done.kernel, done.parameters, done.factor, fixed_divisor(done), done.output)
 
     def forget(self) -> None:
         self.plans.clear()
@@ -121,6 +111,4 @@ class Large:
         moved = sum(one.nbytes for one in (*inputs, *(inputs[place] for place in self.written.values())))
         over = any(one is mine for one in gradients for mine in inputs)
         memory = Memory(moved, out is None or out is ABSENT, bool(gradients), over)
-        return plan.factor * (
-            total_of(plan.kernel, words, (count, columns), plan.factor / divisor, self.parallel, memory) / divisor
-        )
+        return plan.factor * (total_of(plan.kernel, words, (count, columns), plan.factor / divisor, memory) / divisor)

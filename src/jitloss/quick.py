@@ -6,7 +6,6 @@ Of small arrays that is one compiled step, which is tried with the plan of the l
 not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import DEFAULTS, int64_labels
 
-__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "is_last", "key_of", "readable"]
+__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "fixed_divisor", "key_of", "readable", "taken_as_they_are"]
 
 ABSENT: Any = object()
 """An ``out`` that was not given, not even as None."""
@@ -74,9 +73,18 @@ def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], optio
     return key
 
 
-def is_last(axis: int, array: np.ndarray) -> bool:
-    """Whether rows lie along the last axis."""
-    return axis in (-1, array.ndim - 1)
+def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
+    """Whether a call that is done read these arrays themselves, with rows along their last axis."""
+    for one, array in zip(done.definition.inputs, inputs, strict=True):
+        if type(array) is not ndarray or done.arrays[one.name] is not array:
+            return False
+    return done.definition.form == "pointwise" or done.arguments.get("axis", DEFAULTS["axis"]) in (-1, inputs[0].ndim - 1)
+
+
+def fixed_divisor(done: Evaluation) -> float:
+    """The divisor of all calls like one that is done; 0 where they divide by the number of their items."""
+    counts = done.reduction == "mean" and isinstance(done.normalizer, str)
+    return 0.0 if counts else done.divisor()
 
 
 def readable(array: np.ndarray) -> bool:
@@ -91,11 +99,9 @@ class Quick:
     def __init__(self, definition: Definition, wants: Wants) -> None:
         self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
         self.both = self.value and self.gradient
-        self.names = tuple(one.name for one in definition.inputs)
         self.plans: dict[Any, Plan] = {}
         self.last: Plan | None = None
         self.small: Any = self._compile
-        self.parallel: Callable[..., float] = lambda *args: compiler().run(*args, True)
 
     def _compile(self, *call: Any) -> float | None:
         """The first small call compiles the step: no process that makes a single call waits for it."""
@@ -114,12 +120,7 @@ class Quick:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
         if not done.kernel or len(args) < 2 or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
             return
-        if any(
-            type(value) is not np.ndarray or done.arrays[name] is not value
-            for name, value in zip(self.names, args[:2], strict=True)
-        ):
-            return
-        if self.rowwise and not is_last(done.arguments.get("axis", DEFAULTS["axis"]), args[0]):
+        if not taken_as_they_are(args[:2], done):
             return
         options = {name: value for name, value in options.items() if name != "out"}
         key = self._key(args, options, done.geometry.columns)
@@ -140,8 +141,7 @@ class Quick:
 
     def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
         labels, columns = done.geometry.labels, done.geometry.columns
-        counts = done.reduction == "mean" and isinstance(done.normalizer, str)
-        counter, divisor = compiler().labels_kernel() if labels else 0, 0.0 if counts else done.divisor()
+        counter, divisor = compiler().labels_kernel() if labels else 0, fixed_divisor(done)
         every = done.ignored == _NONE_IGNORED
         dtypes = tuple(one.dtype for one in args[:2])
         known = np.zeros((), compiler().PLAN)
@@ -216,7 +216,9 @@ class Quick:
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         small, gradient = first.size <= SERIAL, None
-        if plan.items is not None if small else not (readable(first) and readable(second)):
+        if small and plan.items is not None:  # which the compiled step does not give
+            return LONG_WAY
+        if not small and not (readable(first) and readable(second)):
             return LONG_WAY
         if self.gradient and (out is None or out is ABSENT):
             gradient = empty(first.shape, first.dtype)
@@ -256,7 +258,7 @@ class Quick:
             return (*table, first, second, gradient)
 
         memory = Memory(2 * first.nbytes + second.nbytes, fresh, gradient is not None or items is not None, gradient is first)
-        total = total_of(plan.kernel, words, (count, columns), plan.factor / divisor, self.parallel, memory)
+        total = total_of(plan.kernel, words, (count, columns), plan.factor / divisor, memory)
         if items is not None:
             if plan.factor != 1.0:
                 items *= plan.factor
