@@ -130,7 +130,7 @@ def test_the_arrows_are_read():
     assert own_imports("losses.binary") == {"definition", "math"}
     assert {"compilers.cpu", "monitoring", "inputs", "outputs"} <= own_imports("call")
     assert {"compilers.cpu.table", "compilers.elements", "compilers.variant"} <= own_imports("compilers.cpu.pointwise")
-    assert foreign_imports("compilers.cpu.driver") == {"numpy", "numba", "llvmlite"}
+    assert foreign_imports("compilers.cpu.small") == {"numpy", "numba", "llvmlite"}
     assert "loss" in own_imports("")
 
 

@@ -132,9 +132,8 @@ def hammer(threads: int, rounds: int) -> dict[str, int]:
     return {"calls": len(results), "wrong": sum(wanted[job] != got for job, got in results)}
 
 
-@each_layer
-def test_many_python_threads(layer):
-    result = processes.call(hammer, 4, 4, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+def test_many_python_threads():
+    result = processes.call(hammer, 4, 4, NUMBA_NUM_THREADS="2")
     assert result == {"calls": 4 * 4 * len(list(jobs())), "wrong": 0}
 
 
@@ -204,10 +203,9 @@ def fork_during_a_parallel_call() -> list[bool]:
 
 
 @forks
-@each_layer
 @pytest.mark.parametrize("scenario", [fork_after_a_parallel_call, fork_during_a_parallel_call], ids=lambda one: one.__name__)
-def test_fork(scenario, layer):
-    result = processes.call(scenario, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+def test_fork(scenario):
+    result = processes.call(scenario, NUMBA_NUM_THREADS="2")
     assert result == [True] * len(result)
 
 
@@ -234,7 +232,6 @@ def _in_a_pool(method: str, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-@each_layer
-def test_multiprocessing(method, layer):
-    result = processes.call(in_workers, method, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2")
+def test_multiprocessing(method):
+    result = processes.call(in_workers, method, NUMBA_NUM_THREADS="2")
     assert result == [True, True]

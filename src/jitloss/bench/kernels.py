@@ -11,7 +11,7 @@ from llvmlite import binding
 
 from ..call import Evaluation, Wants
 from ..compilers import cpu
-from ..compilers.cpu import driver
+from ..compilers.cpu import entry
 from ..compilers.cpu.table import STREAM
 from ..compilers.variant import Variant
 from ..loss import Loss
@@ -50,7 +50,7 @@ class BareCall:
 
 def compiled_afresh(variant: Variant) -> Any:
     """A kernel that was not loaded from the disk cache, as numba shows the code of no other."""
-    with mock.patch.object(driver, "cached", lambda build: build(False)):
+    with mock.patch.object(entry, "cached", lambda build: build(False)):
         return cpu._compile(variant)
 
 

@@ -10,7 +10,7 @@ from numba import types
 
 from ..intrinsics import intrinsic
 from . import table as at
-from .driver import range_kernel
+from .entry import range_kernel
 from .memory import word_of
 from .repeat import Pass, repeat
 

@@ -11,7 +11,7 @@ from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..usage import only_term
 from ..variant import Variant
 from . import table as at
-from .driver import range_kernel
+from .entry import range_kernel
 from .flags import jitable
 from .memory import (
     advance,

@@ -12,7 +12,7 @@ from . import table as at
 from .across import peak_across, sum_across
 from .beside import BESIDE, consecutive, side_by_side
 from .blocks import add_values, bring, fill, mix, set_aside
-from .driver import range_kernel
+from .entry import range_kernel
 from .flags import jitable
 from .labelled import correct_sums
 from .loops import each, each_scaled, fold_lanes

@@ -13,7 +13,7 @@ from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
-from .driver import range_kernel
+from .entry import range_kernel
 from .flags import jitable
 from .memory import advanced, pointer, pointers, wide_vectors, word
 

@@ -9,7 +9,7 @@ from ..elements import ITEMSIZE, stacks
 from ..tuples import parameters
 from ..variant import Variant
 from . import table as at
-from .driver import range_kernel
+from .entry import range_kernel
 from .flags import jitable
 from .loops import fold_points
 from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, wide_vectors, word

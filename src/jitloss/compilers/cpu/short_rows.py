@@ -9,7 +9,7 @@ from ..variant import Variant
 from . import table as at
 from .beside import consecutive
 from .blocks import add_values, bring, fill, lay_background, mix_columns, read_rows, wipe_marks
-from .driver import range_kernel
+from .entry import range_kernel
 from .flags import jitable
 from .labelled import correct_sums, place_labelled, take_labelled
 from .loops import each, fold_columns, scaled_columns

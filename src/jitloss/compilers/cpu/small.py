@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import table as at
-from .cache import cached, of_this_version
-from .driver import call
+from .entry import call, entry_point
 from .flags import jitable
 from .memory import word
 from .objects import READABLE, WRITABLE, Object, address_of, fields, of_one_type
-from .pipeline import KernelCompiler
 
 __all__ = ["PLAN", "small_driver"]
 
@@ -156,8 +154,4 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
 @functools.cache
 def small_driver() -> Callable[..., float | None]:
     """The compiled function, which takes Python's objects as they are."""
-    signature = types.Optional(types.float64)(*[Object()] * 6, types.boolean)
-    options = {"nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
-    compiled = cached(lambda cache: njit(signature, cache=cache, **options)(of_this_version(_small)))
-    entry: Callable[..., float | None] = compiled.overloads[signature.args].entry_point
-    return entry
+    return entry_point(_small, types.Optional(types.float64)(*[Object()] * 6, types.boolean))

@@ -1,0 +1,47 @@
+"""Kernels and drivers as machine code with an address or a way in from Python, and the one C signature that all kernels have.
+
+A kernel is ``double kernel(intp *table, intp start, intp stop, double scale)``: it handles a range of elements or rows and returns
+the sum of their values. Drivers are compiled once for every loss, dtype and rank, because all they are given is the kernel's address
+and a table of words. From Python the table is a tuple of arrays, integers and ``None``.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.extending import intrinsic
+
+from .cache import cached, of_this_version, own_files
+from .flags import FLAGS
+from .pipeline import KernelCompiler
+
+__all__ = ["KERNEL", "call", "entry_point", "range_kernel"]
+
+KERNEL = types.float64(types.intp, types.intp, types.intp, types.float64)
+_WORD = ir.IntType(64)
+
+
+def range_kernel(function: Any) -> Any:
+    """Compile a function of the signature :data:`KERNEL`, or find it in the disk cache."""
+    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False, "pipeline_class": KernelCompiler}
+    return cached(lambda cache: cfunc(KERNEL, cache=cache, **options)(own_files(function) if cache else function))
+
+
+@intrinsic
+def call(typing: Any, kernel: Any, table: Any, start: Any, stop: Any, scale: Any) -> Any:
+    """Call a kernel at its address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.DoubleType(), [_WORD, _WORD, _WORD, ir.DoubleType()])
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+    return types.float64(types.intp, types.intp, types.intp, types.intp, types.float64), codegen
+
+
+def entry_point(function: Any, signature: Any) -> Callable[..., Any]:
+    """Compile a driver, or find it in the disk cache; its entry point unboxes by the declared types alone."""
+    options = {"nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
+    compiled = cached(lambda cache: njit(signature, cache=cache, **options)(of_this_version(function)))
+    entry: Callable[..., Any] = compiled.overloads[signature.args].entry_point
+    return entry

@@ -1,0 +1,293 @@
+"""The threads that help: every chunk is computed once, by whoever comes; calls need nobody; who has nothing to do takes no processor."""
+
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import CFUNCTYPE, c_double, c_int64, c_void_p, cast
+from types import SimpleNamespace
+
+import numba
+import numpy as np
+import pytest
+from numba import cfunc
+from numba.np.ufunc import parallel
+
+import jitloss
+import processes
+from jitloss.compilers.cpu import driver
+from jitloss.compilers.cpu import helpers as module
+from jitloss.compilers.cpu.atomics import add
+from jitloss.compilers.cpu.entry import KERNEL
+from jitloss.compilers.cpu.helpers import CALLS, WORTH_WAKING, Helpers, threads_allowed
+from jitloss.compilers.cpu.memory import word
+
+LARGE = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
+
+
+@cfunc(KERNEL)
+def counting(table, start, stop, scale):
+    """A kernel that adds 1 to each element of its range, and gives the sum of their numbers times the scale."""
+    for index in range(start, stop):
+        add(word(table, 0), index, 1)
+    return scale * (start + stop - 1) * (stop - start) / 2
+
+
+def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | None:
+    """Whether one call took each element once and gave the sum; None where it is to compute alone."""
+    seen = np.zeros(size, np.int64)
+    total = helpers.run(counting.address, (seen,), size, chunk, 0.5, threads)
+    return None if total is None else bool((seen == 1).all()) and total == size * (size - 1) / 4
+
+
+@pytest.fixture
+def helpers(monkeypatch):
+    """Helpers of a test's own, for whom all work is worth waking them."""
+    monkeypatch.setattr(module, "SOON", float("inf"))
+    made = Helpers()
+    yield made
+    made.stop()
+    assert not any(helper.is_alive() for helper in made._threads)
+
+
+def asleep(helpers: Helpers, seconds: float = 10.0) -> None:
+    """Wait until all helpers sleep."""
+    deadline = time.monotonic() + seconds
+    while len(helpers._asleep) < len(helpers._threads):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+# Each chunk once --------------------------------------------------------------------------------------------------------------
+
+
+def cover(rounds: int) -> dict[str, int]:
+    """Calls of all sizes, for all numbers of threads; how many there were, and how many missed or repeated an element."""
+    module.SOON = float("inf")
+    helpers, numbers = Helpers(), np.random.default_rng(0)
+    calls = list(itertools.product((1, 2, 7, 64, 1000, 4001), (1, 3, 16), range(2, numba.config.NUMBA_NUM_THREADS + 1)))
+    right = []
+    for _ in range(rounds):
+        for position in numbers.permutation(len(calls)):
+            right.append(count_all(helpers, *calls[position]))
+            if numbers.random() < 0.02:
+                asleep(helpers)
+    return {"calls": len(right), "wrong": len(right) - sum(map(bool, right)), "helpers": len(helpers._threads)}
+
+
+@pytest.mark.parametrize("threads", [2, 7])
+def test_each_element_once(threads):
+    result = processes.call(cover, 20, NUMBA_NUM_THREADS=str(threads))
+    assert result == {"calls": 20 * 18 * (threads - 1), "wrong": 0, "helpers": threads - 1}
+
+
+def cover_at_once(threads: int, rounds: int) -> dict[str, int]:
+    """The same from more Python threads than calls can share the helpers."""
+    module.SOON = float("inf")
+    helpers = Helpers()
+
+    def one(number: int) -> list[bool | None]:
+        return [count_all(helpers, size, 5, numba.config.NUMBA_NUM_THREADS) for size in range(number, number + rounds)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        results = list(itertools.chain(*pool.map(one, range(1, threads + 1))))
+    return {"wrong": results.count(False), "free": len(helpers._free)}
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_calls_from_many_threads(threads):
+    assert processes.call(cover_at_once, 2 * CALLS, 300, NUMBA_NUM_THREADS=str(threads)) == {"wrong": 0, "free": CALLS}
+
+
+def test_a_call_too_many_computes_alone(helpers, monkeypatch):
+    monkeypatch.setattr(driver, "_helpers", helpers)
+    wanted = jitloss.mse_loss(LARGE, -LARGE)
+    places, helpers._free = helpers._free, []
+    assert helpers.run(counting.address, (np.zeros(9, np.int64),), 9, 2, 1.0, 2) is None
+    assert jitloss.mse_loss(LARGE, -LARGE) == wanted
+    helpers._free = places
+
+
+# Helpers come and go ----------------------------------------------------------------------------------------------------------
+
+
+def needs_two(function):
+    return pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread is all there is")(function)
+
+
+def in_python(helpers: Helpers, chunk: Callable[[], None], chunks: int, threads: int) -> set[int]:
+    """Which threads take part in a call whose kernel is a function in Python, one call of it for each chunk."""
+    here: set[int] = set()
+
+    def kernel(table: int, start: int, stop: int, scale: float) -> float:
+        here.add(threading.get_ident())
+        chunk()
+        return 1.0
+
+    made = CFUNCTYPE(c_double, c_int64, c_int64, c_int64, c_double)(kernel)
+    assert helpers.run(cast(made, c_void_p).value or 0, (0,), chunks, 1, 1.0, threads) == chunks
+    return here
+
+
+def rendezvous(helpers: Helpers, threads: int = 2, first: Callable[[], None] = lambda: None) -> int:
+    """How many threads are in one call at the same time, where each waits for the others; ``first`` is called in it before."""
+    all_here, met = threading.Barrier(threads, timeout=20), threading.local()
+
+    def meet() -> None:
+        first()
+        if not hasattr(met, "before"):
+            met.before = all_here.wait()
+
+    return len(in_python(helpers, meet, 64, threads))
+
+
+@needs_two
+def test_helpers_help_at_first_later_and_after_a_sleep(helpers):
+    assert rendezvous(helpers) == 2
+    assert rendezvous(helpers) == 2
+    asleep(helpers)
+    assert rendezvous(helpers) == 2
+
+
+@needs_two
+def test_a_helper_that_is_about_to_sleep_sees_a_call(helpers, monkeypatch):
+    """The call begins after the helper's last look, and before anybody can know that the helper sleeps."""
+    help_out, began = helpers._help, threading.Event()
+
+    def blind(*words: int) -> bool:
+        if words[-1] == module.PATIENCE:
+            began.wait(20)
+            return False
+        return help_out(*words)
+
+    monkeypatch.setattr(helpers, "_help", blind)
+    assert rendezvous(helpers, first=began.set) == 2
+
+
+@needs_two
+def test_what_is_worth_waking_a_helper(helpers, monkeypatch):
+    """A call with much work, or one that comes soon after another; what comes while a helper is awake has its help anyway."""
+    clock = [100.0]
+    monkeypatch.setattr(module, "SOON", 1.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    few, many = WORTH_WAKING - 1, WORTH_WAKING
+
+    def after(seconds: float, chunks: int) -> bool | None:
+        clock[0] += seconds
+        return count_all(helpers, chunks, 1, 2)
+
+    assert after(2.0, few) is None
+    assert helpers._threads == []
+    assert after(0.5, few)
+    asleep(helpers)
+    assert after(2.0, few) is None
+    assert after(0.5, few)
+    asleep(helpers)
+    monkeypatch.setattr(module, "PATIENCE", 10**12)
+    assert after(2.0, many)
+    assert after(2.0, few)
+
+
+@needs_two
+def test_who_sleeps_takes_no_processor(helpers):
+    count_all(helpers, 100, 1, 2)
+    asleep(helpers)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+@needs_two
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps threads from no processor")
+def test_helpers_run_where_the_caller_may(helpers):
+    """They wake up on another processor than who wakes them; then all that the caller may use are theirs again."""
+    everywhere = os.sched_getaffinity(0)
+    rendezvous(helpers)
+    asleep(helpers)
+    rendezvous(helpers)
+    thread = helpers._threads[0].native_id
+    assert os.sched_getaffinity(thread) == everywhere
+    asleep(helpers)
+    try:
+        os.sched_setaffinity(0, {min(everywhere)})
+        assert count_all(helpers, 1000, 1, 2) is None
+        assert helpers._asleep, "woken for a processor that the caller has alone"
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
+def test_no_thread_can_be_started(helpers, monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert count_all(helpers, 1000, 7, 2) is None
+    assert helpers._threads == []
+    monkeypatch.undo()
+    assert count_all(helpers, 1000, 7, 2)
+    assert len(helpers._threads) == 1
+
+
+# The number of threads --------------------------------------------------------------------------------------------------------
+
+
+def limited() -> list[int]:
+    """How many helpers there are as the number of threads is allowed to grow, and how many then take part in a call for two."""
+    large, counts = (LARGE, -LARGE), []
+    for number in (1, 2, 3):
+        numba.set_num_threads(number)
+        jitloss.mse_loss(*large)
+        counts.append(len(driver._helpers._threads) if driver._helpers else 0)
+    module.PATIENCE = 10**12  # from now on nobody sleeps
+    module.SOON = float("inf")
+    helpers = Helpers()
+    assert rendezvous(helpers, 4) == 4
+    return [*counts, threads_allowed(), len(in_python(helpers, lambda: time.sleep(0.001), 64, 2))]
+
+
+def test_no_more_threads_than_allowed():
+    assert processes.call(limited, NUMBA_NUM_THREADS="4") == [0, 1, 2, 3, 2]
+
+
+def started() -> list[bool | int]:
+    jitloss.mse_loss(LARGE, -LARGE)
+    return [threads_allowed(), parallel._is_initialized]
+
+
+def test_numba_starts_no_threads_of_its_own():
+    assert processes.call(started, NUMBA_NUM_THREADS="3") == [3, False]
+
+
+# The end ----------------------------------------------------------------------------------------------------------------------
+
+ENDING = """
+import atexit, json, sys
+import numpy as np
+sys.stdout.reconfigure(line_buffering=True)
+if "late" in sys.argv:
+    atexit.register(lambda: print(json.dumps(float(jitloss.mse_loss(x, -x)))))
+import jitloss
+x = np.ones(300_000, np.float32)
+print(json.dumps(float(jitloss.mse_loss(x, -x))))
+if "raise" in sys.argv:
+    raise SystemExit(0)
+if "thread" in sys.argv:
+    import threading
+    def forever():
+        while True:
+            jitloss.mse_loss(x, -x)
+    for _ in range(3):
+        threading.Thread(target=forever, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("how", ["", "late", "raise", "thread"])
+def test_the_end_of_a_process(how):
+    for _ in range(5):
+        process = processes.start("-X", "faulthandler", "-c", ENDING, how, NUMBA_NUM_THREADS="4")
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert [json.loads(line) for line in out.splitlines()] == [4.0] * (2 if how == "late" else 1)
