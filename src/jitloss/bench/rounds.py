@@ -32,13 +32,15 @@ def seconds_per_call(call: Call, number: int = 0) -> float:
     return seconds if number or seconds > _BATCH else seconds_per_call(call, math.ceil(_BATCH / seconds))
 
 
-def race(calls: Mapping[str, Call], rounds: int, step: Step = quiet, title: str = "") -> dict[str, list[float]]:
+def race(
+    calls: Mapping[str, Call], rounds: int, step: Step = quiet, title: str = "", rest: float = _REST
+) -> dict[str, list[float]]:
     """Seconds a call of each contender, one figure a round. ``step`` is told of each round."""
     numbers = {name: max(1, math.ceil(_BATCH / seconds_per_call(call))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds):
         for name in _rotated(list(calls), turn):
-            time.sleep(_REST)
+            time.sleep(rest)
             _warm_up(calls[name])
             times[name].append(seconds_per_call(calls[name], numbers[name]))
         step(title)

@@ -10,12 +10,24 @@ import jitloss
 
 from ..copying import aligned_like
 from ..measure import copy_calls, outputs
-from ..rounds import Call
+from ..rounds import Call, race, ratio
 from ..work import Work
 from .races import Race, gradients, value_and_gradient
-from .row import Unavailable
+from .row import Setting, Unavailable
 
-__all__ = ["FORMS", "OPTIONS", "SHIFTS", "form", "half", "in_place", "inner_axis", "misplaced", "threads", "with_option"]
+__all__ = [
+    "FORMS",
+    "OPTIONS",
+    "SHIFTS",
+    "form",
+    "half",
+    "in_place",
+    "inner_axis",
+    "misplaced",
+    "threads",
+    "with_option",
+    "with_products",
+]
 
 
 def _sized(work: Work, quick: bool) -> tuple[Work, tuple[np.ndarray, ...]]:
@@ -86,6 +98,25 @@ def threads(work: Work, quick: bool) -> Race:
             numba.set_num_threads(before)
 
     return Race.of_two(partial(with_threads, 2), "one thread", partial(with_threads, 1))
+
+
+BLAS_REST = 0.3
+"""Seconds until threads of BLAS, which wait awake for the next product, sleep."""
+
+
+def with_products(work: Work, setting: Setting) -> dict[str, float]:
+    """A loop of a loss and a matrix product, as in training with NumPy, beside the times of both in loops of their own."""
+    work, inputs = _sized(work, setting.quick)
+    matrix = np.random.default_rng(1).random((512, 512), np.float32)
+    call, product = value_and_gradient(work, inputs), partial(np.matmul, matrix, matrix, out=np.empty_like(matrix))
+
+    def in_turn() -> None:
+        call()
+        product()
+
+    contenders: dict[str, Call] = {"in turn": in_turn, "loss": call, "product": product}
+    times = race(contenders, setting.rounds, setting.step, work.title, rest=0.01 if setting.quick else BLAS_REST)
+    return {"each alone": ratio(times["in turn"], [*map(sum, zip(times["loss"], times["product"], strict=True))])}
 
 
 # Where the gradient goes ------------------------------------------------------------------------------------------------------

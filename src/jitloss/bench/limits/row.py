@@ -34,6 +34,7 @@ GROUPS = {
     "forms": Group("parts of the result, against a copy of the bytes that each must move"),
     "call": Group("a whole public call on 32×10 numbers", "µs"),
     "processes": Group("two processes at once"),
+    "products": Group("in turn with NumPy's matrix products, 512×512, which have threads of their own"),
     "start": Group("first call and import", "ms"),
     "memory": Group("extra memory", "MiB"),
     "threads": Group("two threads against one, bound by computing"),

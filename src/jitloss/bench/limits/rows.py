@@ -154,6 +154,8 @@ def _units() -> Iterator[Row]:
         yield Row("call", work.title, (Goal("out=", 2.5), Goal("new array", 3.0)), partial(_call, work))
     for work in (LARGE[1], MIDDLE):
         yield Row("processes", work.title, (Goal("alone", 2.5),), partial(children.two_processes, work))
+    for work in (LARGE[1], MIDDLE, Work(CE, (65536, 10), (4096, 10))):
+        yield Row("products", work.title, (Goal("each alone", 2.0),), partial(contests.with_products, work))
     first = (Goal("compiled", 250.0), Goal("from the disk cache", 15.0))
     yield Row("start", "first call, slowest of all losses", first, children.starting)
     yield Row("start", "import jitloss", (Goal("over numba", 15.0),), children.importing)
