@@ -191,6 +191,12 @@ def _constants(module: ModuleType) -> dict[str, str]:
 SIZES = (
     ("jitloss.call", "CHUNK"),
     ("jitloss.call", "SERIAL"),
+    ("jitloss.compilers.cpu.helpers", "CALLS"),
+    ("jitloss.compilers.cpu.helpers", "PATIENCE"),
+    ("jitloss.compilers.cpu.helpers", "GIVE_WAY"),
+    ("jitloss.compilers.cpu.helpers", "WORTH_WAKING"),
+    ("jitloss.compilers.cpu.helpers", "SOON"),
+    ("jitloss.compilers.cpu.helpers", "WAKE_AT_ONCE"),
     ("jitloss.buffers", "LARGE"),
     ("jitloss.buffers", "MOST_WAITING"),
     ("jitloss.buffers", "MOST_READY"),
