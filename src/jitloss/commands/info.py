@@ -27,7 +27,7 @@ def command(arguments: argparse.Namespace) -> None:
     lines = [tuple(one.split(" ", 1)) for one in versions]
     lines += [
         ("processor", about["processor"]),
-        ("threads", f"{about['threads']}; numba's threading layer {_threading_layer()}, jitloss's own beside it"),
+        ("threads", f"{about['threads']}, helpers of jitloss's own; numba's threading layer: {_threading_layer()}"),
         ("SIMD", about["SIMD"]),
         ("disk cache", cache_line()),
         ("devices", f"CPU; CUDA: {_cuda()}"),
