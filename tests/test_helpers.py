@@ -219,6 +219,7 @@ def test_helpers_run_where_the_caller_may(helpers):
         os.sched_setaffinity(0, everywhere)
 
 
+@needs_two
 def test_no_thread_can_be_started(helpers, monkeypatch):
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -229,6 +230,25 @@ def test_no_thread_can_be_started(helpers, monkeypatch):
     monkeypatch.undo()
     assert count_all(helpers, 1000, 7, 2)
     assert len(helpers._threads) == 1
+
+
+@needs_two
+@pytest.mark.parametrize("asked", [0, 64 * 1024, 2**22])
+def test_helpers_have_usual_stacks(helpers, monkeypatch, asked):
+    """Whatever the user wants for his own threads: a kernel would write past the end of a small one."""
+    seen, start = [], threading.Thread.start
+
+    def watched(thread: threading.Thread) -> None:
+        seen.append(threading.stack_size(0))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", watched)
+    threading.stack_size(asked)
+    try:
+        count_all(helpers, 100, 1, 2)
+        assert seen == [0]
+    finally:
+        assert threading.stack_size(0) == asked
 
 
 # The number of threads --------------------------------------------------------------------------------------------------------

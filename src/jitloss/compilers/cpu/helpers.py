@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numba
@@ -137,6 +137,16 @@ def _processor() -> Callable[[], int] | None:
     return getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 
+@contextlib.contextmanager
+def _usual_stacks() -> Iterator[None]:
+    """Threads have the system's usual stacks, on which kernels keep rows, whatever the user has asked for his own."""
+    asked = threading.stack_size(0)
+    try:
+        yield
+    finally:
+        threading.stack_size(asked)
+
+
 class Helpers:
     """The helpers of this process. They are started as calls want them, and sleep while there are no calls."""
 
@@ -187,7 +197,8 @@ class Helpers:
         return len(self._asleep) < len(self._threads)
 
     def _start(self, threads: int) -> None:
-        with self._starting, contextlib.suppress(RuntimeError):  # no more threads: those that are there have to do
+        # RuntimeError: there can be no more threads, and those that are there have to do
+        with self._starting, _usual_stacks(), contextlib.suppress(RuntimeError):
             while len(self._threads) < threads - 1:
                 me = len(self._threads) + 1
                 helper = threading.Thread(target=self._serve, args=(me,), name=f"jitloss-{me}", daemon=True)
