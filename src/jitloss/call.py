@@ -36,7 +36,7 @@ CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
 
 SERIAL = 2 * CHUNK
-"""Elements up to which one thread is faster than waking the others."""
+"""Elements up to which one thread does it all: to share so little is no faster."""
 
 
 class Wants(NamedTuple):

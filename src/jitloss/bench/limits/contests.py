@@ -115,7 +115,7 @@ def with_products(work: Work, setting: Setting) -> dict[str, float]:
         product()
 
     contenders: dict[str, Call] = {"in turn": in_turn, "loss": call, "product": product}
-    times = race(contenders, setting.rounds, setting.step, work.title, rest=0.01 if setting.quick else BLAS_REST)
+    times = race(contenders, setting.rounds, setting.step, work.title, BLAS_REST)
     return {"each alone": ratio(times["in turn"], [*map(sum, zip(times["loss"], times["product"], strict=True))])}
 
 

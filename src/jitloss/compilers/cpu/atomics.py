@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from ..intrinsics import intrinsic
 
 __all__ = ["add", "give_way", "look", "number", "pause", "put", "put_number"]
 

@@ -72,7 +72,7 @@ if hasattr(os, "register_at_fork"):
 def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, parallel: bool) -> float:
     """Run a kernel over ``count`` elements or rows, in chunks of ``chunk``; the sum of what the chunks return."""
     if parallel and not getattr(_here, "alone", False):
-        threads = min(threads_allowed(), -(-count // chunk))
+        threads = threads_allowed()
         if threads > 1:
             total = helpers().run(kernel, words, count, chunk, scale, threads)
             if total is not None:

@@ -9,6 +9,7 @@ do they give way to whoever waits.
 import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 import time
@@ -35,7 +36,7 @@ PATIENCE = 80_000
 """How often a helper looks for work before it sleeps: a millisecond or two."""
 
 GIVE_WAY = 32
-"""Of how many looks one is followed by giving way. The others are followed by a pause of the processor's, some ten cycles."""
+"""Of how many looks one is followed by giving way. The others are followed by a pause of the processor's."""
 
 WORTH_WAKING = 24
 """Chunks for each helper that is woken: to wake one takes as long as some chunks, and it finds cold caches."""
@@ -51,6 +52,9 @@ LINE = 16
 
 OVER = 0
 """Of all: whether helpers are to leave."""
+
+FIRST = 8 * LINE
+"""Bytes before the words of the first call."""
 
 THREADS, WITHIN = 0, LINE
 """Of a call: how many threads may take part, 0 while there is no work; and how many helpers are at it, who may read its words."""
@@ -103,13 +107,13 @@ def _lead(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any, where: An
     return total
 
 
-def _help(memory: Any, first: Any, size: Any, me: Any, patience: Any) -> Any:
+def _help(memory: Any, size: Any, me: Any, patience: Any) -> Any:
     """Take part in calls until there has been no work for a while; whether there was some."""
     quiet, helped = 0, False
     while quiet < patience and not look(memory, OVER):
         quiet += 1
         for position in range(CALLS):
-            place = first + position * size
+            place = memory + FIRST + position * size
             if look(place, THREADS) > me:
                 add(place, WITHIN, 1)
                 if look(place, THREADS) > me:  # else it was over before the caller could see that this thread is at it
@@ -152,13 +156,13 @@ class Helpers:
 
     def __init__(self) -> None:
         self._lead = entry_point(_lead, types.float64(types.intp, Table(), types.intp, types.intp, types.float64, Table()))
-        self._help = entry_point(_help, types.boolean(*[types.intp] * 5))
+        self._help = entry_point(_help, types.boolean(*[types.intp] * 4))
         self._most = config.NUMBA_NUM_THREADS
-        self._size = NEXT + LINE * self._most
-        self._words = np.zeros(2 * LINE + CALLS * self._size, np.int64)
-        self._address = -(-self._words.ctypes.data // (8 * LINE)) * 8 * LINE
-        self._first = self._address + 8 * LINE
-        self._free = [self._first + 8 * self._size * position for position in range(CALLS)]
+        self._size = 8 * (NEXT + LINE * self._most)
+        words = np.zeros((2 * FIRST + CALLS * self._size) // 8, np.int64)
+        self._words = words[-words.ctypes.data % FIRST // 8 :]
+        self._memory: int = self._words.ctypes.data
+        self._free = [self._memory + FIRST + position * self._size for position in range(CALLS)]
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._asleep: dict[int, tuple[threading.Lock, int]] = {}
@@ -171,7 +175,8 @@ class Helpers:
 
     def run(self, kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, threads: int) -> float | None:
         """The sum of what the chunks return, or None where nobody would help."""
-        threads, chunks = min(threads, self._most), -(-count // chunk)
+        chunks = -(-count // chunk)
+        threads = min(threads, self._most, chunks)
         if not self._call_for(threads, chunks):
             return None
         try:
@@ -235,13 +240,14 @@ class Helpers:
 
     def _serve(self, me: int) -> None:
         """A helper's life."""
+        helped = functools.partial(self._help, self._memory, self._size, me)
         bell = threading.Lock()
         bell.acquire()
         while not self._over:
-            self._help(self._address, self._first, 8 * self._size, me, PATIENCE)
+            helped(PATIENCE)
             self._asleep[me] = bell, threading.get_native_id()
             # A call that began since the last look has not seen that this thread sleeps.
-            if (self._over or self._help(self._address, self._first, 8 * self._size, me, 1)) and self._asleep.pop(me, None):
+            if (self._over or helped(1)) and self._asleep.pop(me, None):
                 continue
             bell.acquire()
             self._keep_to(self._anywhere)
@@ -250,7 +256,7 @@ class Helpers:
     def stop(self) -> None:
         """At exit: no helper may be in compiled code when the interpreter goes."""
         self._over = True
-        self._words[(self._address - self._words.ctypes.data) // 8 + OVER] = 1
+        self._words[OVER] = 1
         for me in range(1, len(self._threads) + 1):
             if sleeper := self._asleep.pop(me, None):
                 sleeper[0].release()
