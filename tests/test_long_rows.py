@@ -8,7 +8,7 @@ from cases import agree
 from jitloss import cross_entropy_with_logits
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu.beside import BESIDE
-from jitloss.compilers.cpu.long_rows import BLOCK
+from jitloss.compilers.cpu.long_plan import BLOCK
 from jitloss.compilers.usage import only_term
 from jitloss.definition import Positive, Real
 from jitloss.math import exp

@@ -13,7 +13,7 @@ from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
 from .lanes import LONGEST_KEPT_BESIDE, lanes_kernel
-from .long_rows import LONGEST_KEPT as LONGEST_KEPT_ROW
+from .long_plan import LONGEST_KEPT as LONGEST_KEPT_ROW
 from .long_rows import long_rows_kernel
 from .pieces import piece_kernel
 from .pointwise import pointwise_kernel

@@ -3,8 +3,8 @@
 A row's value needs its sums, and its slopes need its value. One row after the other would wait for each of these in turn.
 """
 
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 from ..canonical import Call
 from ..rowwise import RowLoop
@@ -20,7 +20,8 @@ def consecutive(*lengths: int) -> list[tuple[int, ...]]:
     return [tuple(range(*ends)) for ends in pairwise(accumulate(lengths, initial=0))]
 
 
-class SideBySide(NamedTuple):
+@dataclass(frozen=True)
+class SideBySide:
     """Positions of pieces with a number for each row, and which of them, of the parameters and of a tuple the parts take."""
 
     pieces: int
@@ -46,6 +47,20 @@ class SideBySide(NamedTuple):
     old_takes: tuple[int, ...]
     value_takes: tuple[int, ...]
     slope_takes: tuple[int, ...]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return self.results[:1]
+
+    @property
+    def of_label(self) -> tuple[int, ...]:
+        """The labelled element's numbers among those of an element."""
+        return tuple(range(len(self.labelled)))
+
+    @property
+    def of_background(self) -> tuple[int, ...]:
+        """Its target among them."""
+        return self.of_label[-1:]
 
 
 def side_by_side(loop: RowLoop, statics: int, labels: bool) -> SideBySide:

@@ -34,6 +34,7 @@ from numba.core.untyped_passes import (
 )
 
 from .library import InlinedLibrary, KernelLibrary
+from .parts import JoinParts
 
 __all__ = ["InlinedCompiler", "KernelCompiler"]
 
@@ -95,10 +96,10 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
     _passes = (
         TranslateByteCode,
         FixupArgs,
+        JoinParts,
         DeadBranchPrune,
         GenericRewrites,
         _Typing,
-        AnnotateTypes,
         _Lowering,
         NoPythonBackend,
     )
@@ -115,6 +116,7 @@ class InlinedCompiler(CompilerBase):  # type: ignore[misc]
     """The same for functions that they call: definitions and small ones of this compiler, in which a variable may have two types."""
 
     _without = (
+        AnnotateTypes,
         FindLiterallyCalls,
         IRLegalization,
         InlineClosureLikes,

@@ -1,0 +1,178 @@
+"""What the parts of the loop over long rows agree on: what stands where, and what each of them takes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..elements import ITEMSIZE
+from ..tuples import cast, select
+from ..usage import only_term
+from ..variant import Variant
+from .beside import BESIDE, SideBySide, consecutive, side_by_side
+from .flags import jitable
+from .memory import LINE
+from .row_plan import RowPlan, row_plan
+
+__all__ = ["BLOCK", "FLOWING", "LONGEST_KEPT", "NEAR", "TILE", "LongRows", "long_rows"]
+
+LONGEST_KEPT = 32768
+"""Elements of a row up to which their terms are kept, on the stack: they do not leave the second cache. Of longer ones the only term that
+a slope takes is kept where the slope goes, unless that is past the caches."""
+
+TILE = 1024
+"""Elements of targets that are mixed before they are used."""
+
+FLOWING = 256
+"""Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of what is
+read next; the passes before have asked for the other half: so memory is read all the time."""
+
+NEAR = 16384
+"""Bytes that rows side by side have together, with what is kept and what is written of them: so they stay in the first cache."""
+
+BLOCK = 64
+"""Elements that are folded side by side. The last block of a row ends with it, and begins among those of the block before."""
+
+
+@dataclass(frozen=True)
+class LongRows(RowPlan):
+    """The constants of the loop over long rows.
+
+    An element's numbers stand in pieces of stack, the mixed target and the terms that are kept, then in arrays; behind them come the
+    parameters and the row's numbers, the last of these the tuple of the element's own terms.
+    """
+
+    beside: SideBySide
+    mixed: bool
+    """Whether targets differ from column to column and are mixed one by one. Else a row has the background, but for its label."""
+    marked_peaks: bool
+    """Whether peaks take targets, and labels make them."""
+    flat_at: tuple[int, ...]
+    """The arrays that are read element by element, without targets that are mixed first."""
+    dtypes: tuple[str, ...]
+    """Of these."""
+    kept: bool
+    """Whether terms are kept on the stack."""
+    only: int | None
+    """The only term that slopes take, where it is kept where they go."""
+    peak_takes: tuple[int, ...]
+    terms_take: tuple[int, ...]
+    slope_takes: tuple[int, ...]
+    """What a slope takes whose terms are kept."""
+    again: Any
+    """A slope that finds its terms again, unless they are kept."""
+    again_takes: tuple[int, ...]
+    own_terms: tuple[int, ...]
+    """Where the element's own terms stand, if they are kept."""
+
+    @property
+    def lent(self) -> bool:
+        """Whether the only term waits where the slope goes."""
+        return self.only is not None
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of stack for terms."""
+        return self.sums * (self.kept or self.lent)
+
+    @property
+    def at_home(self) -> tuple[int, ...]:
+        """Where terms are written where one of them is lent: to pieces of stack, and behind these the output."""
+        return tuple(self.sums if which == self.only else which for which in range(self.pieces))
+
+    @property
+    def kept_bytes(self) -> int:
+        return (LONGEST_KEPT if self.kept else BLOCK) * self.number_size
+
+    @property
+    def mixtures(self) -> int:
+        """Pieces of stack for targets."""
+        return int(self.mixed)
+
+    @property
+    def mixed_bytes(self) -> int:
+        return TILE * self.number_size
+
+    @property
+    def buffer_bytes(self) -> int:
+        return FLOWING * self.itemsize + LINE
+
+    @property
+    def lane_bytes(self) -> int:
+        return BLOCK * self.number_size
+
+    @property
+    def row_bytes(self) -> int:
+        return BESIDE * self.number_size
+
+    @property
+    def top_dtypes(self) -> tuple[str, ...]:
+        return self.own * len(self.beside.tops)
+
+    @property
+    def known_dtypes(self) -> tuple[str, ...]:
+        return self.own * len(self.beside.known)
+
+    @property
+    def slope_dtypes(self) -> tuple[str, ...]:
+        return self.own * len(self.beside.slopes)
+
+    @property
+    def near(self) -> int:
+        """Elements that stay in the first cache."""
+        read, kept = sum(ITEMSIZE[one] for one in self.stored), self.kept * self.sums * self.number_size
+        return NEAR // (read + kept + self.outputs * self.itemsize)
+
+    @property
+    def peaks_mix(self) -> bool:
+        """Whether peaks take mixed targets."""
+        return self.mixed and 0 in self.peak_takes
+
+
+def long_rows(variant: Variant) -> LongRows:
+    """Arrange the loop of a variant."""
+    row, definition = row_plan(variant), variant.definition
+    loop, labels, direct = row.loop, row.with_labels, variant.targets == "direct"
+    marked_peaks = labels and definition.peaks_take_targets
+    mixed = variant.targets == "mixed" or (row.smoothed and variant.class_weights) or marked_peaks
+    kept = row.takes_terms and row.with_outputs and variant.layout == "rows"
+    only = only_term(definition, variant.statics) if row.with_outputs and row.output == row.name and not kept else None
+    beside = side_by_side(loop, len(variant.statics), labels)
+    inner = tuple(range(len(loop.dtypes))) if direct else loop.others
+
+    terms = row.sums * (kept or only is not None)
+    sizes = int(mixed), terms, len(inner), len(variant.statics), row.peaks, len(beside.results) - 1, 1
+    target, own_terms, flat, numbers, *others = consecutive(*sizes)
+    if labels and not mixed:
+        target = numbers[-1:]
+    elements = sum((flat, () if direct else target, numbers, *others), ())
+    peak_takes, terms_take, slope_takes = (
+        tuple(elements[one] for one in part.wanted) for part in (row.top, loop.rows.terms, loop.rows.slope)
+    )
+    again = row.takes_terms and not kept
+    return LongRows(
+        **vars(row),
+        beside=beside,
+        mixed=mixed,
+        marked_peaks=marked_peaks,
+        flat_at=tuple(row.inputs_at[one] for one in inner),
+        dtypes=tuple(loop.dtypes[one] for one in inner),
+        kept=kept,
+        only=only,
+        peak_takes=peak_takes,
+        terms_take=terms_take,
+        slope_takes=slope_takes,
+        again=_with_terms(row) if again else row.slope,
+        again_takes=elements[:-1] if again else slope_takes,
+        own_terms=own_terms,
+    )
+
+
+def _with_terms(row: RowPlan) -> Any:
+    """The slope as a function of numbers without the terms."""
+    terms, slope, working = row.terms, row.slope, row.working
+    terms_of, slope_of = row.loop.rows.terms.wanted, row.loop.rows.slope.wanted
+
+    @jitable
+    def slope_of_own_terms(*numbers):  # type: ignore[no-untyped-def]
+        return slope(*select(numbers + (cast(terms(*select(numbers, terms_of)), working),), slope_of))
+
+    return slope_of_own_terms

@@ -1,0 +1,146 @@
+"""What all loops over rows know of their variant, under the names that their code uses."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..canonical import Call
+from ..elements import ITEMSIZE
+from ..rowwise import RowLoop, row_loop
+from ..variant import Variant
+from . import table as at
+from .flags import jitable
+
+__all__ = ["RowPlan", "row_plan"]
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """The constants of a loop over rows. Kernels take their attributes; see :mod:`.parts`."""
+
+    loop: RowLoop
+    name: str
+    """The working precision, as a dtype's name."""
+    kinds: str
+    """The parameters, as :func:`..tuples.parameters` is told of them."""
+    output: str
+    """The outputs' dtype."""
+    inputs_at: tuple[int, ...]
+    row_inputs_at: tuple[int, ...]
+    outputs_at: tuple[int, ...]
+    with_labels: bool
+    with_weights: bool
+    with_items: bool
+    smoothed: bool
+    """Whether labels are smoothed."""
+
+    @property
+    def working(self) -> Any:
+        return self.loop.working
+
+    @property
+    def kind(self) -> str:
+        return self.loop.source
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The dtypes of what is read for an element."""
+        return self.loop.dtypes
+
+    @property
+    def row_dtypes(self) -> tuple[str, ...]:
+        return self.loop.row_dtypes
+
+    @property
+    def top(self) -> Call:
+        """The peak, or the terms of a definition without one, which nobody calls for it."""
+        return self.loop.rows.peak or self.loop.rows.terms
+
+    @property
+    def peak(self) -> Any:
+        return self.top.function
+
+    @property
+    def terms(self) -> Any:
+        return self.loop.rows.terms.function
+
+    @property
+    def value(self) -> Any:
+        return self.loop.rows.value.function
+
+    @property
+    def slope(self) -> Any:
+        return self.loop.rows.slope.function
+
+    @property
+    def with_peak(self) -> bool:
+        return self.loop.rows.peak is not None
+
+    @property
+    def takes_terms(self) -> bool:
+        return self.loop.rows.slope_takes_terms
+
+    @property
+    def with_outputs(self) -> bool:
+        return self.loop.outputs > 0
+
+    @property
+    def factored(self) -> bool:
+        """Whether rows count for more or less than 1."""
+        return self.with_labels or self.with_weights
+
+    @property
+    def peaks(self) -> int:
+        return self.loop.rows.peaks
+
+    @property
+    def sums(self) -> int:
+        return self.loop.rows.terms.results
+
+    @property
+    def outputs(self) -> int:
+        return self.loop.outputs
+
+    @property
+    def lowest(self) -> tuple[Any, ...]:
+        return self.loop.lowest
+
+    @property
+    def zeros(self) -> tuple[Any, ...]:
+        return self.loop.zeros
+
+    @property
+    def zeros64(self) -> tuple[float, ...]:
+        return (0.0,) * self.sums
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an output's element."""
+        return ITEMSIZE[self.output]
+
+    @property
+    def number_size(self) -> int:
+        """Bytes of a number in the working precision."""
+        return ITEMSIZE[self.name]
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """One dtype: that of a single number in the working precision."""
+        return (self.name,)
+
+
+def row_plan(variant: Variant) -> RowPlan:
+    """What all loops over rows take from a variant."""
+    loop, definition, labels = row_loop(variant, jitable), variant.definition, variant.targets == "labels"
+    return RowPlan(
+        loop=loop,
+        name=variant.working,
+        kinds=variant.kinds,
+        output=variant.output,
+        inputs_at=at.inputs_at(definition, loop.inputs),
+        row_inputs_at=at.inputs_at(definition, loop.row_inputs),
+        outputs_at=at.outputs_at(definition, loop.outputs),
+        with_labels=labels,
+        with_weights=variant.weights,
+        with_items=variant.items,
+        smoothed=labels and variant.smoothed,
+    )
