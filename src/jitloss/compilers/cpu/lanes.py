@@ -1,36 +1,19 @@
 """The loop over rows that lie along an inner axis: neighbouring rows side by side, so that memory is read as it lies."""
 
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..elements import ITEMSIZE, load, read, spread, stack, stacks, store
-from ..rowwise import row_loop
-from ..targets import element, mark
-from ..tuples import add, cast, maximum_of, parameters, select, weighted
+from ..elements import stack, stacks
+from ..tuples import parameters
 from ..usage import only_term
 from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
-from .flags import jitable
-from .memory import (
-    advance,
-    columns_of_row,
-    copy_out,
-    fence,
-    pointer,
-    pointers,
-    prefetch,
-    read_short,
-    wide_vectors,
-    word,
-    write_short,
-)
+from .lane_parts import LANES, begin_lanes, find_peaks, find_sums, find_values, write_slopes
+from .memory import columns_of_row, fence, pointer, wide_vectors, word
+from .row_plan import RowPlan, row_plan
 
-__all__ = ["LANES", "LONGEST_KEPT_BESIDE", "lanes_kernel"]
-
-LANES = 512
-"""Rows that are taken side by side."""
+__all__ = ["LONGEST_KEPT_BESIDE", "lanes_kernel"]
 
 EVEN = 16
 """Of that many are the rows that are taken together, where there are enough: none of them is the only one of its vector."""
@@ -41,141 +24,80 @@ LONGEST_KEPT_BESIDE = 64
 LABELS_BYTES = LANES * 4
 """Labels of the lanes, as wide as a float32, so that their comparison does not halve the vectors."""
 
-STRIPE = 256
-"""Columns whose terms are added in the working precision before they are added in float64."""
+
+@dataclass(frozen=True)
+class Lanes(RowPlan):
+    """The constants of the loop over rows side by side."""
+
+    flat_at: tuple[int, ...]
+    """The arrays that are read element by element as they are."""
+    flat_dtypes: tuple[str, ...]
+    kept: bool
+    """Whether the only term that slopes take is kept."""
+    only: int
+    """Which one it is."""
+
+    @property
+    def homes(self) -> int:
+        """Pieces of stack for the terms that are kept."""
+        return int(self.kept)
+
+    @property
+    def kept_bytes(self) -> int:
+        return LONGEST_KEPT_BESIDE * self.number_bytes
+
+    @property
+    def as_terms(self) -> tuple[int, ...]:
+        """The kept term in the places of all, of which the slope takes no other."""
+        return (0,) * self.sums
+
+    @property
+    def number_bytes(self) -> int:
+        """A number for each lane."""
+        return LANES * self.number_size
+
+    @property
+    def double_bytes(self) -> int:
+        return LANES * 8
+
+    @property
+    def tile_bytes(self) -> int:
+        return LANES * self.itemsize
 
 
 def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop over rows whose elements are ``inner`` apart, up to :data:`LANES` neighbouring rows at a time."""
-    loop = row_loop(variant, jitable)
-    peak, terms, value, slope = loop.rows.peak, loop.rows.terms.function, loop.rows.value.function, loop.rows.slope.function
-    of_peak, of_terms = (peak or loop.rows.terms).wanted, loop.rows.terms.wanted
-    of_value, of_slope = loop.rows.value.wanted, loop.rows.slope.wanted
-    top, kind, working, double = (peak or loop.rows.terms).function, loop.source, loop.working, np.float64
-    output, kinds, name, dtypes = variant.output, variant.kinds, variant.working, loop.dtypes
-    inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
-    outputs_at, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.row_dtypes
-    lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * len(loop.zeros), loop.rest, loop.wanted
-    with_peak, with_labels, with_items, with_weights = (
-        peak is not None,
-        variant.targets == "labels",
-        variant.items,
-        variant.weights,
-    )
-    outputs, with_outputs, itemsize = len(outputs_at), len(outputs_at) > 0, ITEMSIZE[output]
-    tile_bytes, number_bytes, double_bytes = LANES * itemsize, LANES * ITEMSIZE[name], LANES * 8
-    peaks_count, sums_count, row_count = len(lowest), len(zeros), len(rest) + 1
-    peak_dtypes, sum_dtypes, total_dtypes = (name,) * peaks_count, (name,) * sums_count, ("float64",) * sums_count
-    row_results, own, takes_terms = (name,) * row_count, (name,), loop.rows.slope_takes_terms
-    only = only_term(variant.definition, variant.statics) if with_outputs and variant.layout == "lanes" else None
-    kept = only is not None
-    homes, kept_bytes, kept_term = int(kept), LONGEST_KEPT_BESIDE * number_bytes, only or 0
-    as_terms, term_dtypes = (0,) * sums_count, (name,) * sums_count
-    flat = loop.others if variant.targets != "direct" else tuple(range(len(dtypes)))
-    flat_at, flat_dtypes, half = tuple(inputs_at[one] for one in flat), tuple(dtypes[one] for one in flat), LANES // 2
+    """Compile a loop over rows whose elements are ``inner`` apart, up to :data:`.lane_parts.LANES` neighbouring rows at a time."""
+    row = row_plan(variant)
+    flat = tuple(range(len(row.stored))) if variant.targets == "direct" else row.loop.others
+    only = only_term(variant.definition, variant.statics) if row.with_outputs and variant.layout == "lanes" else None
+    at_flat, dtypes = tuple(row.inputs_at[one] for one in flat), tuple(row.stored[one] for one in flat)
+    plan = Lanes(**vars(row), flat_at=at_flat, flat_dtypes=dtypes, kept=only is not None, only=only or 0)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
-        classes = pointer(table, at.CLASS_WEIGHTS)
-        given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        columns, inner, streamed, total = columns_of_row(table), word(table, at.INNER), word(table, at.STREAM) == at.PAST, 0.0
-        tiles, destinations = stacks(outputs, tile_bytes), pointers(table, outputs_at)
-        peaks, sums, results = (
-            stacks(peaks_count, number_bytes),
-            stacks(sums_count, number_bytes),
-            stacks(row_count, number_bytes),
-        )
-        totals, factors, marks, labels = (
-            stacks(sums_count, double_bytes),
-            stack(number_bytes),
-            stack(number_bytes),
-            stack(LABELS_BYTES),
-        )
-        kept_terms, wished = stacks(homes, kept_bytes), pointers(table, flat_at)
-        begin, own_label, target = start, np.int32(0), working(0.0)
+        given = parameters(pointer(table, at.PARAMETERS), plan.kinds, plan.working)
+        factor, columns, inner = plan.working(scale), columns_of_row(table), word(table, at.INNER)
+        peaks, totals = stacks(plan.peaks, plan.number_bytes), stacks(plan.sums, plan.double_bytes)
+        results, kept = stacks(plan.results, plan.number_bytes), stacks(plan.homes, plan.kept_bytes)
+        factors, marks, labels = stack(plan.number_bytes), stack(plan.number_bytes), stack(LABELS_BYTES)
+        begin, total = start, 0.0
         while begin < stop:
             beside = inner - begin % inner
             left = min(beside, stop - begin)
             groups = (left + LANES - 1) // LANES
             lanes = min(left, ((left + groups - 1) // groups + EVEN - 1) // EVEN * EVEN)
-            base = begin // inner * inner * columns + begin % inner
-            for lane in range(lanes):
-                weight = working(1.0)
-                if with_labels:
-                    label = read(pointer(table, at.LABELS), begin + lane)
-                    if label == word(table, at.IGNORED):
-                        weight, label = working(0.0), 0
-                    write_short(labels, lane, label)
-                    store(marks, lane, mark(classes, label, given, working, kind), name)
-                if with_weights:
-                    weight *= load((pointer(table, at.WEIGHTS),), (begin + lane) // word(table, at.WEIGHT_SPAN), own, working)[0]
-                store(factors, lane, weight, name)
-                spread(peaks, lane, lowest, name)
-                spread(totals, lane, zeros64, "float64")
-            if with_peak:
-                for column in range(columns):
-                    there = base + column * inner
-                    for lane in range(lanes):
-                        if with_labels:
-                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
-                        highest = cast(top(*select(numbers, of_peak)), working)
-                        spread(peaks, lane, maximum_of(load(peaks, lane, peak_dtypes, working), highest), name)
-            for first in range(0, columns, STRIPE):
-                for lane in range(lanes):
-                    spread(sums, lane, zeros, name)
-                for column in range(first, min(columns, first + STRIPE)):
-                    there = base + column * inner
-                    if beside > lanes:
-                        prefetch(wished, there + lanes, flat_dtypes, half, 2)
-                    for lane in range(lanes):
-                        if with_labels:
-                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
-                        more = cast(terms(*select(numbers + load(peaks, lane, peak_dtypes, working), of_terms)), working)
-                        spread(sums, lane, add(load(sums, lane, sum_dtypes, working), more), name)
-                        if kept:
-                            store(kept_terms[0], column * LANES + lane, more[kept_term], name)
-                for lane in range(lanes):
-                    found = cast(load(sums, lane, sum_dtypes, working), double)
-                    spread(totals, lane, add(load(totals, lane, total_dtypes, double), found), "float64")
-            for lane in range(lanes):
-                of_row = load(pointers(table, row_inputs_at), begin + lane, row_dtypes, working) + given
-                own_sums = cast(load(totals, lane, total_dtypes, double), working)
-                known = of_row + load(peaks, lane, peak_dtypes, working) + (own_sums,)
-                result = cast(value(*select(known, of_value)), working)
-                spread(results, lane, result, name)
-                counted = weighted(result, load((factors,), lane, own, working)[0])[0]
-                total += double(counted)
-                if with_items:
-                    store(pointer(table, at.ITEMS), begin + lane, counted, output)
-            if with_outputs:
-                for column in range(columns):
-                    there = base + column * inner
-                    if beside > lanes:
-                        prefetch(wished, there + lanes + half, flat_dtypes, half, 2)
-                    for lane in range(lanes):
-                        if with_labels:
-                            own_label, target = read_short(labels, lane), load((marks,), lane, own, working)[0]
-                        numbers = element(classes, inputs, there + lane, column, own_label, target, given, dtypes, working, kind)
-                        with_peaks = numbers + load(peaks, lane, peak_dtypes, working)
-                        coefficients = select(load(results, lane, row_results, working), rest)
-                        if kept:
-                            mine = (load(select(kept_terms, as_terms), column * LANES + lane, term_dtypes, working),)
-                            slopes = cast(slope(*select(with_peaks + coefficients + mine, of_slope)), working)
-                        elif takes_terms:
-                            mine = (cast(terms(*select(with_peaks, of_terms)), working),)
-                            slopes = cast(slope(*select(with_peaks + coefficients + mine, of_slope)), working)
-                        else:
-                            slopes = cast(slope(*select(with_peaks + coefficients, of_slope)), working)
-                        factor = working(scale) * load((factors,), lane, own, working)[0]
-                        spread(tiles, lane, select(weighted(slopes, factor), wanted), output)
-                    for which in range(outputs):
-                        copy_out(advance(destinations[which], there * itemsize), tiles[which], lanes * itemsize, streamed)
+            base, following = begin // inner * inner * columns + begin % inner, beside > lanes
+            begin_lanes(plan, table, begin, lanes, given, labels, marks, factors, peaks, totals)
+            if plan.with_peak:
+                find_peaks(plan, table, base, lanes, given, labels, marks, peaks)
+            find_sums(plan, table, base, lanes, following, given, labels, marks, peaks, totals, kept)
+            total = find_values(plan, table, begin, lanes, given, peaks, totals, factors, results, total)
+            if plan.with_outputs:
+                write_slopes(plan, table, base, lanes, following, given, labels, marks, peaks, results, factors, kept, factor)
             begin += lanes
-        if streamed:
+        if word(table, at.STREAM) == at.PAST:
             fence()
         return total
 

@@ -18,7 +18,7 @@ __all__ = ["JoinParts", "part"]
 
 
 def part(function: Any) -> Any:
-    """A part of a kernel: its statements stand where the kernel calls it, by position and for no result."""
+    """A part of a kernel: its statements stand where the kernel calls it, by position."""
     function.is_part = True
     return placeless(function)
 
@@ -77,7 +77,7 @@ def _join(code: Any, block: Any, place: int, function: Any) -> list[Any]:
             if isinstance(statement, ir.Assign) and isinstance(statement.value, ir.Arg):
                 statement.value = call.value.args[statement.value.index]
         if isinstance(one.body[-1], ir.Return):
-            one.body[-1] = ir.Jump(after, call.loc)
+            one.body[-1:] = [ir.Assign(one.body[-1].value, call.target, call.loc), ir.Jump(after, call.loc)]
     blocks[after] = ir.Block(block.scope, call.loc)
     blocks[after].body = block.body[place + 1 :]
     block.body[place:] = [ir.Jump(start, call.loc)]

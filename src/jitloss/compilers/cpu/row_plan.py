@@ -127,6 +127,54 @@ class RowPlan:
         """One dtype: that of a single number in the working precision."""
         return (self.name,)
 
+    @property
+    def of_peak(self) -> tuple[int, ...]:
+        """What a function takes of the numbers of an element and of its row."""
+        return self.top.wanted
+
+    @property
+    def of_terms(self) -> tuple[int, ...]:
+        return self.loop.rows.terms.wanted
+
+    @property
+    def of_value(self) -> tuple[int, ...]:
+        return self.loop.rows.value.wanted
+
+    @property
+    def of_slope(self) -> tuple[int, ...]:
+        return self.loop.rows.slope.wanted
+
+    @property
+    def results(self) -> int:
+        """How many numbers a row's value and coefficients are."""
+        return self.loop.rows.value.results
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        """Where the coefficients stand among them."""
+        return self.loop.rest
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The slopes that go out."""
+        return self.loop.wanted
+
+    @property
+    def peak_dtypes(self) -> tuple[str, ...]:
+        return self.own * self.peaks
+
+    @property
+    def sum_dtypes(self) -> tuple[str, ...]:
+        return self.own * self.sums
+
+    @property
+    def total_dtypes(self) -> tuple[str, ...]:
+        return ("float64",) * self.sums
+
+    @property
+    def result_dtypes(self) -> tuple[str, ...]:
+        return self.own * self.results
+
 
 def row_plan(variant: Variant) -> RowPlan:
     """What all loops over rows take from a variant."""
