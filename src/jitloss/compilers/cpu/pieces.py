@@ -3,19 +3,20 @@
 What the places have found must be put together before any of them goes on, so there is a kernel for each stage: peaks, sums, slopes.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..elements import ITEMSIZE, load, read, spread, store
-from ..rowwise import row_loop
+from ..elements import load, read, spread, store
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
-from .flags import jitable
 from .memory import advanced, pointer, pointers, wide_vectors, word
+from .parts import part
+from .row_plan import RowPlan, row_plan
 
 __all__ = ["STRIP", "piece_kernel"]
 
@@ -23,74 +24,110 @@ STRIP = 1024
 """Elements whose terms are added in the working precision before they are added in float64."""
 
 
+@dataclass(frozen=True)
+class Pieces(RowPlan):
+    """The constants of the loop of one stage."""
+
+    stage: str
+    peaks_at: tuple[int, ...]
+    sums_at: tuple[int, ...]
+
+    @property
+    def finds_peaks(self) -> bool:
+        return self.stage == "peaks"
+
+    @property
+    def finds_sums(self) -> bool:
+        return self.stage == "sums"
+
+    @property
+    def finds_values(self) -> bool:
+        return self.stage == "slopes"
+
+
 def piece_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile the loop of one stage, which is the variant's layout. Labels count from the piece's first element."""
-    loop, stage = row_loop(variant, jitable), variant.layout
-    peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
-    top, of_peak, term, of_terms = peak.function, peak.wanted, terms.function, terms.wanted
-    value_of, of_value, slope_of, of_slope = value.function, value.wanted, slope.function, slope.wanted
-    kind, working, kinds, name, double = loop.source, loop.working, variant.kinds, variant.working, np.float64
-    inputs_at, row_inputs_at = at.inputs_at(variant.definition, loop.inputs), at.inputs_at(variant.definition, loop.row_inputs)
-    outputs_at, dtypes, row_dtypes = at.outputs_at(variant.definition, loop.outputs), loop.dtypes, loop.row_dtypes
-    peaks_at, sums_at = at.found_at(variant.definition, loop.rows.peaks, terms.results)
-    lowest, zeros, zeros64, rest, wanted = loop.lowest, loop.zeros, (0.0,) * terms.results, loop.rest, loop.wanted
-    own, peak_dtypes, sum_dtypes = (name,), (name,) * loop.rows.peaks, ("float64",) * terms.results
-    with_peak, with_labels, with_weights = loop.rows.peak is not None, variant.targets == "labels", variant.weights
-    with_items, with_outputs, takes_terms = variant.items, loop.outputs > 0, loop.rows.slope_takes_terms
-    output, itemsize, first_of = variant.output, ITEMSIZE[variant.output], (0,)
-    finds_peaks, finds_sums, finishes = stage == "peaks", stage == "sums", stage == "slopes"
+    row = row_plan(variant)
+    peaks_at, sums_at = at.found_at(variant.definition, row.peaks, row.sums)
+    plan = Pieces(**vars(row), stage=variant.layout, peaks_at=peaks_at, sums_at=sums_at)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
-        classes, columns, total = pointer(table, at.CLASS_WEIGHTS), word(table, at.COLUMNS), 0.0
-        given, inputs = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
+        working, classes, total = plan.working, pointer(table, at.CLASS_WEIGHTS), 0.0
+        given = parameters(pointer(table, at.PARAMETERS), plan.kinds, working)
         for row in range(start, stop):
-            base, weight, label, marked, tops = row * columns, working(1.0), 0, working(0.0), lowest
-            if with_labels:
+            weight, label, marked, tops = working(1.0), 0, working(0.0), plan.lowest
+            if plan.with_labels:
                 label = read(pointer(table, at.LABELS), row)
                 if label == word(table, at.IGNORED):
                     weight = working(0.0)
-                if label >= 0 and label < columns:
-                    marked = mark(classes, label, given, working, kind)
-            if with_weights:
-                weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), own, working)[0]
-            if finds_peaks:
-                for column in range(columns):
-                    numbers = element(classes, inputs, base + column, column, label, marked, given, dtypes, working, kind)
-                    tops = maximum_of(tops, cast(top(*select(numbers, of_peak)), working))
-                spread(pointers(table, peaks_at), row, tops, name)
-            elif with_peak:
-                tops = load(pointers(table, peaks_at), row, peak_dtypes, working)
-            if finds_sums:
-                totals = zeros64
-                for strip in range(0, columns, STRIP):
-                    sums = zeros
-                    for column in range(strip, min(columns, strip + STRIP)):
-                        numbers = element(classes, inputs, base + column, column, label, marked, given, dtypes, working, kind)
-                        sums = add(sums, cast(term(*select(numbers + tops, of_terms)), working))
-                    totals = add(totals, cast(sums, double))
-                spread(pointers(table, sums_at), row, totals, "float64")
-            if finishes:
-                sums = cast(load(pointers(table, sums_at), row, sum_dtypes, double), working)
-                of_row = load(pointers(table, row_inputs_at), row, row_dtypes, working) + given + tops + (sums,)
-                result = cast(value_of(*select(of_row, of_value)), working)
-                counted = weighted(select(result, first_of), weight)[0]
-                total += double(counted)
-                if with_items:
-                    store(pointer(table, at.ITEMS), row, counted, output)
-                if with_outputs:
-                    written, factor = advanced(pointers(table, outputs_at), base * itemsize), working(scale) * weight
-                    for column in range(columns):
-                        numbers = element(classes, inputs, base + column, column, label, marked, given, dtypes, working, kind)
-                        known = numbers + tops + select(result, rest)
-                        if takes_terms:
-                            mine = (cast(term(*select(numbers + tops, of_terms)), working),)
-                            slopes = cast(slope_of(*select(known + mine, of_slope)), working)
-                        else:
-                            slopes = cast(slope_of(*select(known, of_slope)), working)
-                        spread(written, column, select(weighted(slopes, factor), wanted), output)
+                if label >= 0 and label < word(table, at.COLUMNS):
+                    marked = mark(classes, label, given, working, plan.kind)
+            if plan.with_weights:
+                weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), plan.own, working)[0]
+            if plan.finds_peaks:
+                find_peaks(plan, table, row, given, label, marked)
+            elif plan.with_peak:
+                tops = load(pointers(table, plan.peaks_at), row, plan.peak_dtypes, working)
+            if plan.finds_sums:
+                find_sums(plan, table, row, given, label, marked, tops)
+            if plan.finds_values:
+                sums = cast(load(pointers(table, plan.sums_at), row, plan.total_dtypes, np.float64), working)
+                of_row = load(pointers(table, plan.row_inputs_at), row, plan.row_dtypes, working) + given + tops + (sums,)
+                result = cast(plan.value(*select(of_row, plan.of_value)), working)
+                counted = weighted(result, weight)[0]
+                total += np.float64(counted)
+                if plan.with_items:
+                    store(pointer(table, at.ITEMS), row, counted, plan.output)
+                if plan.with_outputs:
+                    known = tops + select(result, plan.rest)
+                    write_slopes(plan, table, row, given, label, marked, tops, known, working(scale) * weight)
         return total
 
     return kernel
+
+
+@part
+def find_peaks(plan, table, row, given, label, marked):  # type: ignore[no-untyped-def]
+    """Write the peaks of a row's piece."""
+    working, columns, found = plan.working, word(table, at.COLUMNS), plan.lowest
+    classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
+    for column in range(columns):
+        place = row * columns + column
+        numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+        found = maximum_of(found, cast(plan.peak(*select(numbers, plan.of_peak)), working))
+    spread(pointers(table, plan.peaks_at), row, found, plan.name)
+
+
+@part
+def find_sums(plan, table, row, given, label, marked, tops):  # type: ignore[no-untyped-def]
+    """Write the sums of a row's piece."""
+    working, columns, totals = plan.working, word(table, at.COLUMNS), plan.zeros64
+    classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
+    for strip in range(0, columns, STRIP):
+        found = plan.zeros
+        for column in range(strip, min(columns, strip + STRIP)):
+            place = row * columns + column
+            numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+            found = add(found, cast(plan.terms(*select(numbers + tops, plan.of_terms)), working))
+        totals = add(totals, cast(found, np.float64))
+    spread(pointers(table, plan.sums_at), row, totals, "float64")
+
+
+@part
+def write_slopes(plan, table, row, given, label, marked, tops, known, factor):  # type: ignore[no-untyped-def]
+    """Write the slopes of a row's piece, times a number."""
+    working, columns = plan.working, word(table, at.COLUMNS)
+    classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
+    written = advanced(pointers(table, plan.outputs_at), row * columns * plan.itemsize)
+    for column in range(columns):
+        place = row * columns + column
+        numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+        if plan.takes_terms:
+            terms = cast(plan.terms(*select(numbers + tops, plan.of_terms)), working)
+            slopes = cast(plan.slope(*select(numbers + known + (terms,), plan.of_slope)), working)
+        else:
+            slopes = cast(plan.slope(*select(numbers + known, plan.of_slope)), working)
+        spread(written, column, select(weighted(slopes, factor), plan.wanted), plan.output)

@@ -1,20 +1,21 @@
 """The loop over short rows: blocks of rows are transposed, and what a definition says of an element runs along a column."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from ..elements import ITEMSIZE, stack, stacks
-from ..rowwise import row_loop
+from ..elements import stack, stacks
 from ..tuples import parameters, select
 from ..variant import Variant
 from . import table as at
 from .beside import consecutive
 from .blocks import add_values, bring, fill, lay_background, mix_columns, read_rows, wipe_marks
 from .entry import range_kernel
-from .flags import jitable
 from .labelled import correct_sums, place_labelled, take_labelled
 from .loops import each, fold_columns, scaled_columns
 from .memory import LINE, advanced, assume_positive, columns_of_row, either, places, pointer, pointers, wide_vectors, word
+from .parts import part
 from .repeat import COLUMN
+from .row_plan import RowPlan, row_plan
 from .stream import FLOW, begin, finish
 from .transpose import PADDING, columns_of, lanes_of, rows_of
 
@@ -32,150 +33,224 @@ SHORTEST_PATCHED = {64: (20, 24), 32: (10, 24), 16: (10, 24)}
 are 0, and where they are smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
 
 
-def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop over blocks of rows whose columns fill :data:`.repeat.COLUMN` bytes.
+@dataclass(frozen=True)
+class ShortRows(RowPlan):
+    """The constants of the loop over short rows.
 
-    A block that is not full is filled up with rows that nobody reads. In the layout "blocks" a label marks its element in a grid of
-    targets; in "patched" it is put right afterwards.
+    What stands where: pieces of stack for a block's elements, its grids, then for its rows, then for its labelled elements where these
+    are put right afterwards; then the parameters, then the tuple of an element's own terms.
     """
-    loop = row_loop(variant, jitable)
-    peak, terms, value, slope = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.value, loop.rows.slope
-    of_peak, of_terms, of_value, of_slope = peak.function, terms.function, value.function, slope.function
-    kind, working, kinds, name = loop.source, loop.working, variant.kinds, variant.working
-    inputs_at, outputs_at = at.inputs_at(variant.definition, loop.inputs), at.outputs_at(variant.definition, loop.outputs)
-    rows_at = at.inputs_at(variant.definition, loop.row_inputs)
-    class_weights_at, parameters_at, stream_at, past = at.CLASS_WEIGHTS, at.PARAMETERS, at.STREAM, at.PAST
-    with_peak, with_labels, with_items, with_weights = (
-        loop.rows.peak is not None,
-        variant.targets == "labels",
-        variant.items,
-        variant.weights,
-    )
-    mixed, factored, stored, row_dtypes = variant.targets == "mixed", with_labels or with_weights, loop.dtypes, loop.row_dtypes
-    outputs, with_outputs, output, itemsize = len(outputs_at), len(outputs_at) > 0, variant.output, ITEMSIZE[variant.output]
-    lanes, start_values = lanes_of(name), loop.lowest + loop.zeros
-    # pieces of stack for a block's elements and for its rows, and what stands where in them; then numbers, then terms
-    apart, smoothed = variant.layout == "patched", with_labels and variant.smoothed
-    made, sums, rest = int(with_labels and not apart), terms.results, value.results - 1
-    grid_sizes, row_sizes = (
-        (len(stored), made, sums, max(0, outputs - len(stored))),
-        (loop.rows.peaks, sums, 1, rest, 2, len(rows_at)),
-    )
-    there_sizes = tuple(apart * size for size in (len(stored), 1, sums, outputs))  # of the labelled elements
-    inputs, marked, kept, more, *others = consecutive(*grid_sizes, *row_sizes, *there_sizes, len(variant.statics), 1)
-    tops, totals, results, coefficients, counts, own_inputs, *others = others
+
+    apart: bool
+    """Whether labels are put right afterwards. Else they mark their elements in a grid of targets."""
+    mixed: bool
+    grids: int
+    row_pieces: int
+    inputs: tuple[int, ...]
+    marked: tuple[int, ...]
+    """The grid of targets that labels make."""
+    kept: tuple[int, ...]
+    """Grids of terms."""
+    slopes: tuple[int, ...]
+    """They lie on inputs, which are needed no more."""
+    tops: tuple[int, ...]
+    totals: tuple[int, ...]
+    values: tuple[int, ...]
+    coefficients: tuple[int, ...]
+    counts: tuple[int, ...]
+    """What rows count for, and that times the call's scale."""
+    own_inputs: tuple[int, ...]
+    there: tuple[int, ...]
+    """The labelled elements' numbers, their target last."""
+    there_terms: tuple[int, ...]
+    there_slopes: tuple[int, ...]
+    peak_takes: tuple[int, ...]
+    terms_take: tuple[int, ...]
+    value_takes: tuple[int, ...]
+    slope_takes: tuple[int, ...]
+    old_takes: tuple[int, ...]
+    """Of the labelled element, what its terms take as if it were no such."""
+    new_takes: tuple[int, ...]
+    there_slope_takes: tuple[int, ...]
+
+    @property
+    def lanes(self) -> int:
+        """Rows of a block, whose columns fill :data:`.repeat.COLUMN` bytes."""
+        return lanes_of(self.name)
+
+    @property
+    def made(self) -> bool:
+        """Whether labels make targets."""
+        return self.with_labels and not self.apart
+
+    @property
+    def folded(self) -> tuple[int, ...]:
+        return self.tops + self.totals
+
+    @property
+    def unfolded(self) -> tuple[Any, ...]:
+        """What peaks and sums are of nothing."""
+        return self.lowest + self.zeros
+
+    @property
+    def results_at(self) -> tuple[int, ...]:
+        return self.values + self.coefficients
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """By what the slopes of a row are multiplied, if not by the same as those of all others."""
+        return self.counts[1:] * self.factored
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Dtypes of what is read, then of what is written."""
+        return (*self.stored, *[self.output] * self.outputs)
+
+    @property
+    def grid_bytes(self) -> int:
+        return LONGEST * COLUMN
+
+    @property
+    def scratch_bytes(self) -> int:
+        return LONGEST * COLUMN + PADDING
+
+    @property
+    def buffer_bytes(self) -> int:
+        return LONGEST * self.lanes * self.itemsize + PADDING + LINE
+
+
+def short_rows(variant: Variant) -> ShortRows:
+    """Arrange the loop of a variant."""
+    row, apart = row_plan(variant), variant.layout == "patched"
+    stored = len(row.stored)
+    grids = stored, int(row.with_labels and not apart), row.sums, max(0, row.outputs - stored)
+    of_rows = row.peaks, row.sums, 1, row.results - 1, 2, len(row.row_dtypes)
+    of_there = tuple(apart * size for size in (stored, 1, row.sums, row.outputs))
+    inputs, marked, kept, more, *others = consecutive(*grids, *of_rows, *of_there, len(variant.statics), 1)
+    tops, totals, values, coefficients, counts, own_inputs, *others = others
     there_inputs, there_target, there_terms, there_slopes, numbers, last = others
+
+    def takes(wanted: tuple[int, ...], *positions: tuple[int, ...]) -> tuple[int, ...]:
+        among = sum(positions, ())
+        return tuple(among[one] for one in wanted)
+
+    known = numbers, tops, coefficients, last
     target = numbers[-1:] if apart else marked  # the background's number, or a grid
-    slopes, moved = (inputs + more)[:outputs], (*stored, *[output] * outputs)  # slopes lie on inputs, which are needed no more
-    elements, of_rows = inputs + target + numbers + tops + coefficients + last, own_inputs + numbers + tops + last
-    peak_takes, terms_take, slope_takes = (tuple(elements[one] for one in part.wanted) for part in (peak, terms, slope))
-    value_takes, row_results, factors = tuple(of_rows[one] for one in value.wanted), results + coefficients, counts[1:] * factored
-    there, of_known = there_inputs + there_target, numbers + tops
-    old, new = (one + of_known if apart else elements for one in (there_inputs + target, there))
-    old_takes, new_takes = (tuple(one[which] for which in terms.wanted) for one in (old, new))
-    there_slope_takes = tuple((new + coefficients + last)[one] for one in slope.wanted)
-    grids, row_pieces, folds, grid_bytes = sum(grid_sizes), sum(row_sizes) + sum(there_sizes), tops + totals, LONGEST * COLUMN
-    scratch_bytes, buffer_bytes = grid_bytes + PADDING, LONGEST * lanes * itemsize + PADDING + LINE
+    old, new = (there_inputs, target), (there_inputs, there_target)
+    return ShortRows(
+        **vars(row),
+        apart=apart,
+        mixed=variant.targets == "mixed",
+        grids=sum(grids),
+        row_pieces=sum(of_rows) + sum(of_there),
+        inputs=inputs,
+        marked=marked,
+        kept=kept,
+        slopes=(inputs + more)[: row.outputs],
+        tops=tops,
+        totals=totals,
+        values=values,
+        coefficients=coefficients,
+        counts=counts,
+        own_inputs=own_inputs,
+        there=there_inputs + there_target,
+        there_terms=there_terms,
+        there_slopes=there_slopes,
+        peak_takes=takes(row.of_peak, inputs, target, *known),
+        terms_take=takes(row.of_terms, inputs, target, *known),
+        value_takes=takes(row.of_value, own_inputs, numbers, tops, last),
+        slope_takes=takes(row.of_slope, inputs, target, *known),
+        old_takes=takes(row.of_terms, *old, *known) if apart else (),
+        new_takes=takes(row.of_terms, *new, *known) if apart else (),
+        there_slope_takes=takes(row.of_slope, *new, *known) if apart else (),
+    )
+
+
+def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
+    """Compile a loop over blocks of rows. A block that is not full is filled up with rows that nobody reads.
+
+    In the layout "blocks" a label marks its element in a grid of targets; in "patched" it is put right afterwards.
+    """
+    plan = short_rows(variant)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
-        classes, arrays, destinations = pointer(table, class_weights_at), pointers(table, inputs_at), pointers(table, outputs_at)
-        given, factor, columns = (
-            parameters(pointer(table, parameters_at), kinds, working),
-            working(scale),
-            columns_of_row(table),
-        )
-        if smoothed:
+        columns, working, total = columns_of_row(table), plan.working, 0.0
+        given, factor = parameters(pointer(table, at.PARAMETERS), plan.kinds, working), working(scale)
+        if plan.smoothed:
             assume_positive(given[-1])
-        sources = stacks(grids, grid_bytes) + stacks(row_pieces, COLUMN)
-        buffers, flows, scratch = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stack(scratch_bytes)
-        streamed, total = word(table, stream_at) == past, 0.0
-        begin(flows, advanced(destinations, start * columns * itemsize))
-        marks, counted = select(sources, marked), select(sources, counts)
-        if made:
-            lay_background(columns, lanes, marks[0], classes, given, working, kind)
-        for first in range(start, stop, lanes):
-            rows, base = min(lanes, stop - first), first * columns
-            columns_of(select(sources, inputs), arrays, base, rows, columns, scratch, stored, working)
-            bring(select(sources, own_inputs), pointers(table, rows_at), first, rows, row_dtypes, working)
-            fill(lanes, select(sources, folds), start_values, working)
-            if factored:
-                read_rows(
-                    table,
-                    first,
-                    rows,
-                    lanes,
-                    marks,
-                    counted[0],
-                    counted[1],
-                    factor,
-                    classes,
-                    given,
-                    with_labels,
-                    with_weights,
-                    working,
-                    kind,
-                )
-            if apart:
-                grid = select(sources, inputs)
-                take_labelled(table, first, rows, lanes, grid, select(sources, there), classes, given, working, kind)
-            if mixed:
-                mix_columns(columns, lanes, select(sources, inputs), classes, given, working, kind)
-            if with_peak:
-                fold_columns("peak", of_peak, columns, lanes, grids, sources, peak_takes, given, (), tops, (), (), (), working)
-            following, final = (
-                places((), table, inputs_at, (), stored, base + rows * columns, 0),
-                advanced(destinations, base * itemsize),
-            )
-            claimed = either(streamed, buffers, final)
-            fold_columns(
-                "sum",
-                of_terms,
-                columns,
-                lanes,
-                grids,
-                sources,
-                terms_take,
-                given,
-                kept,
-                totals,
-                following,
-                claimed,
-                moved,
-                working,
-            )
-            if apart:
-                correct_sums(of_terms, lanes, sources, old_takes, new_takes, given, totals, there_terms, working)
-            each(of_value, lanes, sources, value_takes, totals, given, row_results, working)
-            total = add_values(
-                table, first, rows, select(sources, results)[0], counted[0], total, factored, with_items, output, working
-            )
-            if with_outputs:
-                scaled_columns(
-                    of_slope, columns, lanes, grids, sources, slope_takes, kept, given, slopes, factors, factor, working
-                )
-                if apart:
-                    scaled_columns(
-                        of_slope,
-                        1,
-                        lanes,
-                        0,
-                        sources,
-                        there_slope_takes,
-                        there_terms,
-                        given,
-                        there_slopes,
-                        factors,
-                        factor,
-                        working,
-                    )
-                    place_labelled(table, first, rows, lanes, select(sources, there_slopes), select(sources, slopes), working)
-                rows_of(final, buffers, flows, select(sources, slopes), rows, columns, scratch, streamed, output, working)
-            if made:
-                wipe_marks(table, first, rows, lanes, marks[0], classes, given, working, kind)
-        finish(streamed, buffers, flows)
+        sources = stacks(plan.grids, plan.grid_bytes) + stacks(plan.row_pieces, COLUMN)
+        buffers, flows = stacks(plan.outputs, plan.buffer_bytes), stacks(plan.outputs, FLOW)
+        scratch, classes = stack(plan.scratch_bytes), pointer(table, at.CLASS_WEIGHTS)
+        marks, values, counts = select(sources, plan.marked), select(sources, plan.values)[0], select(sources, plan.counts)[0]
+        begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
+        if plan.made:
+            lay_background(columns, plan.lanes, marks[0], classes, given, working, plan.kind)
+        for first in range(start, stop, plan.lanes):
+            rows = min(plan.lanes, stop - first)
+            read_block(plan, table, first, rows, sources, scratch, given, factor)
+            fold_block(plan, table, first, rows, sources, buffers, given)
+            each(plan.value, plan.lanes, sources, plan.value_takes, plan.totals, given, plan.results_at, working)
+            factored, items = plan.factored, plan.with_items
+            total = add_values(table, first, rows, values, counts, total, factored, items, plan.output, working)
+            if plan.with_outputs:
+                write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor)
+            if plan.made:
+                wipe_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.kind)
+        finish(word(table, at.STREAM) == at.PAST, buffers, flows)
         return total
 
     return kernel
+
+
+@part
+def read_block(plan, table, first, rows, sources, scratch, given, factor):  # type: ignore[no-untyped-def]
+    """Read a block: its elements into grids, what its rows are and count for, its targets."""
+    columns, working, grids = columns_of_row(table), plan.working, select(sources, plan.inputs)
+    classes, counted, lanes = pointer(table, at.CLASS_WEIGHTS), select(sources, plan.counts), plan.lanes
+    columns_of(grids, pointers(table, plan.inputs_at), first * columns, rows, columns, scratch, plan.stored, working)
+    bring(select(sources, plan.own_inputs), pointers(table, plan.row_inputs_at), first, rows, plan.row_dtypes, working)
+    fill(lanes, select(sources, plan.folded), plan.unfolded, working)
+    if plan.factored:
+        marks, labels, weights = select(sources, plan.marked), plan.with_labels, plan.with_weights
+        counts, factors, kind = counted[0], counted[1], plan.kind
+        read_rows(table, first, rows, lanes, marks, counts, factors, factor, classes, given, labels, weights, working, kind)
+    if plan.apart:
+        take_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.kind)
+    if plan.mixed:
+        mix_columns(columns, lanes, grids, classes, given, working, plan.kind)
+
+
+@part
+def fold_block(plan, table, first, rows, sources, buffers, given):  # type: ignore[no-untyped-def]
+    """Find the peaks and the sums of a block's rows, and ask for what the next one reads and for where this one is written."""
+    columns, working, lanes, grids = columns_of_row(table), plan.working, plan.lanes, plan.grids
+    base, streamed = first * columns, word(table, at.STREAM) == at.PAST
+    if plan.with_peak:
+        takes, tops = plan.peak_takes, plan.tops
+        fold_columns("peak", plan.peak, columns, lanes, grids, sources, takes, given, (), tops, (), (), (), working)
+    following = places((), table, plan.inputs_at, (), plan.stored, base + rows * columns, 0)
+    claimed = either(streamed, buffers, advanced(pointers(table, plan.outputs_at), base * plan.itemsize))
+    wanted, kept, totals, moved = plan.terms_take, plan.kept, plan.totals, plan.moved
+    terms = plan.terms
+    fold_columns("sum", terms, columns, lanes, grids, sources, wanted, given, kept, totals, following, claimed, moved, working)
+    if plan.apart:
+        old, new = plan.old_takes, plan.new_takes
+        correct_sums(terms, lanes, sources, old, new, given, totals, plan.there_terms, working)
+
+
+@part
+def write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor):  # type: ignore[no-untyped-def]
+    """Find the slopes of a block and write them, as rows again."""
+    columns, working, lanes, slope = columns_of_row(table), plan.working, plan.lanes, plan.slope
+    grids, takes, kept, slopes, factors = plan.grids, plan.slope_takes, plan.kept, plan.slopes, plan.factors
+    written, streamed = select(sources, slopes), word(table, at.STREAM) == at.PAST
+    scaled_columns(slope, columns, lanes, grids, sources, takes, kept, given, slopes, factors, factor, working)
+    if plan.apart:
+        own_takes, terms, own = plan.there_slope_takes, plan.there_terms, plan.there_slopes
+        scaled_columns(slope, 1, lanes, 0, sources, own_takes, terms, given, own, factors, factor, working)
+        place_labelled(table, first, rows, lanes, select(sources, own), written, working)
+    final = advanced(pointers(table, plan.outputs_at), first * columns * plan.itemsize)
+    rows_of(final, buffers, flows, written, rows, columns, scratch, streamed, plan.output, working)
