@@ -15,6 +15,7 @@ from numba import types
 
 from .entry import call, entry_point
 from .helpers import Helpers, threads_allowed
+from .memory import smaller
 from .objects import Table, address_of
 
 __all__ = ["run", "serial", "single_threaded"]
@@ -23,7 +24,7 @@ __all__ = ["run", "serial", "single_threaded"]
 def _serial(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any) -> Any:
     table, total = address_of(words), 0.0
     for start in range(0, count, chunk):
-        total += call(kernel, table, start, min(count, start + chunk), scale)
+        total += call(kernel, table, start, smaller(count, start + chunk), scale)
     return total
 
 

@@ -24,7 +24,7 @@ from numba.np.ufunc import parallel
 from .atomics import add, give_way, look, number, pause, put, put_number
 from .entry import call, entry_point
 from .flags import jitable
-from .memory import word
+from .memory import smaller, word
 from .objects import Table, address_of
 
 __all__ = ["Helpers", "threads_allowed"]
@@ -74,7 +74,7 @@ def _compute(place: Any, me: Any) -> Any:
         stop = (share + 1) * chunks // shares
         index = add(place, NEXT + share * LINE, 1)
         while index < stop:
-            put_number(sums, index, call(kernel, table, index * chunk, min(count, (index + 1) * chunk), scale))
+            put_number(sums, index, call(kernel, table, index * chunk, smaller(count, (index + 1) * chunk), scale))
             index = add(place, NEXT + share * LINE, 1)
     put(place, THREADS, 0)
 

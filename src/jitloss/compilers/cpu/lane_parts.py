@@ -21,6 +21,7 @@ from .memory import (
     pointer,
     pointers,
     prefetch,
+    smaller,
     word,
     write_short,
 )
@@ -111,7 +112,7 @@ def find_sums(plan, table, base, lanes, following, given, labels, marks, peaks, 
     for first in range(0, columns, STRIPE):
         for lane in range(lanes):
             spread(sums, lane, plan.zeros, plan.name)
-        for column in range(first, min(columns, first + STRIPE)):
+        for column in range(first, smaller(columns, first + STRIPE)):
             there = base + column * word(table, at.INNER)
             if following:
                 prefetch(wished, there + lanes, plan.flat_dtypes, HALF, 2)

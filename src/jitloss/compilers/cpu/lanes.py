@@ -10,7 +10,7 @@ from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
 from .lane_parts import LANES, begin_lanes, find_peaks, find_sums, find_values, write_slopes
-from .memory import columns_of_row, fence, pointer, wide_vectors, word
+from .memory import columns_of_row, fence, pointer, smaller, wide_vectors, word
 from .row_plan import RowPlan, row_plan
 
 __all__ = ["LONGEST_KEPT_BESIDE", "lanes_kernel"]
@@ -85,9 +85,9 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
         begin, total = start, 0.0
         while begin < stop:
             beside = inner - begin % inner
-            left = min(beside, stop - begin)
+            left = smaller(beside, stop - begin)
             groups = (left + LANES - 1) // LANES
-            lanes = min(left, ((left + groups - 1) // groups + EVEN - 1) // EVEN * EVEN)
+            lanes = smaller(left, ((left + groups - 1) // groups + EVEN - 1) // EVEN * EVEN)
             base, following = begin // inner * inner * columns + begin % inner, beside > lanes
             begin_lanes(plan, table, begin, lanes, given, labels, marks, factors, peaks, totals)
             if plan.with_peak:

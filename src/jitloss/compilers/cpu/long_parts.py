@@ -24,6 +24,7 @@ from .memory import (
     pointers,
     prefetch,
     row_weight,
+    smaller,
     word,
 )
 from .parts import part
@@ -53,7 +54,7 @@ def find_peaks(plan, table, first_row, last_row, ahead, given, of_rows, kept):  
             marked = mark(classes, label, given, working, plan.kind)
         fill(BLOCK, lanes, plan.lowest, working)
         for first in range(0, columns, BLOCK):
-            place = min(first, columns - BLOCK)
+            place = smaller(first, columns - BLOCK)
             if plan.peaks_mix:
                 mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.stored, working, plan.kind)
             if plan.marked_peaks and place <= label and label < place + BLOCK:
@@ -96,7 +97,7 @@ def add_terms(plan, table, first_row, last_row, ahead, given, of_rows, kept):  #
         for strip in range(0, columns, STRIP):
             fill(BLOCK, lanes, plan.zeros, working)
             before = BLOCK if strip == 0 and tail > 0 else 0
-            for first in range(strip - before, min(strip + STRIP, columns - tail), BLOCK):
+            for first in range(strip - before, smaller(strip + STRIP, columns - tail), BLOCK):
                 place = first if first >= 0 else columns - BLOCK
                 if plan.mixed:
                     mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.stored, working, plan.kind)
@@ -151,7 +152,7 @@ def write_slopes(plan, table, first_row, last_row, ahead, given, of_rows, kept, 
         if plan.with_labels:
             label = label_of(table, row)
         for first in range(0, columns, step):
-            count, streamed = min(step, columns - first), word(table, at.STREAM) == at.PAST
+            count, streamed = smaller(step, columns - first), word(table, at.STREAM) == at.PAST
             if word(table, at.STREAM) != at.THROUGH:
                 prefetch(wished, base + ahead + (columns + first) // 2, dtypes, HALF, 2)
             if plan.mixed:

@@ -13,7 +13,7 @@ from .labelled import correct_sums
 from .long_parts import add_terms, find_peaks, write_slopes
 from .long_plan import long_rows
 from .loops import each
-from .memory import advanced, assume_positive, clear_all, columns_of_row, pointer, pointers, wide_vectors, word
+from .memory import advanced, assume_positive, clear_all, columns_of_row, larger, pointer, pointers, smaller, wide_vectors, word
 from .stream import FLOW, begin, finish
 
 __all__ = ["long_rows_kernel"]
@@ -44,10 +44,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         kept, of_rows = stacks(plan.pieces, plan.kept_bytes), stacks(its.pieces, plan.row_bytes)
         clear_all(of_rows, plan.row_bytes)
         begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
-        together = max(1, min(BESIDE, plan.near // columns))
-        ahead = max(together * columns, AHEAD)
+        together = larger(1, smaller(BESIDE, plan.near // columns))
+        ahead = larger(together * columns, AHEAD)
         for first in range(start, stop, together):
-            last = min(stop, first + together)
+            last = smaller(stop, first + together)
             if plan.with_peak:
                 find_peaks(plan, table, first, last, ahead, given, of_rows, kept)
             add_terms(plan, table, first, last, ahead, given, of_rows, kept)

@@ -24,13 +24,14 @@ __all__ = [
     "fence",
     "fill_weights",
     "label_of",
+    "larger",
     "literals",
     "places",
     "pointer",
     "pointers",
     "prefetch",
-    "read_short",
     "row_weight",
+    "smaller",
     "wide",
     "wide_vectors",
     "wish",
@@ -189,6 +190,25 @@ def row_weight(typing: Any, table: Any, row: Any, labels: Any, weights: Any, wor
     return real(types.intp, types.intp, labels, weights, working), codegen
 
 
+def _chosen(sign: str) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.icmp_signed(sign, *args), *args)
+
+    return types.intp(types.intp, types.intp), codegen
+
+
+@intrinsic
+def smaller(typing: Any, one: Any, other: Any) -> Any:
+    """The smaller of two integers. Numba compiles a function for its own, in every process."""
+    return _chosen("<")
+
+
+@intrinsic
+def larger(typing: Any, one: Any, other: Any) -> Any:
+    """The larger of two integers."""
+    return _chosen(">")
+
+
 @intrinsic
 def write(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Write an element of an int64 array."""
@@ -198,16 +218,6 @@ def write(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.voidptr, types.intp, types.intp), codegen
-
-
-@intrinsic
-def read_short(typing: Any, pointer: Any, index: Any) -> Any:
-    """An element of an int32 array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(address(builder, args[0], args[1], _I32))
-
-    return types.int32(types.voidptr, types.intp), codegen
 
 
 @intrinsic
@@ -385,7 +395,7 @@ def fence(typing: Any) -> Any:
 @jitable
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
     """Copy a finished tile out. A plain store first reads the line that it overwrites; a streamed one does not."""
-    head = min(_to_line(to), count)
+    head = smaller(_to_line(to), count)
     lines = (count - head) // 64
     done = head + 64 * lines
     _copy(to, tile, head)
@@ -407,7 +417,7 @@ def fill_weights(tile: Any, weights: Any, span: Any, begin: Any, count: Any, ite
     done = 0
     while done < count:
         which = (begin + done) // span
-        stop = min(count, (which + 1) * span - begin)
+        stop = smaller(count, (which + 1) * span - begin)
         for index in range(done, stop):
             _copy(advance(tile, index * itemsize), advance(weights, which * itemsize), itemsize)
         done = stop

@@ -1,6 +1,7 @@
-"""Kernels in parts, whose plans are constants: what a kernel's code means before numba gives types to it.
+"""Kernels in parts, whose plans are constants: how a kernel's bytecode becomes numba's code, in one pass of ours.
 
-Numba would type, compile and link each part by itself, which makes first calls longer by a fifth, and takes nothing from a plan.
+Numba would type, compile and link each part by itself, which makes first calls longer by a fifth, and takes nothing from a plan. Its own
+first passes also look for much that no kernel holds: ``with``, ``print``, dictionaries, powers.
 """
 
 from dataclasses import is_dataclass
@@ -10,11 +11,19 @@ from numba.core import ir
 from numba.core.bytecode import ByteCode, FunctionIdentity
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.interpreter import Interpreter
-from numba.core.ir_utils import add_offset_to_labels, build_definitions, get_definition, guard, replace_vars, simplify_CFG
+from numba.core.ir_utils import (
+    add_offset_to_labels,
+    build_definitions,
+    find_const,
+    get_definition,
+    guard,
+    replace_vars,
+    simplify_CFG,
+)
 
 from ..fingerprint import placeless
 
-__all__ = ["JoinParts", "part"]
+__all__ = ["Translate", "part"]
 
 
 def part(function: Any) -> Any:
@@ -23,20 +32,32 @@ def part(function: Any) -> Any:
     return placeless(function)
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)
-class JoinParts(FunctionPass):  # type: ignore[misc]
-    """Puts the statements of parts in the places of their calls, and the values of a plan's attributes in the places of these.
+class _Interpreter(Interpreter):  # type: ignore[misc]
+    def post_process(self, peepholes: Any, func_ir: Any) -> Any:
+        """Leave the code as it is."""
+        return func_ir
 
-    A plan is an instance of a dataclass that a kernel holds in its closure.
+
+def _translated(identity: Any) -> Any:
+    return _Interpreter(identity).interpret(ByteCode(identity))
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class Translate(FunctionPass):  # type: ignore[misc]
+    """Makes numba's code of a kernel's bytecode.
+
+    The statements of parts stand in the places of their calls, and the values of a plan's attributes in the places of these. A plan is an
+    instance of a dataclass that a kernel holds in its closure.
     """
 
-    _name = "join_parts"
+    _name = "translate"
 
     def __init__(self) -> None:
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:
-        code = state.func_ir
+        state.func_ir = code = _translated(state.func_id)
+        state.nargs = code.arg_count
         waiting = list(code.blocks.values())
         while waiting:
             block = waiting.pop()
@@ -45,7 +66,7 @@ class JoinParts(FunctionPass):  # type: ignore[misc]
                     waiting += _join(code, block, place, called)
                     break
         code.blocks = simplify_CFG(code.blocks)
-        _fold(code)
+        _name_constants(code)
         return True
 
 
@@ -67,7 +88,7 @@ def _called(code: Any, statement: Any) -> Any:
 def _join(code: Any, block: Any, place: int, function: Any) -> list[Any]:
     """Put a part's statements in the place of its call; the new blocks, the last of them with what follows the call."""
     call, identity = block.body[place], FunctionIdentity.from_function(function)
-    blocks = add_offset_to_labels(Interpreter(identity).interpret(ByteCode(identity)).blocks, max(code.blocks) + 1)
+    blocks = add_offset_to_labels(_translated(identity).blocks, max(code.blocks) + 1)
     start, after = min(blocks), max(blocks) + 1
     names = list(blocks[start].scope.localvars._con)
     replace_vars(blocks, {name: block.scope.redefine(f"{function.__name__}.{name}", call.loc) for name in names})
@@ -86,16 +107,21 @@ def _join(code: Any, block: Any, place: int, function: Any) -> list[Any]:
     return list(blocks.values())
 
 
-def _fold(code: Any) -> None:
-    """Name the values of plans' attributes; neither plans nor parts themselves have a type."""
+def _name_constants(code: Any) -> None:
+    """Name the values of plans' attributes, and constants between brackets; neither plans nor parts themselves have a type."""
     for block in code.blocks.values():
         for one in block.find_insts(ir.Assign):
-            if (
-                isinstance(one.value, ir.Expr)
-                and one.value.op == "getattr"
-                and is_dataclass(held := _held(code, one.value.value))
-            ):
-                one.value = ir.Global(one.value.attr, getattr(held, one.value.attr), one.loc)
-                code._definitions[one.target.name] = [one.value]
+            if isinstance(one.value, ir.Expr) and (named := _named(code, one.value)) is not None:
+                one.value = named
+                code._definitions[one.target.name] = [named]
     for block in code.blocks.values():
         block.body = [one for one in block.body if not (isinstance(one, ir.Assign) and _held(code, one.target) is not None)]
+
+
+def _named(code: Any, value: Any) -> Any:
+    """What stands for an expression, where something does."""
+    if value.op == "getattr" and is_dataclass(held := _held(code, value.value)):
+        return ir.Global(value.attr, getattr(held, value.attr), value.loc)
+    if value.op == "getitem" and (index := guard(find_const, code, value.index)) is not None:
+        return ir.Expr.static_getitem(value.value, index, value.index, value.loc)
+    return None

@@ -14,7 +14,7 @@ from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
-from .memory import advanced, pointer, pointers, wide_vectors, word
+from .memory import advanced, pointer, pointers, smaller, wide_vectors, word
 from .parts import part
 from .row_plan import RowPlan, row_plan
 
@@ -108,7 +108,7 @@ def find_sums(plan, table, row, given, label, marked, tops):  # type: ignore[no-
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     for strip in range(0, columns, STRIP):
         found = plan.zeros
-        for column in range(strip, min(columns, strip + STRIP)):
+        for column in range(strip, smaller(columns, strip + STRIP)):
             place = row * columns + column
             numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
             found = add(found, cast(plan.terms(*select(numbers + tops, plan.of_terms)), working))

@@ -22,19 +22,16 @@ from numba.core.typed_passes import (
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     FindLiterallyCalls,
-    FixupArgs,
-    GenericRewrites,
     InlineClosureLikes,
     InlineInlinables,
     LiteralUnroll,
     MakeFunctionToJitFunction,
     RewriteDynamicRaises,
-    TranslateByteCode,
     WithLifting,
 )
 
 from .library import InlinedLibrary, KernelLibrary
-from .parts import JoinParts
+from .parts import Translate
 
 __all__ = ["InlinedCompiler", "KernelCompiler"]
 
@@ -94,11 +91,8 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
     """What ``pipeline_class`` of numba's decorators takes, for kernels and drivers."""
 
     _passes = (
-        TranslateByteCode,
-        FixupArgs,
-        JoinParts,
+        Translate,
         DeadBranchPrune,
-        GenericRewrites,
         _Typing,
         _Lowering,
         NoPythonBackend,

@@ -12,7 +12,7 @@ from . import table as at
 from .entry import range_kernel
 from .flags import jitable
 from .loops import fold_points
-from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, wide_vectors, word
+from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, smaller, wide_vectors, word
 from .stream import FLOW, begin, finish, flow_out, flowing
 
 __all__ = ["TILE", "pointwise_kernel"]
@@ -61,7 +61,7 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
         destinations = pointers(table, outputs_at)
         begin(flows, advanced(destinations, start * itemsize))
         for first in range(start, stop, TILE):
-            count, final = min(TILE, stop - first), advanced(destinations, first * itemsize)
+            count, final = smaller(TILE, stop - first), advanced(destinations, first * itemsize)
             prefetch(arrays, first + AHEAD, dtypes, TILE, 1)
             if not streamed:
                 claim(final, AHEAD * itemsize, count * itemsize)

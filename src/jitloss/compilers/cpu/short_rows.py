@@ -12,7 +12,19 @@ from .blocks import add_values, bring, fill, lay_background, mix_columns, read_r
 from .entry import range_kernel
 from .labelled import correct_sums, place_labelled, take_labelled
 from .loops import each, fold_columns, scaled_columns
-from .memory import LINE, advanced, assume_positive, columns_of_row, either, places, pointer, pointers, wide_vectors, word
+from .memory import (
+    LINE,
+    advanced,
+    assume_positive,
+    columns_of_row,
+    either,
+    places,
+    pointer,
+    pointers,
+    smaller,
+    wide_vectors,
+    word,
+)
 from .parts import part
 from .repeat import COLUMN
 from .row_plan import RowPlan, row_plan
@@ -189,7 +201,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         if plan.made:
             lay_background(columns, plan.lanes, marks[0], classes, given, working, plan.kind)
         for first in range(start, stop, plan.lanes):
-            rows = min(plan.lanes, stop - first)
+            rows = smaller(plan.lanes, stop - first)
             read_block(plan, table, first, rows, sources, scratch, given, factor)
             fold_block(plan, table, first, rows, sources, buffers, given)
             each(plan.value, plan.lanes, sources, plan.value_takes, plan.totals, given, plan.results_at, working)

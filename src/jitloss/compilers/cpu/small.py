@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from . import table as at
 from .entry import call, entry_point
 from .flags import jitable
-from .memory import word
+from .memory import smaller, word
 from .objects import READABLE, WRITABLE, Object, address_of, fields, of_one_type
 
 __all__ = ["PLAN", "small_driver"]
@@ -147,7 +147,7 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
     factor, divisor = _numbers(plan)
     total, over = 0.0, divisor or counted
     for start in range(0, count, chunk):
-        total += call(kernel, table, start, min(count, start + chunk), factor / over)
+        total += call(kernel, table, start, smaller(count, start + chunk), factor / over)
     return factor * (total / over)
 
 
