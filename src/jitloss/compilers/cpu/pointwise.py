@@ -1,10 +1,11 @@
 """The loop over elements: a pointwise definition becomes a kernel."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..canonical import point
+from ..canonical import Call, point
 from ..elements import ITEMSIZE, stacks
 from ..tuples import parameters
 from ..variant import Variant
@@ -27,54 +28,115 @@ SHRINK = 2.0**-10
 """A tile's sum is taken of values times this, exactly, so that it overflows only where its mean does."""
 
 
+@dataclass(frozen=True)
+class Points:
+    """The constants of a loop over elements. Kernels take their attributes; see :mod:`.parts`."""
+
+    point: Call
+    working: Any
+    name: str
+    """The working precision, as a dtype's name."""
+    kinds: str
+    """The parameters, as :func:`..tuples.parameters` is told of them."""
+    dtypes: tuple[str, ...]
+    output: str
+    inputs_at: tuple[int, ...]
+    outputs_at: tuple[int, ...]
+    results: tuple[int, ...]
+    """Which numbers go out: the value, the gradient, the second derivative."""
+    with_weights: bool
+
+    @property
+    def function(self) -> Any:
+        return self.point.function
+
+    @property
+    def weight(self) -> tuple[int, ...]:
+        """Where the weight stands: before the inputs."""
+        return (0,) * self.with_weights
+
+    @property
+    def weights(self) -> int:
+        return len(self.weight)
+
+    @property
+    def takes(self) -> tuple[int, ...]:
+        return tuple(one + self.weights for one in self.point.wanted)
+
+    @property
+    def outputs(self) -> int:
+        return len(self.outputs_at)
+
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.output]
+
+    @property
+    def buffer_bytes(self) -> int:
+        return TILE * self.itemsize + LINE
+
+    @property
+    def weight_size(self) -> int:
+        return ITEMSIZE[self.name]
+
+    @property
+    def weight_bytes(self) -> int:
+        return TILE * self.weight_size
+
+
+def points(variant: Variant) -> Points:
+    """Arrange the loop of a variant."""
+    definition, working = variant.definition, np.dtype(variant.working).type
+    wanted = (
+        (variant.items, at.ITEMS),
+        (variant.gradient, at.first_gradient(definition)),
+        (variant.hessian, at.first_hessian(definition)),
+    )
+    return Points(
+        point=point(definition, working, jitable),
+        working=working,
+        name=variant.working,
+        kinds=variant.kinds,
+        dtypes=variant.inputs,
+        output=variant.output,
+        inputs_at=tuple(range(at.first_input(definition), at.first_gradient(definition))),
+        outputs_at=tuple(place for there, place in wanted if there),
+        results=tuple(which for which, (there, _) in enumerate(wanted) if there),
+        with_weights=variant.weights,
+    )
+
+
 def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not."""
-    definition, working = variant.definition, np.dtype(variant.working).type
-    call = point(definition, working, jitable)
-    function, dtypes, output, kinds = call.function, variant.inputs, variant.output, variant.kinds
-    with_weights = variant.weights
-    itemsize, weight_size = ITEMSIZE[output], ITEMSIZE[variant.working]
-    inputs_at = tuple(range(at.first_input(definition), at.first_gradient(definition)))
-    wanted_outputs = (
-        (variant.items, 0, at.ITEMS),
-        (variant.gradient, 1, at.first_gradient(definition)),
-        (variant.hessian, 2, at.first_hessian(definition)),
-    )
-    results = tuple(which for wanted, which, _ in wanted_outputs if wanted)
-    outputs_at = tuple(place for wanted, _, place in wanted_outputs if wanted)
-    outputs, buffer_bytes, weight_bytes, weight_pieces = (
-        len(outputs_at),
-        TILE * itemsize + LINE,
-        TILE * weight_size,
-        int(with_weights),
-    )
-    weight, takes = tuple(range(weight_pieces)), tuple(one + weight_pieces for one in call.wanted)
-    shrink = working(SHRINK)
+    plan = points(variant)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
-        given, arrays = parameters(pointer(table, at.PARAMETERS), kinds, working), pointers(table, inputs_at)
-        factor, total, streamed = working(scale), 0.0, word(table, at.STREAM) == at.PAST
-        buffers, flows, weights = stacks(outputs, buffer_bytes), stacks(outputs, FLOW), stacks(weight_pieces, weight_bytes)
-        destinations = pointers(table, outputs_at)
-        begin(flows, advanced(destinations, start * itemsize))
+        working, arrays = plan.working, pointers(table, plan.inputs_at)
+        given, factor, shrink = parameters(pointer(table, at.PARAMETERS), plan.kinds, working), working(scale), working(SHRINK)
+        destinations, streamed, total = pointers(table, plan.outputs_at), word(table, at.STREAM) == at.PAST, 0.0
+        buffers, flows = stacks(plan.outputs, plan.buffer_bytes), stacks(plan.outputs, FLOW)
+        weights = stacks(plan.weights, plan.weight_bytes)
+        begin(flows, advanced(destinations, start * plan.itemsize))
         for first in range(start, stop, TILE):
-            count, final = smaller(TILE, stop - first), advanced(destinations, first * itemsize)
-            prefetch(arrays, first + AHEAD, dtypes, TILE, 1)
+            count, final = smaller(TILE, stop - first), advanced(destinations, first * plan.itemsize)
+            prefetch(arrays, first + AHEAD, plan.dtypes, TILE, 1)
             if not streamed:
-                claim(final, AHEAD * itemsize, count * itemsize)
-            if with_weights:
-                fill_weights(weights[0], pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN), first, count, weight_size)
-            sources = places(weights, table, inputs_at, (), dtypes, first, 0)
+                claim(final, AHEAD * plan.itemsize, count * plan.itemsize)
+            if plan.with_weights:
+                of_items, span = pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN)
+                fill_weights(weights[0], of_items, span, first, count, plan.weight_size)
+            sources = places(weights, table, plan.inputs_at, (), plan.dtypes, first, 0)
             tiles = flowing(streamed, buffers, flows, final)
-            total += np.float64(
-                fold_points(
-                    function, count, sources, dtypes, takes, given, weight, results, tiles, output, factor, shrink, working
-                )
+            function, dtypes, takes = plan.function, plan.dtypes, plan.takes
+            weight, results = plan.weight, plan.results
+            found = fold_points(
+                function, count, sources, dtypes, takes, given, weight, results, tiles, plan.output, factor, shrink, working
             )
-            flow_out(streamed, buffers, flows, count * itemsize)
+            total += np.float64(found)
+            flow_out(streamed, buffers, flows, count * plan.itemsize)
         finish(streamed, buffers, flows)
         return total / SHRINK
 
