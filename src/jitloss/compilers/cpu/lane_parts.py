@@ -25,7 +25,7 @@ from .memory import (
     word,
     write_short,
 )
-from .parts import part
+from .translate import part
 
 __all__ = ["LANES", "begin_lanes", "find_peaks", "find_sums", "find_values", "write_slopes"]
 

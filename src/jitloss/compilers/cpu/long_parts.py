@@ -27,8 +27,8 @@ from .memory import (
     smaller,
     word,
 )
-from .parts import part
 from .stream import begin, finish, flow_out, flowing
+from .translate import part
 
 __all__ = ["add_terms", "find_peaks", "write_slopes"]
 

@@ -15,8 +15,8 @@ from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
 from .memory import advanced, pointer, pointers, smaller, wide_vectors, word
-from .parts import part
 from .row_plan import RowPlan, row_plan
+from .translate import part
 
 __all__ = ["STRIP", "piece_kernel"]
 

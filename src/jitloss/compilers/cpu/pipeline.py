@@ -31,7 +31,7 @@ from numba.core.untyped_passes import (
 )
 
 from .library import InlinedLibrary, KernelLibrary
-from .parts import Translate
+from .translate import Translate
 
 __all__ = ["InlinedCompiler", "KernelCompiler"]
 

@@ -30,7 +30,7 @@ SHRINK = 2.0**-10
 
 @dataclass(frozen=True)
 class Points:
-    """The constants of a loop over elements. Kernels take their attributes; see :mod:`.parts`."""
+    """The constants of a loop over elements. Kernels take their attributes; see :mod:`.translate`."""
 
     point: Call
     working: Any

@@ -15,7 +15,7 @@ __all__ = ["RowPlan", "row_plan"]
 
 @dataclass(frozen=True)
 class RowPlan:
-    """The constants of a loop over rows. Kernels take their attributes; see :mod:`.parts`."""
+    """The constants of a loop over rows. Kernels take their attributes; see :mod:`.translate`."""
 
     loop: RowLoop
     name: str

@@ -25,10 +25,10 @@ from .memory import (
     wide_vectors,
     word,
 )
-from .parts import part
 from .repeat import COLUMN
 from .row_plan import RowPlan, row_plan
 from .stream import FLOW, begin, finish
+from .translate import part
 from .transpose import PADDING, columns_of, lanes_of, rows_of
 
 __all__ = ["BLOCKS_UP_TO", "LONGEST", "SHORTEST_PATCHED", "short_rows_kernel"]
