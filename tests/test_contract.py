@@ -13,6 +13,7 @@ import pytest
 
 import jitloss
 from cases import ALL, CASES, DTYPES, Case, agree, draw, is_binary, weights
+from jitloss.call import SERIAL
 from layouts import guarded
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
@@ -272,6 +273,25 @@ def test_bad_labels(case, dtype, label):
         assert out is None or np.array_equal(out, before)
         refused(case, ValueError, (logits, bad), "targets[17]", label, forms=("gradient",), reduction="none", **given)
         assert out is None or np.array_equal(out, before)
+
+
+@each_label_case
+@pytest.mark.parametrize(("dtype", "label"), BAD_LABELS)
+def test_bad_labels_of_many_rows(case, dtype, label):
+    """Which a kernel looks for; NumPy looks at a few."""
+    logits, good = draw(case, (SERIAL // 7 + 1, 7), "float32")
+    bad, out = good.astype(dtype), np.full_like(logits, 5.0)
+    bad[-1] = label
+    refused(case, ValueError, (logits, bad), f"targets[{SERIAL // 7}]", label, forms=("value_and_gradient",), out=out)
+    assert (out == 5.0).all()
+
+
+@each_label_case
+def test_logits_without_classes(case):
+    """No label names one of them, so all rows are ignored or the first is refused."""
+    logits, labels = np.zeros((3, 0), np.float32), np.array([-100, 0, -100])
+    refused(case, ValueError, (logits, labels), "targets[1] (row 1) is 0, but there are no classes")
+    same(results(case, logits, np.full(3, -100)), (0.0, logits))
 
 
 @each_label_case

@@ -23,6 +23,7 @@ from .options import (
     ignored_label,
     int64_labels,
     normalizer_of,
+    out_of_range,
     place_of,
     pos_weight_of,
     sample_weights,
@@ -185,23 +186,27 @@ class Evaluation:
             return
         labels = self.arrays[self.definition.target.name]
         self.labels, self.ignored = int64_labels(labels, ignored)
-        counted = compiler().count_labels(self.labels, self.columns, self.ignored)
+        if self.geometry.count * self.columns <= SERIAL:  # later calls of the kind count in the step that they are: no kernel yet
+            wrong = out_of_range(self.labels, self.columns, self.ignored).any()
+            counted = None if wrong else np.count_nonzero(self.labels != self.ignored)
+        else:
+            counted = compiler().count_labels(self.labels, self.columns, self.ignored)
         if counted is None:
             self._refuse_label(labels)
         else:
-            self.counted = counted
+            self.counted = int(counted)
 
     def _refuse_label(self, labels: np.ndarray) -> None:
         assert self.definition.target is not None
         assert self.labels is not None
-        flat = self.labels.reshape(-1)
-        bad = ((flat < 0) | (flat >= self.columns)) & (flat != self.ignored)
-        place, row = self._place(int(np.argmax(bad)), labels.shape)
-        label = labels.reshape(-1)[int(np.argmax(bad))]
+        first = int(np.argmax(out_of_range(self.labels.reshape(-1), self.columns, self.ignored)))
+        place, row = self._place(first, labels.shape)
         ignored = self._option("ignore_index")
+        wanted = f"wanted a class from 0 to {self.columns - 1}" if self.columns else "but there are no classes"
+        if ignored is not None:
+            wanted += f" or ignore_index, {ignored}" if self.columns else f"; wanted ignore_index, {ignored}"
         raise ValueError(
-            f"{self.owner}: {self.definition.target.public}{list(place) or ''} (row {row}) is {label}, wanted a class from 0 to "
-            f"{self.columns - 1}" + ("" if ignored is None else f" or ignore_index, {ignored}")
+            f"{self.owner}: {self.definition.target.public}{list(place) or ''} (row {row}) is {labels.reshape(-1)[first]}, {wanted}"
         )
 
     def _place(self, index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:

@@ -18,6 +18,7 @@ __all__ = [
     "int64_labels",
     "normalizer_of",
     "option_names",
+    "out_of_range",
     "place_of",
     "pos_weight_of",
     "sample_weights",
@@ -207,3 +208,8 @@ def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, i
     if limits.bits == 64 and (wrapped == _NO_LABEL).any():
         wrapped = np.where(wrapped == _NO_LABEL, -1, wrapped)
     return wrapped, _NO_LABEL
+
+
+def out_of_range(labels: np.ndarray, columns: int, ignored: int) -> np.ndarray:
+    """Which labels are neither a class nor the ignored one."""
+    return np.asarray(((labels < 0) | (labels >= columns)) & (labels != ignored))

@@ -38,7 +38,7 @@ _NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 class Plan(NamedTuple):
     """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of rows that count.
 
-    The ``counter`` counts them, by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
+    Rows that are ``labelled`` count by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
     the dtype ``items``. ``known`` is all that the compiled step wants to know of it; its addresses are those of the ``dtypes`` and the
     ``parameters``.
     """
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     parameters: np.ndarray
     factor: float
     divisor: float
-    counter: int
+    labelled: bool
     every: bool
     ignored: int
     working: Any
@@ -141,13 +141,12 @@ class Quick:
 
     def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
         labels, columns = done.geometry.labels, done.geometry.columns
-        counter, divisor = compiler().labels_kernel() if labels else 0, fixed_divisor(done)
-        every = done.ignored == _NONE_IGNORED
+        every, divisor = done.ignored == _NONE_IGNORED, fixed_divisor(done)
         dtypes = tuple(one.dtype for one in args[:2])
         known = np.zeros((), compiler().PLAN)
         for name, value in {
             "kernel": done.kernel,
-            "counter": counter,
+            "labelled": labels,
             "every": every,
             "chunk": CHUNK // columns or 1,
             "most": SERIAL // columns,
@@ -162,7 +161,7 @@ class Quick:
         }.items():
             known[name] = value
         return Plan(
-            done.kernel, done.parameters, done.factor, divisor, counter, every, done.ignored, np.dtype(done.working),
+            done.kernel, done.parameters, done.factor, divisor, labels, every, done.ignored, np.dtype(done.working),
             done.sample is not None, done.classes is not None, dtypes, None if done.items is None else done.items.dtype, known,
         )  # fmt: skip
 
@@ -201,7 +200,7 @@ class Quick:
                 return LONG_WAY
             columns = shape[-1]
         plan = self.plans.get(self._key(args, options, columns))
-        if plan is None or second.shape != (shape[:-1] if plan.counter else shape) or watching():
+        if plan is None or second.shape != (shape[:-1] if plan.labelled else shape) or watching():
             return LONG_WAY
         self._remember(plan, args, options)
         if not (plan.sample or plan.classes):
@@ -226,7 +225,7 @@ class Quick:
             if type(out) is not np.ndarray or out.dtype != first.dtype or out.shape != first.shape:
                 return LONG_WAY
             gradient = out
-        labels = second.astype(np.int64) if plan.counter and second.dtype is not _INT64 else second
+        labels = second.astype(np.int64) if plan.labelled and second.dtype is not _INT64 else second
         if small:
             value = self.small(plan.known, first, labels, gradient, sample, classes, True)
         else:
@@ -246,7 +245,7 @@ class Quick:
             return None
         count = first.size // columns
         counted: float = count
-        if plan.counter:
+        if plan.labelled:
             counted = compiler().count_labels(labels, columns, plan.ignored) or 0
             if not counted or (plan.every and counted != count):
                 return None

@@ -33,7 +33,6 @@ __all__ = [
     "THROUGH",
     "count_labels",
     "kernel",
-    "labels_kernel",
     "layout",
     "run",
     "single_threaded",

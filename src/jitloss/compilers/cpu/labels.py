@@ -14,17 +14,14 @@ from .entry import range_kernel
 from .memory import word_of
 from .repeat import Pass, repeat
 
-__all__ = ["labels_kernel"]
+__all__ = ["counting_rows", "labels_kernel"]
 
 _I64, _F64 = ir.IntType(64), ir.DoubleType()
 
 
 @intrinsic
-def _counted(typing: Any, table: Any, start: Any, stop: Any) -> Any:
-    """How many rows of a range have another label than the ignored one; NaN where a label is no class.
-
-    One instruction for numba: the kernel is part of the first call of every loss of classes.
-    """
+def counting_rows(typing: Any, table: Any, start: Any, stop: Any) -> Any:
+    """How many rows of a range have another label than the ignored one; NaN where a label is no class."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table, start, stop = args
@@ -41,7 +38,7 @@ def _counted(typing: Any, table: Any, start: Any, stop: Any) -> Any:
         counted, bad = repeat(builder, builder.sub(stop, start), step, (_I64(0), _I64(0)))
         return builder.select(builder.icmp_signed("==", bad, _I64(0)), builder.sitofp(counted, _F64), _F64(np.nan))
 
-    return types.float64(table, start, stop), codegen
+    return types.float64(types.intp, types.intp, types.intp), codegen
 
 
 @functools.cache
@@ -54,6 +51,6 @@ def labels_kernel() -> int:
 
     @range_kernel
     def kernel(table: Any, start: Any, stop: Any, scale: Any) -> Any:
-        return _counted(table, start, stop)
+        return counting_rows(table, start, stop)
 
     return int(kernel.address)

@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from . import table as at
 from .entry import call, entry_point
 from .flags import jitable
+from .labels import counting_rows
 from .memory import smaller, word
 from .objects import READABLE, WRITABLE, Object, address_of, fields, of_one_type
 
@@ -24,7 +25,7 @@ __all__ = ["PLAN", "small_driver"]
 PLAN = np.dtype(
     [
         ("kernel", np.int64),
-        ("counter", np.int64),  # the kernel that counts labels; 0 where the second array has the shape of the first one
+        ("labelled", np.int64),  # whether the second array holds labels; else it has the shape of the first one
         ("every", np.int64),  # whether all rows must count
         ("chunk", np.int64),  # elements or rows
         ("most", np.int64),  # so many of them are a small call
@@ -111,12 +112,12 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
     if not (of_one_type(first, known) and of_one_type(second, known)):
         return None
     plan = fields(known)[0]
-    kernel, counter, every, chunk, most, columns, rowwise, writes, dtype1, dtype2, size1, size2 = _integers(plan)
+    kernel, labelled, every, chunk, most, columns, rowwise, writes, dtype1, dtype2, size1, size2 = _integers(plan)
     data, axes, shape, dtype, flags = fields(first)
     other_data, other_axes, other_shape, other_dtype, other_flags = fields(second)
     if flags & other_flags & READABLE != READABLE or not (equal or (dtype == dtype1 and other_dtype == dtype2)):
         return None
-    shared = axes - 1 if counter else axes
+    shared = axes - 1 if labelled else axes
     if axes < rowwise or other_axes != shared or not _alike(shape, other_shape, shared):
         return None
     count = 1
@@ -132,7 +133,7 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
         destination, own_axes, own_shape, own_dtype, own_flags = fields(gradient)
         if own_axes != axes or own_flags & WRITABLE != WRITABLE or not (equal or own_dtype == dtype):
             return None
-        size, other_size = count * columns * size1, (count if counter else count * columns) * size2
+        size, other_size = count * columns * size1, (count if labelled else count * columns) * size2
         if not _alike(shape, own_shape, axes) or (destination < other_data + other_size and other_data < destination + size):
             return None
         if address_of(gradient) != address_of(first) and abs(destination - data) < size:
@@ -140,8 +141,8 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
 
     table = _table(plan, data, other_data, destination, _data(sample, known), _data(classes, known))
     counted = float(count)
-    if counter:
-        counted = call(counter, table, 0, count, 1.0)
+    if labelled:
+        counted = counting_rows(table, 0, count)
         if not counted > 0.0 or (every and counted != count):
             return None
     factor, divisor = _numbers(plan)
