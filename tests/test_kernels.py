@@ -15,7 +15,7 @@ from cases import CASES, DTYPES, Case, agree, draw
 from jitloss import call, stores
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
-from jitloss.compilers.cpu.lane_parts import LANES
+from jitloss.compilers.cpu.lane_plan import LANES
 from jitloss.compilers.cpu.long_plan import BLOCK
 from jitloss.compilers.cpu.long_plan import TILE as ROW_TILE
 from jitloss.compilers.cpu.pointwise import TILE

@@ -12,7 +12,8 @@ from . import elementary  # noqa: F401  # teaches numba the functions of jitloss
 from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
-from .lanes import LONGEST_KEPT_BESIDE, lanes_kernel
+from .lane_plan import LONGEST_KEPT_BESIDE
+from .lanes import lanes_kernel
 from .long_plan import LONGEST_KEPT as LONGEST_KEPT_ROW
 from .long_rows import long_rows_kernel
 from .pieces import piece_kernel

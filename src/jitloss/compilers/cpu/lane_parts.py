@@ -14,6 +14,7 @@ from ..intrinsics import intrinsic
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, select, weighted
 from . import table as at
+from .lane_plan import LANES, Lanes
 from .memory import (
     advance,
     columns_of_row,
@@ -27,10 +28,7 @@ from .memory import (
 )
 from .translate import part
 
-__all__ = ["LANES", "begin_lanes", "find_peaks", "find_sums", "find_values", "write_slopes"]
-
-LANES = 512
-"""Rows that are taken side by side."""
+__all__ = ["begin_lanes", "find_peaks", "find_sums", "find_values", "write_slopes"]
 
 HALF = LANES // 2
 
@@ -39,7 +37,7 @@ STRIPE = 256
 
 
 @part
-def begin_lanes(plan, table, first, lanes, given, labels, marks, factors, peaks, totals):  # type: ignore[no-untyped-def]
+def begin_lanes(plan: Lanes, table, first, lanes, given, labels, marks, factors, peaks, totals):  # type: ignore[no-untyped-def]
     """Read what each row counts for, and its label; clear its peaks and sums."""
     working, classes = plan.working, pointer(table, at.CLASS_WEIGHTS)
     for lane in range(lanes):
@@ -49,7 +47,7 @@ def begin_lanes(plan, table, first, lanes, given, labels, marks, factors, peaks,
             if label == word(table, at.IGNORED):
                 weight, label = working(0.0), 0
             write_short(labels, lane, label)
-            store(marks, lane, mark(classes, label, given, working, plan.kind), plan.name)
+            store(marks, lane, mark(classes, label, given, working, plan.source), plan.name)
         if plan.with_weights:
             which = (first + lane) // word(table, at.WEIGHT_SPAN)
             weight *= load((pointer(table, at.WEIGHTS),), which, plan.own, working)[0]
@@ -90,21 +88,21 @@ def element_of(
 
 
 @part
-def find_peaks(plan, table, base, lanes, given, labels, marks, peaks):  # type: ignore[no-untyped-def]
+def find_peaks(plan: Lanes, table, base, lanes, given, labels, marks, peaks):  # type: ignore[no-untyped-def]
     """Find the rows' peaks."""
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     for column in range(columns_of_row(table)):
         there = base + column * word(table, at.INNER)
         for lane in range(lanes):
             numbers = element_of(
-                classes, inputs, there + lane, column, labels, marks, lane, given, plan.stored, plan.working, plan.kind
+                classes, inputs, there + lane, column, labels, marks, lane, given, plan.dtypes, plan.working, plan.source
             )
             highest = cast(plan.peak(*select(numbers, plan.of_peak)), plan.working)
             spread(peaks, lane, maximum_of(load(peaks, lane, plan.peak_dtypes, plan.working), highest), plan.name)
 
 
 @part
-def find_sums(plan, table, base, lanes, following, given, labels, marks, peaks, totals, kept):  # type: ignore[no-untyped-def]
+def find_sums(plan: Lanes, table, base, lanes, following, given, labels, marks, peaks, totals, kept):  # type: ignore[no-untyped-def]
     """Add the rows' terms, and keep the only one that slopes take."""
     working, columns, wished = plan.working, columns_of_row(table), pointers(table, plan.flat_at)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
@@ -118,7 +116,7 @@ def find_sums(plan, table, base, lanes, following, given, labels, marks, peaks, 
                 prefetch(wished, there + lanes, plan.flat_dtypes, HALF, 2)
             for lane in range(lanes):
                 numbers = element_of(
-                    classes, inputs, there + lane, column, labels, marks, lane, given, plan.stored, plan.working, plan.kind
+                    classes, inputs, there + lane, column, labels, marks, lane, given, plan.dtypes, plan.working, plan.source
                 )
                 with_peaks = numbers + load(peaks, lane, plan.peak_dtypes, working)
                 more = cast(plan.terms(*select(with_peaks, plan.of_terms)), working)
@@ -131,7 +129,7 @@ def find_sums(plan, table, base, lanes, following, given, labels, marks, peaks, 
 
 
 @part
-def find_values(plan, table, first, lanes, given, peaks, totals, factors, results, total):  # type: ignore[no-untyped-def]
+def find_values(plan: Lanes, table, first, lanes, given, peaks, totals, factors, results, total):  # type: ignore[no-untyped-def]
     """Find the rows' values, and write them where they are wanted; a total with them."""
     working, row_inputs = plan.working, pointers(table, plan.row_inputs_at)
     for lane in range(lanes):
@@ -148,7 +146,7 @@ def find_values(plan, table, first, lanes, given, peaks, totals, factors, result
 
 
 @part
-def write_slopes(plan, table, base, lanes, following, given, labels, marks, peaks, results, factors, kept, scale):  # type: ignore[no-untyped-def]
+def write_slopes(plan: Lanes, table, base, lanes, following, given, labels, marks, peaks, results, factors, kept, scale):  # type: ignore[no-untyped-def]
     """Write the rows' slopes, times a number and what each row counts for: to a tile of one column, then to memory."""
     working, wished, destinations = plan.working, pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
@@ -159,7 +157,7 @@ def write_slopes(plan, table, base, lanes, following, given, labels, marks, peak
             prefetch(wished, there + lanes + HALF, plan.flat_dtypes, HALF, 2)
         for lane in range(lanes):
             numbers = element_of(
-                classes, inputs, there + lane, column, labels, marks, lane, given, plan.stored, plan.working, plan.kind
+                classes, inputs, there + lane, column, labels, marks, lane, given, plan.dtypes, plan.working, plan.source
             )
             with_peaks = numbers + load(peaks, lane, plan.peak_dtypes, working)
             known = with_peaks + select(load(results, lane, plan.result_dtypes, working), plan.rest)

@@ -10,7 +10,7 @@ from ..tuples import cast, scaled, select
 from . import table as at
 from .across import peak_across, sum_across
 from .blocks import bring, fill, mix, set_aside
-from .long_plan import BLOCK, FLOWING, TILE
+from .long_plan import BLOCK, FLOWING, TILE, LongRows
 from .loops import each_scaled, fold_lanes
 from .memory import (
     advanced,
@@ -39,9 +39,9 @@ QUARTER, HALF_BLOCK, HALF = BLOCK // 4, BLOCK // 2, FLOWING // 2
 
 
 @part
-def find_peaks(plan, table, first_row, last_row, ahead, given, of_rows, kept):  # type: ignore[no-untyped-def]
+def find_peaks(plan: LongRows, table, first_row, last_row, ahead, given, of_rows, kept):  # type: ignore[no-untyped-def]
     """Find the peaks of the rows."""
-    working, dtypes = plan.working, plan.dtypes
+    working, dtypes = plan.working, plan.flat_dtypes
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     wished, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
     mixture, lanes = stacks(plan.mixtures, plan.mixed_bytes), stacks(plan.peaks, plan.lane_bytes)
@@ -51,12 +51,12 @@ def find_peaks(plan, table, first_row, last_row, ahead, given, of_rows, kept):  
             continue
         if plan.marked_peaks:
             label = label_of(table, row)
-            marked = mark(classes, label, given, working, plan.kind)
+            marked = mark(classes, label, given, working, plan.source)
         fill(BLOCK, lanes, plan.lowest, working)
         for first in range(0, columns, BLOCK):
             place = smaller(first, columns - BLOCK)
             if plan.peaks_mix:
-                mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.stored, working, plan.kind)
+                mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.dtypes, working, plan.source)
             if plan.marked_peaks and place <= label and label < place + BLOCK:
                 spread(mixture, label - place, (marked,), plan.name)
             sources = places(mixture + kept, table, plan.flat_at, (), dtypes, base + place, 0)
@@ -67,13 +67,13 @@ def find_peaks(plan, table, first_row, last_row, ahead, given, of_rows, kept):  
 
 
 @part
-def add_terms(plan, table, first_row, last_row, ahead, given, of_rows, kept):  # type: ignore[no-untyped-def]
+def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows, kept):  # type: ignore[no-untyped-def]
     """Add the terms of the rows, and read what else their values take.
 
     The last block of a row, which begins among those of the block before, comes first: an output may be an input.
     """
     its = plan.beside
-    working, dtypes, itemsize = plan.working, plan.dtypes, plan.itemsize
+    working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     wished, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
     destinations, streamed = pointers(table, plan.outputs_at), word(table, at.STREAM) == at.PAST
@@ -88,9 +88,9 @@ def add_terms(plan, table, first_row, last_row, ahead, given, of_rows, kept):  #
         tops = load(select(of_rows, its.tops), which, plan.top_dtypes, working)
         if plan.with_labels:
             label = label_of(table, row)
-            marked = mark(classes, label, given, working, plan.kind)
-            there = element(classes, inputs, base + label, label, label, marked, given, plan.stored, working, plan.kind)
-            elsewhere = element(classes, inputs, base + label, label, None, marked, given, plan.stored, working, plan.kind)
+            marked = mark(classes, label, given, working, plan.source)
+            there = element(classes, inputs, base + label, label, label, marked, given, plan.dtypes, working, plan.source)
+            elsewhere = element(classes, inputs, base + label, label, None, marked, given, plan.dtypes, working, plan.source)
             spread(select(of_rows, its.labelled), which, select(there, its.of_label), plan.name)
             spread(select(of_rows, its.background), which, select(elsewhere, its.of_background), plan.name)
         fill(BLOCK, last_lanes, plan.zeros, working)
@@ -100,7 +100,7 @@ def add_terms(plan, table, first_row, last_row, ahead, given, of_rows, kept):  #
             for first in range(strip - before, smaller(strip + STRIP, columns - tail), BLOCK):
                 place = first if first >= 0 else columns - BLOCK
                 if plan.mixed:
-                    mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.stored, working, plan.kind)
+                    mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.dtypes, working, plan.source)
                 following = base + ahead
                 if not plan.with_outputs:
                     prefetch(wished, following + place, dtypes, BLOCK, 2)
@@ -132,10 +132,10 @@ def add_terms(plan, table, first_row, last_row, ahead, given, of_rows, kept):  #
 
 
 @part
-def write_slopes(plan, table, first_row, last_row, ahead, given, of_rows, kept, scale, buffers, flows):  # type: ignore[no-untyped-def]
+def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_rows, kept, scale, buffers, flows):  # type: ignore[no-untyped-def]
     """Write the slopes of the rows, times a number and what each row counts for."""
     its = plan.beside
-    working, dtypes, itemsize = plan.working, plan.dtypes, plan.itemsize
+    working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     wished, destinations = pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     mixture = stacks(plan.mixtures, plan.mixed_bytes)
@@ -156,7 +156,7 @@ def write_slopes(plan, table, first_row, last_row, ahead, given, of_rows, kept, 
             if word(table, at.STREAM) != at.THROUGH:
                 prefetch(wished, base + ahead + (columns + first) // 2, dtypes, HALF, 2)
             if plan.mixed:
-                mix(mixture[0], count, classes, inputs, base, first, given, plan.stored, working, plan.kind)
+                mix(mixture[0], count, classes, inputs, base, first, given, plan.dtypes, working, plan.source)
             final = advanced(destinations, (base + first) * itemsize)
             to = flowing(streamed, buffers, flows, final)
             if plan.lent and not streamed:

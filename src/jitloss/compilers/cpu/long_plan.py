@@ -47,8 +47,7 @@ class LongRows(RowPlan):
     """Whether peaks take targets, and labels make them."""
     flat_at: tuple[int, ...]
     """The arrays that are read element by element, without targets that are mixed first."""
-    dtypes: tuple[str, ...]
-    """Of these."""
+    flat_dtypes: tuple[str, ...]
     kept: bool
     """Whether terms are kept on the stack."""
     only: int | None
@@ -118,7 +117,7 @@ class LongRows(RowPlan):
     @property
     def near(self) -> int:
         """Elements that stay in the first cache."""
-        read, kept = sum(ITEMSIZE[one] for one in self.stored), self.kept * self.sums * self.number_size
+        read, kept = sum(ITEMSIZE[one] for one in self.dtypes), self.kept * self.sums * self.number_size
         return NEAR // (read + kept + self.outputs * self.itemsize)
 
     @property
@@ -130,13 +129,13 @@ class LongRows(RowPlan):
 def long_rows(variant: Variant) -> LongRows:
     """Arrange the loop of a variant."""
     row, definition = row_plan(variant), variant.definition
-    loop, labels, direct = row.loop, row.with_labels, variant.targets == "direct"
+    labels, direct = row.with_labels, variant.targets == "direct"
     marked_peaks = labels and definition.peaks_take_targets
     mixed = variant.targets == "mixed" or (row.smoothed and variant.class_weights) or marked_peaks
     kept = row.takes_terms and row.with_outputs and variant.layout == "rows"
     only = only_term(definition, variant.statics) if row.with_outputs and row.output == row.name and not kept else None
-    beside = side_by_side(loop, len(variant.statics), labels)
-    inner = tuple(range(len(loop.dtypes))) if direct else loop.others
+    beside = side_by_side(row, len(variant.statics), labels)
+    inner = tuple(range(len(row.dtypes))) if direct else row.others
 
     terms = row.sums * (kept or only is not None)
     sizes = int(mixed), terms, len(inner), len(variant.statics), row.peaks, len(beside.results) - 1, 1
@@ -145,7 +144,7 @@ def long_rows(variant: Variant) -> LongRows:
         target = numbers[-1:]
     elements = sum((flat, () if direct else target, numbers, *others), ())
     peak_takes, terms_take, slope_takes = (
-        tuple(elements[one] for one in part.wanted) for part in (row.top, loop.rows.terms, loop.rows.slope)
+        tuple(elements[one] for one in part.wanted) for part in (row.top, row.rows.terms, row.rows.slope)
     )
     again = row.takes_terms and not kept
     return LongRows(
@@ -154,7 +153,7 @@ def long_rows(variant: Variant) -> LongRows:
         mixed=mixed,
         marked_peaks=marked_peaks,
         flat_at=tuple(row.inputs_at[one] for one in inner),
-        dtypes=tuple(loop.dtypes[one] for one in inner),
+        flat_dtypes=tuple(row.dtypes[one] for one in inner),
         kept=kept,
         only=only,
         peak_takes=peak_takes,
@@ -169,7 +168,7 @@ def long_rows(variant: Variant) -> LongRows:
 def _with_terms(row: RowPlan) -> Any:
     """The slope as a function of numbers without the terms."""
     terms, slope, working = row.terms, row.slope, row.working
-    terms_of, slope_of = row.loop.rows.terms.wanted, row.loop.rows.slope.wanted
+    terms_of, slope_of = row.rows.terms.wanted, row.rows.slope.wanted
 
     @jitable
     def slope_of_own_terms(*numbers):  # type: ignore[no-untyped-def]

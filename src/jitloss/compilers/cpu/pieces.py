@@ -64,7 +64,7 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
                 if label == word(table, at.IGNORED):
                     weight = working(0.0)
                 if label >= 0 and label < word(table, at.COLUMNS):
-                    marked = mark(classes, label, given, working, plan.kind)
+                    marked = mark(classes, label, given, working, plan.source)
             if plan.with_weights:
                 weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), plan.own, working)[0]
             if plan.finds_peaks:
@@ -90,19 +90,19 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
 
 
 @part
-def find_peaks(plan, table, row, given, label, marked):  # type: ignore[no-untyped-def]
+def find_peaks(plan: Pieces, table, row, given, label, marked):  # type: ignore[no-untyped-def]
     """Write the peaks of a row's piece."""
     working, columns, found = plan.working, word(table, at.COLUMNS), plan.lowest
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     for column in range(columns):
         place = row * columns + column
-        numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+        numbers = element(classes, inputs, place, column, label, marked, given, plan.dtypes, working, plan.source)
         found = maximum_of(found, cast(plan.peak(*select(numbers, plan.of_peak)), working))
     spread(pointers(table, plan.peaks_at), row, found, plan.name)
 
 
 @part
-def find_sums(plan, table, row, given, label, marked, tops):  # type: ignore[no-untyped-def]
+def find_sums(plan: Pieces, table, row, given, label, marked, tops):  # type: ignore[no-untyped-def]
     """Write the sums of a row's piece."""
     working, columns, totals = plan.working, word(table, at.COLUMNS), plan.zeros64
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
@@ -110,21 +110,21 @@ def find_sums(plan, table, row, given, label, marked, tops):  # type: ignore[no-
         found = plan.zeros
         for column in range(strip, smaller(columns, strip + STRIP)):
             place = row * columns + column
-            numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+            numbers = element(classes, inputs, place, column, label, marked, given, plan.dtypes, working, plan.source)
             found = add(found, cast(plan.terms(*select(numbers + tops, plan.of_terms)), working))
         totals = add(totals, cast(found, np.float64))
     spread(pointers(table, plan.sums_at), row, totals, "float64")
 
 
 @part
-def write_slopes(plan, table, row, given, label, marked, tops, known, factor):  # type: ignore[no-untyped-def]
+def write_slopes(plan: Pieces, table, row, given, label, marked, tops, known, factor):  # type: ignore[no-untyped-def]
     """Write the slopes of a row's piece, times a number."""
     working, columns = plan.working, word(table, at.COLUMNS)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     written = advanced(pointers(table, plan.outputs_at), row * columns * plan.itemsize)
     for column in range(columns):
         place = row * columns + column
-        numbers = element(classes, inputs, place, column, label, marked, given, plan.stored, working, plan.kind)
+        numbers = element(classes, inputs, place, column, label, marked, given, plan.dtypes, working, plan.source)
         if plan.takes_terms:
             terms = cast(plan.terms(*select(numbers + tops, plan.of_terms)), working)
             slopes = cast(plan.slope(*select(numbers + known + (terms,), plan.of_slope)), working)

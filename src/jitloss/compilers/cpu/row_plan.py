@@ -14,10 +14,9 @@ __all__ = ["RowPlan", "row_plan"]
 
 
 @dataclass(frozen=True)
-class RowPlan:
+class RowPlan(RowLoop):
     """The constants of a loop over rows. Kernels take their attributes; see :mod:`.translate`."""
 
-    loop: RowLoop
     name: str
     """The working precision, as a dtype's name."""
     kinds: str
@@ -34,26 +33,9 @@ class RowPlan:
     """Whether labels are smoothed."""
 
     @property
-    def working(self) -> Any:
-        return self.loop.working
-
-    @property
-    def kind(self) -> str:
-        return self.loop.source
-
-    @property
-    def stored(self) -> tuple[str, ...]:
-        """The dtypes of what is read for an element."""
-        return self.loop.dtypes
-
-    @property
-    def row_dtypes(self) -> tuple[str, ...]:
-        return self.loop.row_dtypes
-
-    @property
     def top(self) -> Call:
         """The peak, or the terms of a definition without one, which nobody calls for it."""
-        return self.loop.rows.peak or self.loop.rows.terms
+        return self.rows.peak or self.rows.terms
 
     @property
     def peak(self) -> Any:
@@ -61,27 +43,27 @@ class RowPlan:
 
     @property
     def terms(self) -> Any:
-        return self.loop.rows.terms.function
+        return self.rows.terms.function
 
     @property
     def value(self) -> Any:
-        return self.loop.rows.value.function
+        return self.rows.value.function
 
     @property
     def slope(self) -> Any:
-        return self.loop.rows.slope.function
+        return self.rows.slope.function
 
     @property
     def with_peak(self) -> bool:
-        return self.loop.rows.peak is not None
+        return self.rows.peak is not None
 
     @property
     def takes_terms(self) -> bool:
-        return self.loop.rows.slope_takes_terms
+        return self.rows.slope_takes_terms
 
     @property
     def with_outputs(self) -> bool:
-        return self.loop.outputs > 0
+        return self.outputs > 0
 
     @property
     def factored(self) -> bool:
@@ -90,23 +72,11 @@ class RowPlan:
 
     @property
     def peaks(self) -> int:
-        return self.loop.rows.peaks
+        return self.rows.peaks
 
     @property
     def sums(self) -> int:
-        return self.loop.rows.terms.results
-
-    @property
-    def outputs(self) -> int:
-        return self.loop.outputs
-
-    @property
-    def lowest(self) -> tuple[Any, ...]:
-        return self.loop.lowest
-
-    @property
-    def zeros(self) -> tuple[Any, ...]:
-        return self.loop.zeros
+        return self.rows.terms.results
 
     @property
     def zeros64(self) -> tuple[float, ...]:
@@ -134,30 +104,20 @@ class RowPlan:
 
     @property
     def of_terms(self) -> tuple[int, ...]:
-        return self.loop.rows.terms.wanted
+        return self.rows.terms.wanted
 
     @property
     def of_value(self) -> tuple[int, ...]:
-        return self.loop.rows.value.wanted
+        return self.rows.value.wanted
 
     @property
     def of_slope(self) -> tuple[int, ...]:
-        return self.loop.rows.slope.wanted
+        return self.rows.slope.wanted
 
     @property
     def results(self) -> int:
         """How many numbers a row's value and coefficients are."""
-        return self.loop.rows.value.results
-
-    @property
-    def rest(self) -> tuple[int, ...]:
-        """Where the coefficients stand among them."""
-        return self.loop.rest
-
-    @property
-    def wanted(self) -> tuple[int, ...]:
-        """The slopes that go out."""
-        return self.loop.wanted
+        return self.rows.value.results
 
     @property
     def peak_dtypes(self) -> tuple[str, ...]:
@@ -180,7 +140,7 @@ def row_plan(variant: Variant) -> RowPlan:
     """What all loops over rows take from a variant."""
     loop, definition, labels = row_loop(variant, jitable), variant.definition, variant.targets == "labels"
     return RowPlan(
-        loop=loop,
+        **vars(loop),
         name=variant.working,
         kinds=variant.kinds,
         output=variant.output,

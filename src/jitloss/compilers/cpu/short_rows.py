@@ -58,13 +58,14 @@ class ShortRows(RowPlan):
     mixed: bool
     grids: int
     row_pieces: int
-    inputs: tuple[int, ...]
+    elements: tuple[int, ...]
+    """Grids of what is read of each element."""
     marked: tuple[int, ...]
     """The grid of targets that labels make."""
     kept: tuple[int, ...]
     """Grids of terms."""
     slopes: tuple[int, ...]
-    """They lie on inputs, which are needed no more."""
+    """They lie on what was read, which is needed no more."""
     tops: tuple[int, ...]
     totals: tuple[int, ...]
     values: tuple[int, ...]
@@ -116,7 +117,7 @@ class ShortRows(RowPlan):
     @property
     def moved(self) -> tuple[str, ...]:
         """Dtypes of what is read, then of what is written."""
-        return (*self.stored, *[self.output] * self.outputs)
+        return (*self.dtypes, *[self.output] * self.outputs)
 
     @property
     def grid_bytes(self) -> int:
@@ -134,11 +135,11 @@ class ShortRows(RowPlan):
 def short_rows(variant: Variant) -> ShortRows:
     """Arrange the loop of a variant."""
     row, apart = row_plan(variant), variant.layout == "patched"
-    stored = len(row.stored)
+    stored = len(row.dtypes)
     grids = stored, int(row.with_labels and not apart), row.sums, max(0, row.outputs - stored)
     of_rows = row.peaks, row.sums, 1, row.results - 1, 2, len(row.row_dtypes)
     of_there = tuple(apart * size for size in (stored, 1, row.sums, row.outputs))
-    inputs, marked, kept, more, *others = consecutive(*grids, *of_rows, *of_there, len(variant.statics), 1)
+    elements, marked, kept, more, *others = consecutive(*grids, *of_rows, *of_there, len(variant.statics), 1)
     tops, totals, values, coefficients, counts, own_inputs, *others = others
     there_inputs, there_target, there_terms, there_slopes, numbers, last = others
 
@@ -155,10 +156,10 @@ def short_rows(variant: Variant) -> ShortRows:
         mixed=variant.targets == "mixed",
         grids=sum(grids),
         row_pieces=sum(of_rows) + sum(of_there),
-        inputs=inputs,
+        elements=elements,
         marked=marked,
         kept=kept,
-        slopes=(inputs + more)[: row.outputs],
+        slopes=(elements + more)[: row.outputs],
         tops=tops,
         totals=totals,
         values=values,
@@ -168,10 +169,10 @@ def short_rows(variant: Variant) -> ShortRows:
         there=there_inputs + there_target,
         there_terms=there_terms,
         there_slopes=there_slopes,
-        peak_takes=takes(row.of_peak, inputs, target, *known),
-        terms_take=takes(row.of_terms, inputs, target, *known),
+        peak_takes=takes(row.of_peak, elements, target, *known),
+        terms_take=takes(row.of_terms, elements, target, *known),
         value_takes=takes(row.of_value, own_inputs, numbers, tops, last),
-        slope_takes=takes(row.of_slope, inputs, target, *known),
+        slope_takes=takes(row.of_slope, elements, target, *known),
         old_takes=takes(row.of_terms, *old, *known) if apart else (),
         new_takes=takes(row.of_terms, *new, *known) if apart else (),
         there_slope_takes=takes(row.of_slope, *new, *known) if apart else (),
@@ -199,7 +200,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         marks, values, counts = select(sources, plan.marked), select(sources, plan.values)[0], select(sources, plan.counts)[0]
         begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
         if plan.made:
-            lay_background(columns, plan.lanes, marks[0], classes, given, working, plan.kind)
+            lay_background(columns, plan.lanes, marks[0], classes, given, working, plan.source)
         for first in range(start, stop, plan.lanes):
             rows = smaller(plan.lanes, stop - first)
             read_block(plan, table, first, rows, sources, scratch, given, factor)
@@ -210,7 +211,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             if plan.with_outputs:
                 write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor)
             if plan.made:
-                wipe_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.kind)
+                wipe_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.source)
         finish(word(table, at.STREAM) == at.PAST, buffers, flows)
         return total
 
@@ -218,32 +219,32 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
 
 
 @part
-def read_block(plan, table, first, rows, sources, scratch, given, factor):  # type: ignore[no-untyped-def]
+def read_block(plan: ShortRows, table, first, rows, sources, scratch, given, factor):  # type: ignore[no-untyped-def]
     """Read a block: its elements into grids, what its rows are and count for, its targets."""
-    columns, working, grids = columns_of_row(table), plan.working, select(sources, plan.inputs)
+    columns, working, grids = columns_of_row(table), plan.working, select(sources, plan.elements)
     classes, counted, lanes = pointer(table, at.CLASS_WEIGHTS), select(sources, plan.counts), plan.lanes
-    columns_of(grids, pointers(table, plan.inputs_at), first * columns, rows, columns, scratch, plan.stored, working)
+    columns_of(grids, pointers(table, plan.inputs_at), first * columns, rows, columns, scratch, plan.dtypes, working)
     bring(select(sources, plan.own_inputs), pointers(table, plan.row_inputs_at), first, rows, plan.row_dtypes, working)
     fill(lanes, select(sources, plan.folded), plan.unfolded, working)
     if plan.factored:
         marks, labels, weights = select(sources, plan.marked), plan.with_labels, plan.with_weights
-        counts, factors, kind = counted[0], counted[1], plan.kind
+        counts, factors, kind = counted[0], counted[1], plan.source
         read_rows(table, first, rows, lanes, marks, counts, factors, factor, classes, given, labels, weights, working, kind)
     if plan.apart:
-        take_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.kind)
+        take_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.source)
     if plan.mixed:
-        mix_columns(columns, lanes, grids, classes, given, working, plan.kind)
+        mix_columns(columns, lanes, grids, classes, given, working, plan.source)
 
 
 @part
-def fold_block(plan, table, first, rows, sources, buffers, given):  # type: ignore[no-untyped-def]
+def fold_block(plan: ShortRows, table, first, rows, sources, buffers, given):  # type: ignore[no-untyped-def]
     """Find the peaks and the sums of a block's rows, and ask for what the next one reads and for where this one is written."""
     columns, working, lanes, grids = columns_of_row(table), plan.working, plan.lanes, plan.grids
     base, streamed = first * columns, word(table, at.STREAM) == at.PAST
     if plan.with_peak:
         takes, tops = plan.peak_takes, plan.tops
         fold_columns("peak", plan.peak, columns, lanes, grids, sources, takes, given, (), tops, (), (), (), working)
-    following = places((), table, plan.inputs_at, (), plan.stored, base + rows * columns, 0)
+    following = places((), table, plan.inputs_at, (), plan.dtypes, base + rows * columns, 0)
     claimed = either(streamed, buffers, advanced(pointers(table, plan.outputs_at), base * plan.itemsize))
     wanted, kept, totals, moved = plan.terms_take, plan.kept, plan.totals, plan.moved
     terms = plan.terms
@@ -254,7 +255,7 @@ def fold_block(plan, table, first, rows, sources, buffers, given):  # type: igno
 
 
 @part
-def write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor):  # type: ignore[no-untyped-def]
+def write_block(plan: ShortRows, table, first, rows, sources, scratch, buffers, flows, given, factor):  # type: ignore[no-untyped-def]
     """Find the slopes of a block and write them, as rows again."""
     columns, working, lanes, slope = columns_of_row(table), plan.working, plan.lanes, plan.slope
     grids, takes, kept, slopes, factors = plan.grids, plan.slope_takes, plan.kept, plan.slopes, plan.factors

@@ -1,0 +1,74 @@
+"""What the parts of the loop over rows side by side agree on."""
+
+from dataclasses import dataclass
+
+from ..usage import only_term
+from ..variant import Variant
+from .row_plan import RowPlan, row_plan
+
+__all__ = ["LANES", "LONGEST_KEPT_BESIDE", "Lanes", "rows_beside"]
+
+LANES = 512
+"""Rows that are taken side by side."""
+
+LONGEST_KEPT_BESIDE = 64
+"""Elements of a row up to which the only term that a slope takes is kept, for all rows side by side."""
+
+
+@dataclass(frozen=True)
+class Lanes(RowPlan):
+    """The constants of the loop over rows side by side."""
+
+    flat_at: tuple[int, ...]
+    """The arrays that are read element by element as they are."""
+    flat_dtypes: tuple[str, ...]
+    kept: bool
+    """Whether the only term that slopes take is kept."""
+    only: int
+    """Which one it is."""
+
+    @property
+    def homes(self) -> int:
+        """Pieces of stack for the terms that are kept."""
+        return int(self.kept)
+
+    @property
+    def kept_bytes(self) -> int:
+        return LONGEST_KEPT_BESIDE * self.number_bytes
+
+    @property
+    def as_terms(self) -> tuple[int, ...]:
+        """The kept term in the places of all, of which the slope takes no other."""
+        return (0,) * self.sums
+
+    @property
+    def number_bytes(self) -> int:
+        """A number for each lane."""
+        return LANES * self.number_size
+
+    @property
+    def label_bytes(self) -> int:
+        """Labels are as wide as a float32, so that their comparison does not halve the vectors."""
+        return LANES * 4
+
+    @property
+    def double_bytes(self) -> int:
+        return LANES * 8
+
+    @property
+    def tile_bytes(self) -> int:
+        return LANES * self.itemsize
+
+
+def rows_beside(variant: Variant) -> Lanes:
+    """Arrange the loop of a variant."""
+    row = row_plan(variant)
+    flat = tuple(range(len(row.dtypes))) if variant.targets == "direct" else row.others
+    only = only_term(variant.definition, variant.statics) if row.with_outputs and variant.layout == "lanes" else None
+    return Lanes(
+        **vars(row),
+        flat_at=tuple(row.inputs_at[one] for one in flat),
+        flat_dtypes=tuple(row.dtypes[one] for one in flat),
+        kept=only is not None,
+        only=only or 0,
+    )
