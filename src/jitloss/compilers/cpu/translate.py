@@ -1,6 +1,6 @@
 """Kernels in parts, whose plans are constants: how a kernel's bytecode becomes numba's code, in one pass of ours.
 
-Numba would type, compile and link each part by itself, which makes first calls longer by a fifth, and takes nothing from a plan. Its own
+Numba would type, compile and link each part by itself, which makes first calls a good deal longer, and takes nothing from a plan. Its own
 first passes also look for much that no kernel holds: ``with``, ``print``, dictionaries, powers.
 """
 
