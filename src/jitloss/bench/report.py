@@ -92,10 +92,10 @@ def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> 
     rounds = rounds or (3 if quick else 15)
     works = [work.quickly() for work in works] if quick else works
     losses = list(dict.fromkeys(work.loss for work in works)) if quick else list(jitloss.LOSSES)
-    about = machine()
-    with progress(len(works) * (rounds + 1) + 3) as step:
+    about, starts = machine(), 1 if quick else 3
+    with progress(len(works) * (rounds + 1) + 2 * starts + 1) as step:
         rows = [measure(work, rounds, step) for work in works]
-        first = first_calls(losses, step)
+        first = first_calls(losses, step, starts)
         importing = import_seconds(3 if quick else 7, step)
     return Report(rows, first, importing, about)
 

@@ -26,18 +26,24 @@ def python(code: str, **environment: str) -> Any:
     return json.loads(done.stdout)
 
 
-def first_calls(names: Iterable[str], step: Callable[[str], None] = lambda text: None) -> dict[str, dict[str, float]]:
+def first_calls(
+    names: Iterable[str], step: Callable[[str], None] = lambda text: None, rounds: int = 3
+) -> dict[str, dict[str, float]]:
     """Seconds that the first ``value_and_gradient`` of each loss takes: ``cold`` with an empty disk cache, then ``cached``.
 
-    The driver and numba are warm before: a loss of another dtype has run. Both processes run the losses in the same order.
+    The driver and numba are warm before: a loss of another dtype has run. All processes run the losses in the same order; the medians
+    of ``rounds`` of them.
     """
     code = f"import jitloss.bench.startup as s; s.print_first_calls({list(names)!r})"
-    with tempfile.TemporaryDirectory() as folder:
-        results = {}
-        for kind in ("cold", "cached"):
-            step(f"first call, {kind}")
-            results[kind] = python(code, NUMBA_CACHE_DIR=folder)
-    return results
+    measured: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, results in measured.items():
+                step(f"first call, {kind}")
+                results.append(python(code, NUMBA_CACHE_DIR=folder))
+    return {
+        kind: {name: statistics.median(one[name] for one in results) for name in results[0]} for kind, results in measured.items()
+    }
 
 
 def print_first_calls(names: Iterable[str]) -> None:

@@ -156,7 +156,7 @@ def extra_memory(works: Sequence[tuple[str, Sequence[int], int]], setting: Setti
 def starting(setting: Setting) -> dict[str, float]:
     """The slowest first call of all losses, in ms."""
     losses = list(jitloss.LOSSES)[: 1 if setting.quick else None]
-    seconds = first_calls(losses, setting.step)
+    seconds = first_calls(losses, setting.step, 1 if setting.quick else 3)
     return {"compiled": 1e3 * max(seconds["cold"].values()), "from the disk cache": 1e3 * max(seconds["cached"].values())}
 
 
