@@ -20,7 +20,7 @@ import jitloss
 from ..compilers.cpu.repeat import vector_bytes
 from .measure import NEW, Row, measure
 from .progress import progress
-from .startup import first_calls, import_seconds
+from .startup import STARTS, first_calls, import_seconds
 from .work import WORKS, Work
 
 __all__ = ["Report", "add_arguments", "command", "machine", "markdown", "run", "show", "simd_bits"]
@@ -92,7 +92,7 @@ def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> 
     rounds = rounds or (3 if quick else 15)
     works = [work.quickly() for work in works] if quick else works
     losses = list(dict.fromkeys(work.loss for work in works)) if quick else list(jitloss.LOSSES)
-    about, starts = machine(), 1 if quick else 3
+    about, starts = machine(), 1 if quick else STARTS
     with progress(len(works) * (rounds + 1) + 2 * starts + 1) as step:
         rows = [measure(work, rounds, step) for work in works]
         first = first_calls(losses, step, starts)

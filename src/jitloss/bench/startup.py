@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["first_calls", "import_seconds", "python"]
+__all__ = ["STARTS", "first_calls", "import_seconds", "python"]
 
 _SHAPE = (32, 10)
+
+STARTS = 3
+"""Processes of which a first call is the median."""
 
 
 def python(code: str, **environment: str) -> Any:
@@ -27,7 +30,7 @@ def python(code: str, **environment: str) -> Any:
 
 
 def first_calls(
-    names: Iterable[str], step: Callable[[str], None] = lambda text: None, rounds: int = 3
+    names: Iterable[str], step: Callable[[str], None] = lambda text: None, rounds: int = STARTS
 ) -> dict[str, dict[str, float]]:
     """Seconds that the first ``value_and_gradient`` of each loss takes: ``cold`` with an empty disk cache, then ``cached``.
 

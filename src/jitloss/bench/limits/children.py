@@ -16,7 +16,7 @@ from jitloss import buffers
 
 from ..measure import outputs
 from ..rounds import ratio
-from ..startup import first_calls, import_seconds, python
+from ..startup import STARTS, first_calls, import_seconds, python
 from ..work import Work
 from .row import Setting, Unavailable
 
@@ -156,7 +156,7 @@ def extra_memory(works: Sequence[tuple[str, Sequence[int], int]], setting: Setti
 def starting(setting: Setting) -> dict[str, float]:
     """The slowest first call of all losses, in ms."""
     losses = list(jitloss.LOSSES)[: 1 if setting.quick else None]
-    seconds = first_calls(losses, setting.step, 1 if setting.quick else 3)
+    seconds = first_calls(losses, setting.step, 1 if setting.quick else STARTS)
     return {"compiled": 1e3 * max(seconds["cold"].values()), "from the disk cache": 1e3 * max(seconds["cached"].values())}
 
 

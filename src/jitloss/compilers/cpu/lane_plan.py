@@ -19,9 +19,6 @@ LONGEST_KEPT_BESIDE = 64
 class Lanes(RowPlan):
     """The constants of the loop over rows side by side."""
 
-    flat_at: tuple[int, ...]
-    """The arrays that are read element by element as they are."""
-    flat_dtypes: tuple[str, ...]
     kept: bool
     """Whether the only term that slopes take is kept."""
     only: int
@@ -63,12 +60,5 @@ class Lanes(RowPlan):
 def rows_beside(variant: Variant) -> Lanes:
     """Arrange the loop of a variant."""
     row = row_plan(variant)
-    flat = tuple(range(len(row.dtypes))) if variant.targets == "direct" else row.others
     only = only_term(variant.definition, variant.statics) if row.with_outputs and variant.layout == "lanes" else None
-    return Lanes(
-        **vars(row),
-        flat_at=tuple(row.inputs_at[one] for one in flat),
-        flat_dtypes=tuple(row.dtypes[one] for one in flat),
-        kept=only is not None,
-        only=only or 0,
-    )
+    return Lanes(**vars(row), kept=only is not None, only=only or 0)

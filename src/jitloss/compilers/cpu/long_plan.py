@@ -45,9 +45,6 @@ class LongRows(RowPlan):
     """Whether targets differ from column to column and are mixed one by one. Else a row has the background, but for its label."""
     marked_peaks: bool
     """Whether peaks take targets, and labels make them."""
-    flat_at: tuple[int, ...]
-    """The arrays that are read element by element, without targets that are mixed first."""
-    flat_dtypes: tuple[str, ...]
     kept: bool
     """Whether terms are kept on the stack."""
     only: int | None
@@ -135,16 +132,15 @@ def long_rows(variant: Variant) -> LongRows:
     kept = row.takes_terms and row.with_outputs and variant.layout == "rows"
     only = only_term(definition, variant.statics) if row.with_outputs and row.output == row.name and not kept else None
     beside = side_by_side(row, len(variant.statics), labels)
-    inner = tuple(range(len(row.dtypes))) if direct else row.others
 
     terms = row.sums * (kept or only is not None)
-    sizes = int(mixed), terms, len(inner), len(variant.statics), row.peaks, len(beside.results) - 1, 1
+    sizes = int(mixed), terms, len(row.flat), len(variant.statics), row.peaks, len(beside.results) - 1, 1
     target, own_terms, flat, numbers, *others = consecutive(*sizes)
     if labels and not mixed:
         target = numbers[-1:]
     elements = sum((flat, () if direct else target, numbers, *others), ())
     peak_takes, terms_take, slope_takes = (
-        tuple(elements[one] for one in part.wanted) for part in (row.top, row.rows.terms, row.rows.slope)
+        tuple(elements[one] for one in wanted) for wanted in (row.of_peak, row.of_terms, row.of_slope)
     )
     again = row.takes_terms and not kept
     return LongRows(
@@ -152,8 +148,6 @@ def long_rows(variant: Variant) -> LongRows:
         beside=beside,
         mixed=mixed,
         marked_peaks=marked_peaks,
-        flat_at=tuple(row.inputs_at[one] for one in inner),
-        flat_dtypes=tuple(row.dtypes[one] for one in inner),
         kept=kept,
         only=only,
         peak_takes=peak_takes,
@@ -167,8 +161,7 @@ def long_rows(variant: Variant) -> LongRows:
 
 def _with_terms(row: RowPlan) -> Any:
     """The slope as a function of numbers without the terms."""
-    terms, slope, working = row.terms, row.slope, row.working
-    terms_of, slope_of = row.rows.terms.wanted, row.rows.slope.wanted
+    terms, slope, working, terms_of, slope_of = row.terms, row.slope, row.working, row.of_terms, row.of_slope
 
     @jitable
     def slope_of_own_terms(*numbers):  # type: ignore[no-untyped-def]

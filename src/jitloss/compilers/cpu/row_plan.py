@@ -83,6 +83,19 @@ class RowPlan(RowLoop):
         return (0.0,) * self.sums
 
     @property
+    def flat(self) -> tuple[int, ...]:
+        """What is read element by element as it lies; targets that are mixed first are not."""
+        return tuple(range(len(self.dtypes))) if self.source.split()[0] == "direct" else self.others
+
+    @property
+    def flat_at(self) -> tuple[int, ...]:
+        return tuple(self.inputs_at[one] for one in self.flat)
+
+    @property
+    def flat_dtypes(self) -> tuple[str, ...]:
+        return tuple(self.dtypes[one] for one in self.flat)
+
+    @property
     def itemsize(self) -> int:
         """Bytes of an output's element."""
         return ITEMSIZE[self.output]
