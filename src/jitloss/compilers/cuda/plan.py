@@ -58,6 +58,11 @@ class Plan:
     total: Literal["parts", "value", "nothing"] = "parts"
 
     @property
+    def reach(self) -> int:
+        """How far the next vector of a thread lies in its row."""
+        return self.team * self.cluster * self.width
+
+    @property
     def resident(self) -> int:
         """How many blocks a multiprocessor is to hold at once, which bounds the registers of a thread: 64 of them."""
         return max(1, RESIDENT // self.threads)
@@ -148,13 +153,12 @@ def counting_blocks(threads: int, rows: int) -> int:
 
 def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
     """Into how many pieces rows are split, and how long one is: several where rows are too few to occupy a device."""
-    reach = plan.threads * plan.width
     if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS or plan.cluster > 1:
         return 1, columns
-    most = min(-(-2 * FEW_ROWS // rows), columns // (4 * reach))
+    most = min(-(-2 * FEW_ROWS // rows), columns // (4 * plan.reach))
     if most < 2:
         return 1, columns
-    length = -(-columns // (most * reach)) * reach
+    length = -(-columns // (most * plan.reach)) * plan.reach
     return -(-columns // length), length
 
 

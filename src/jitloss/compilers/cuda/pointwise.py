@@ -7,11 +7,11 @@ from numba import cuda, types
 
 from ..canonical import point
 from ..elements import load, spread
-from ..tuples import add, cast, scaled, select, weighted
+from ..tuples import cast, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, local, reducer, settled, shared_pieces
+from .memory import WARP, expand, fetch, flush, local, settled
 from .plan import Plan
-from .sums import divider
+from .sums import divider, ending
 from .toolchain import jitable, jitable_for
 
 __all__ = ["pointwise_kernel"]
@@ -60,28 +60,12 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
-    total_of = reducer(add, threads, "float64", 1)
-    warps, divide, totalled, valued = threads // WARP, divider(variant, plan), plan.total != "nothing", plan.total == "value"
+    warps, divide, end, totalled = threads // WARP, divider(variant, plan), ending(plan, name, True), plan.total != "nothing"
 
     def kernel(  # type: ignore[no-untyped-def]
-        inputs,
-        outs,
-        items,
-        numbers,
-        weights,
-        span,
-        labels,
-        ignored,
-        classes,
-        columns,
-        inner,
-        count,
-        scale,
-        times,
-        divisors,
-        parts,
-        partials,
-    ):
+        inputs, outs, items, numbers, weights, span, labels, ignored, classes, columns, inner, count, scale, times, divisors,
+        parts, partials,
+    ):  # fmt: skip
         memory = cuda.shared.array(warps, types.float64)
         given = expand(numbers, kinds, working)
         taken, made, values = local(inputs_count, width), local(outputs, width), local(item_count, width)
@@ -120,13 +104,8 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
             low += (high - (joined - rest)) + (partial - rest)
             high = joined
             first += step
-        lane = cuda.threadIdx.x
         exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # of an infinite sum nothing is left over
         if totalled:
-            total = total_of((exact / SHRINK,), lane, shared_pieces(memory, 1))
-            if lane == 0 and valued:
-                spread((partials,), 0, scaled(total, whole_scale), name)
-            elif lane == 0:
-                spread((partials,), cuda.blockIdx.x, total, "float64")
+            end(exact / SHRINK, whole_scale, partials, cuda.blockIdx.x, cuda.threadIdx.x, memory)
 
     return kernel

@@ -11,12 +11,12 @@ from numba import cuda, types
 
 from ..elements import load, spread
 from ..rowwise import row_loop
-from ..targets import mark
-from ..tuples import add, cast, maximum_of, scaled, select, weighted
+from ..tuples import add, maximum_of, scaled, select
 from ..variant import Stage, Variant
-from .memory import WARP, expand, integer, local, reducer, settled, shared_pieces
+from .memory import WARP, expand, local, reducer, settled, shared_pieces
+from .passes import Row, Span, passes
 from .plan import Plan
-from .rowwise import passes
+from .row_ends import closing, opening, writing
 from .sums import share
 from .toolchain import jitable_for
 
@@ -26,21 +26,20 @@ __all__ = ["split_kernel"]
 def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
     """One of the launches. ``found_peaks`` and ``found_sums`` hold a number per piece for each peak and each sum."""
     loop = row_loop(variant, jitable_for(variant))
-    value, of_value, working, name = loop.rows.value.function, loop.rows.value.wanted, loop.working, variant.working
-    output, kinds, kind, weight_dtype, label_dtype = variant.output, variant.statics, loop.source, (plan.weights,), plan.labels
-    places, row_places, row_dtypes, rest, first_value = loop.inputs, loop.row_inputs, loop.row_dtypes, loop.rest, (0,)
-    lowest, zeros, peaks_count, sums_count = loop.lowest, loop.zeros, len(loop.lowest), len(loop.zeros)
-    with_peak, with_labels, with_weights = loop.rows.peak is not None, variant.targets == "labels", variant.weights
-    with_items, with_outputs, divided, outputs = variant.items, loop.outputs > 0, plan.divided, loop.outputs
-    factored, threads, width, nan = with_labels or with_weights, plan.threads, plan.width, working(np.nan)
-    inputs_count, slots = len(loop.dtypes), max(peaks_count, sums_count) * (threads // WARP)
+    working, name, output, kinds = loop.working, variant.working, variant.output, variant.statics
+    places, row_places, lowest, zeros, outputs = loop.inputs, loop.row_inputs, loop.lowest, loop.zeros, loop.outputs
+    peaks_count, sums_count, inputs_count = len(lowest), len(zeros), len(loop.dtypes)
+    with_peak, with_labels, with_items, with_outputs = peaks_count > 0, variant.targets == "labels", variant.items, outputs > 0
+
+    threads, width, divided, totalled = plan.threads, plan.width, plan.divided, plan.total != "nothing"
+    slots, width_bits = max(peaks_count, sums_count) * (threads // WARP), width.bit_length() - 1
     peak_dtypes, sum_dtypes = (name,) * peaks_count, (name,) * sums_count
-    width_bits, totalled = width.bit_length() - 1, plan.total != "nothing"
-    do = passes(loop, plan, output)
-    find_peaks, add_terms, write_slopes, write_zeros = do.peaks, do.sums, do.slopes, do.zeros
-    patched, labelled, nothing = do.patched, do.labelled, (working(0.0),) * outputs
-    highest_of, sum_of = reducer(maximum_of, threads, name, max(peaks_count, 1)), reducer(add, threads, name, sums_count)
     finds_peaks, finds_sums, finishes = stage == "peaks", stage == "sums", stage == "slopes"
+
+    do = passes(loop, plan, output)
+    find_peaks, add_terms, patched = do.peaks, do.sums, do.patched
+    highest_of, sum_of = reducer(maximum_of, threads, name, max(peaks_count, 1)), reducer(add, threads, name, sums_count)
+    open_row, close_row, write_row = opening(variant, plan, loop, np.int64), closing(variant, loop), writing(variant, loop, do)
 
     def kernel(  # type: ignore[no-untyped-def]
         arrays, outs, items, numbers, weights, each, labels, ignored, classes, columns, length, pieces, scale, times, divisors,
@@ -52,35 +51,24 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
         block, lane = np.int64(cuda.blockIdx.x), cuda.threadIdx.x
         row, piece = block // pieces, block % pieces
         begin, end = piece * length, min(columns, (piece + 1) * length)
-        span = (inputs, outs, row * columns, end, 1, begin)
-        weight, label, target = working(1.0), np.int64(0), working(0.0)
-        if with_labels:
-            found_label = integer(labels, row, label_dtype)
-            if found_label == ignored:
-                weight = working(0.0)
-            elif found_label < 0 or found_label >= columns:
-                weight = nan
-            else:
-                label = found_label
-            target = mark(classes, label, given, working, kind)
-        if with_weights:
-            weight *= load((weights,), row // each, weight_dtype, working)[0]
-        at, mine = row * columns + label, with_labels and begin <= label and label < end
+        span = Span(inputs, outs, row * columns, end, 1, begin)
+        label, target, weight = open_row(labels, ignored, columns, classes, given, weights, each, row)
+        mine = with_labels and begin <= label and label < end
         mine = mine and ((label - begin) >> width_bits) & (threads - 1) == lane
         peaks = lowest
         if finds_peaks:
-            peaks = find_peaks(peaks, lane, (taken, classes, label, target, given, ()), span)
+            peaks = find_peaks(peaks, lane, Row(taken, classes, label, target, given, heights, made, (), (), ()), span)
             peaks = highest_of(peaks, lane, shared_pieces(memory, peaks_count))
             if lane == 0:
                 spread(found_peaks, block, peaks, name)
         elif with_peak:
             for other in range(row * pieces, (row + 1) * pieces):
                 peaks = maximum_of(peaks, load(found_peaks, other, peak_dtypes, working))
-        known = (taken, classes, label, target, given, peaks, heights)
+        known = Row(taken, classes, label, target, given, heights, made, peaks, (), ())
         if finds_sums:
             totals = add_terms(zeros, lane, known, span)
             if mine:
-                totals = patched(totals, at, known, inputs)
+                totals = patched(totals, row * columns + label, known, inputs)
             totals = sum_of(totals, lane, shared_pieces(memory, sums_count))
             if lane == 0:
                 spread(found_sums, block, totals, name)
@@ -88,11 +76,7 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
             totals = zeros
             for other in range(row * pieces, (row + 1) * pieces):
                 totals = add(totals, load(found_sums, other, sum_dtypes, working))
-            found = load(row_inputs, row, row_dtypes, working) + given + peaks + (totals,)
-            result = cast(value(*select(found, of_value)), working)
-            seen = select(result, first_value)
-            if factored:
-                seen = weighted(seen, weight)
+            seen, coefficients = close_row(row_inputs, row, given, peaks, totals, weight)
             if lane == 0 and piece == 0:
                 if totalled:
                     spread((partials,), row, (np.float64(seen[0]),), "float64")
@@ -102,15 +86,8 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
                 factor = working(scale)
                 if divided:
                     factor = working(share(scale, divisors, parts))
-                final = known + (select(result, rest), made, settled(factor) * weight)
-                if factored and weight == working(0.0):
-                    write_zeros(0, lane, final, span)
-                else:
-                    bent = nothing
-                    if mine:
-                        bent = labelled(at, final, inputs)
-                    write_slopes(0, lane, final, span)
-                    if mine:
-                        spread(outs, at, bent, output)
+                factor = settled(factor) * weight
+                final = Row(taken, classes, label, target, given, heights, made, peaks, coefficients, factor)
+                write_row(weight, lane, mine, final, span)
 
     return kernel

@@ -9,13 +9,13 @@ import numpy as np
 from numba import cuda, types
 
 from ..elements import load, spread
-from ..tuples import add
+from ..tuples import add, scaled
 from ..variant import Variant
 from .memory import WARP, integer, reducer, shared_pieces
 from .plan import Plan
 from .toolchain import jitable
 
-__all__ = ["adding_kernel", "count_kernel", "divider", "share", "total_kernel"]
+__all__ = ["adding_kernel", "count_kernel", "divider", "ending", "share", "total_kernel"]
 
 
 _DOUBLE = ("float64",)
@@ -120,6 +120,27 @@ def divider(variant: Variant, plan: Plan) -> Any:
         return share(scale, divisors, parts)
 
     return divided
+
+
+def ending(plan: Plan, name: str, several: bool) -> Any:
+    """A function that writes a block's sum of values: as its part of the whole, or, for the only block, times ``scale`` as the value.
+
+    ``several`` says that each thread has a sum, of which the block's is made; else the first has it.
+    """
+    total_of, valued = reducer(add, plan.threads, "float64", 1), plan.total == "value"
+
+    @jitable
+    def ended(total, scale, partials, block, thread, memory):  # type: ignore[no-untyped-def]
+        whole = (total,)
+        if several:
+            whole = total_of(whole, thread, shared_pieces(memory, 1))
+        if thread == 0:
+            if valued:
+                spread((partials,), 0, scaled(whole, scale), name)
+            else:
+                spread((partials,), block, whole, "float64")
+
+    return ended
 
 
 def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:

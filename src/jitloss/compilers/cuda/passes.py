@@ -1,0 +1,191 @@
+"""What a thread does with its part of a row: a pass for its peaks, one for its sums, one for its slopes."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..elements import load, spread
+from ..rowwise import RowLoop
+from ..targets import element
+from ..tuples import add, cast, maximum_of, patch, scaled, select
+from .memory import clear, clear_row, fetch, flush, repeated
+from .plan import Plan
+from .toolchain import jitable
+
+__all__ = ["Passes", "Row", "Span", "passes"]
+
+
+class Row(NamedTuple):
+    """What all elements of a row share; what is not known yet, or not needed, is empty.
+
+    ``taken``, ``made`` and ``heights`` are the thread's own memory for elements, slopes and terms. Slopes are taken times the ``factor``.
+    """
+
+    taken: Any
+    classes: Any
+    label: Any
+    target: Any
+    given: Any
+    heights: Any
+    made: Any
+    peaks: Any
+    coefficients: Any
+    factor: Any
+
+
+class Span(NamedTuple):
+    """Where a row lies: its first element in the inputs and outputs, its columns and how far apart they are, the first that is wanted."""
+
+    inputs: Any
+    outs: Any
+    base: Any
+    columns: Any
+    distance: Any
+    begin: Any
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What a thread does with its part of a row, each a function ``(state, lane, row, span)`` to the new state.
+
+    The element with the label is an element like all others to them. The thread to which it belongs, and which alone writes it, puts
+    that right: ``patched`` is for its sums, ``labelled`` gives the slopes of the element.
+    """
+
+    peaks: Any
+    sums: Any
+    slopes: Any
+    zeros: Any
+    patched: Any
+    labelled: Any
+
+
+def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
+    """The passes over a row that lies in a thread's own memory, or is read anew in each of them."""
+    name, kept = np.dtype(loop.working).name, plan.kept > 0
+    highest, sums, slopes, patched, labelled = _steps(loop, kept, name)
+    return Passes(
+        peaks=_row_pass(highest, loop, plan, output, reads=not kept),
+        sums=_row_pass(sums, loop, plan, output, reads=not kept),
+        slopes=_row_pass(slopes, loop, plan, output, reads=not kept, writes=True),
+        zeros=_zeros(plan, output) if kept else _row_pass(None, loop, plan, output, clears=True),
+        patched=patched,
+        labelled=labelled,
+    )
+
+
+def _steps(loop: RowLoop, kept: bool, name: str) -> tuple[Any, ...]:
+    """What happens to one element in each pass: ``(state, place, column, row)`` gives the new state.
+
+    ``place`` is where the element lies in the thread's own memory. The terms of a row that is kept are kept too, for its slopes.
+    """
+    peak, terms, slope, working = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.slope, loop.working
+    top, of_peak, summed, of_terms = peak.function, peak.wanted, terms.function, terms.wanted
+    bent, of_slope, takes_terms, wanted = slope.function, slope.wanted, loop.rows.slope_takes_terms, loop.wanted
+    stored = loop.dtypes
+    own, kind, keeps = (name,) * len(loop.dtypes), loop.source, loop.rows.slope_takes_terms and loop.outputs > 0 and kept
+    own_terms = (name,) * terms.results
+    compared = "labels" in kind.split() and len(own) in of_peak
+
+    @jitable
+    def numbers(place, column, row):  # type: ignore[no-untyped-def]
+        return element(row.classes, row.taken, place, column, None, row.target, row.given, own, working, kind) + row.peaks
+
+    @jitable
+    def highest(peaks, place, column, row):  # type: ignore[no-untyped-def]
+        if compared:
+            found = element(row.classes, row.taken, place, column, row.label, row.target, row.given, own, working, kind)
+        else:
+            found = numbers(place, column, row)
+        return maximum_of(peaks, cast(top(*select(found, of_peak)), working))
+
+    @jitable
+    def sums(state, place, column, row):  # type: ignore[no-untyped-def]
+        found = cast(summed(*select(numbers(place, column, row), of_terms)), working)
+        if keeps:
+            spread(row.heights, place, found, name)
+        return add(state, found)
+
+    @jitable
+    def bend(found, own_found, row):  # type: ignore[no-untyped-def]
+        if takes_terms:
+            everything = found + row.coefficients + (own_found,)
+        else:
+            everything = found + row.coefficients
+        return scaled(select(cast(bent(*select(everything, of_slope)), working), wanted), row.factor)
+
+    @jitable
+    def slopes(state, place, column, row):  # type: ignore[no-untyped-def]
+        found = numbers(place, column, row)
+        if keeps:
+            own_found = load(row.heights, place, own_terms, working)
+        else:
+            own_found = cast(summed(*select(found, of_terms)), working)
+        spread(row.made, place, bend(found, own_found, row), name)
+        return state
+
+    @jitable
+    def patched(totals, at, row, inputs):  # type: ignore[no-untyped-def]
+        there = element(row.classes, inputs, at, row.label, row.label, row.target, row.given, stored, working, kind) + row.peaks
+        elsewhere = element(row.classes, inputs, at, row.label, None, row.target, row.given, stored, working, kind) + row.peaks
+        here, old = cast(summed(*select(there, of_terms)), working), cast(summed(*select(elsewhere, of_terms)), working)
+        return patch(totals, here, old)
+
+    @jitable
+    def labelled(at, row, inputs):  # type: ignore[no-untyped-def]
+        there = element(row.classes, inputs, at, row.label, row.label, row.target, row.given, stored, working, kind) + row.peaks
+        return bend(there, cast(summed(*select(there, of_terms)), working), row)
+
+    return highest, sums, slopes, patched, labelled
+
+
+def _row_pass(
+    step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool = False, writes: bool = False, clears: bool = False
+) -> Any:
+    """One pass of a thread over its part of a row."""
+    width, held, dtypes, working = plan.width, plan.kept, loop.dtypes, loop.working
+    reach, steps = plan.reach, step is not None
+
+    @jitable
+    def vector(state, place, column, both):  # type: ignore[no-untyped-def]
+        row, span = both
+        if column < span.columns:
+            if reads:
+                fetch(row.taken, place, span.inputs, span.base + column * span.distance, dtypes, width, working)
+            if steps:
+                state = repeated(step, width, state, place, column, row, 1, 1)
+            if writes:
+                flush(span.outs, span.base + column * span.distance, row.made, place, output, width, working)
+            if clears:
+                clear(span.outs, span.base + column * span.distance, output, width)
+        return state
+
+    if held:
+
+        @jitable
+        def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+            return repeated(vector, held, state, 0, np.int64(lane * width), (row, span), width, reach)
+    else:
+
+        @jitable
+        def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+            column = span.begin + lane * width
+            while column < span.columns:
+                state = vector(state, 0, column, (row, span))
+                column += reach
+            return state
+
+    return over_the_row
+
+
+def _zeros(plan: Plan, output: str) -> Any:
+    """The pass that writes zeros for a row that is kept."""
+    width, held, reach = plan.width, plan.kept, plan.reach
+
+    @jitable
+    def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+        clear_row(span.outs, span.base, np.int64(lane * width), span.columns, output, width, held, reach)
+        return state
+
+    return over_the_row
