@@ -1,290 +1,36 @@
 """Calls on a CUDA device, against what the CPU library gives for the same numbers in float64: ``pytest -m cuda tests/cuda``."""
 
 import contextlib
-import importlib.util
 import inspect
-import itertools
-import os
-import threading
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 import jitloss
-from cases import ALL, CASES, DTYPES, PARAMETERS, ROWS, Case, agree, draw, is_binary, weights
-
-
-def missing() -> str | None:
-    """Why nothing can run on a device here; None where it can."""
-    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0"):
-        return "NUMBA_ENABLE_CUDASIM is set: numba's simulator stands in for the device"
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed: pip install '.[cuda]'"
-    from jitloss.compilers import cuda
-
-    return None if cuda.device_count() else "there is no CUDA device here, or no driver"
-
-
-REASON = missing()
-
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
-
-each_case = pytest.mark.parametrize("case", CASES, ids=repr)
-each_row_case = pytest.mark.parametrize("case", ROWS, ids=repr)
-each_label_case = pytest.mark.parametrize("case", [case for case in CASES if case.labels], ids=repr)
-each_binary_case = pytest.mark.parametrize("case", [case for case in CASES if is_binary(case)], ids=repr)
-each_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-SOFTMAX = Case(jitloss.cross_entropy_with_logits, labels=True)
-MSE = Case(jitloss.mse_loss)
-COLUMNS = (1, 2, 3, 7, 10, 31, 32, 33, 100, 193, 512, 1000, 1001, 4096, 8192, 16384, 32000, 32768, 65537, 128256, 200_000)
-
-
-# Arrays of each library ---------------------------------------------------------------------------------------------------------
-
-
-class Exposed:
-    """A library that nobody knows: its arrays have the CUDA array interface and nothing else."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        from numba import cuda
-
-        self.dtype, self.held = array.dtype, cuda.to_device(_as_bits(array))
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        kind = "<V2" if self.dtype.name == "bfloat16" else self.dtype.str
-        return {**self.held.__cuda_array_interface__, "typestr": kind}
-
-
-def _as_bits(array: np.ndarray) -> np.ndarray:
-    """bfloat16 as the integers that libraries without such a type can hold."""
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
-
-
-class Kit:
-    """What the tests ask of a library: arrays to the device and back, and what its results are."""
-
-    name, halves = "numba", frozenset({"float16"})
-
-    def put(self, array: np.ndarray) -> Any:
-        from numba import cuda
-
-        return cuda.to_device(np.ascontiguousarray(array))
-
-    def get(self, value: Any) -> np.ndarray:
-        result: np.ndarray = value.copy_to_host()
-        return result
-
-    def is_one(self, value: Any) -> bool:
-        from numba import cuda
-
-        return bool(cuda.is_cuda_array(value)) and type(value).__name__ == "DeviceNDArray"
-
-    def takes(self, dtype: str) -> bool:
-        return dtype in ("float32", "float64") or dtype in self.halves
-
-    def wait(self) -> None:
-        from numba import cuda
-
-        cuda.synchronize()
-
-
-class Interface(Kit):
-    name, halves = "interface", frozenset({"float16", "bfloat16"})
-
-    def put(self, array: np.ndarray) -> Any:
-        return Exposed(np.ascontiguousarray(array))
-
-
-class CuPy(Kit):
-    name = "cupy"
-
-    def put(self, array: np.ndarray) -> Any:
-        import cupy
-
-        return cupy.asarray(np.ascontiguousarray(array))
-
-    def get(self, value: Any) -> np.ndarray:
-        result: np.ndarray = value.get()
-        return result
-
-    def is_one(self, value: Any) -> bool:
-        import cupy
-
-        return type(value) is cupy.ndarray and value.device.id == 0
-
-
-class Torch(Kit):
-    name, halves = "torch", frozenset({"float16", "bfloat16"})
-
-    def put(self, array: np.ndarray) -> Any:
-        import torch
-
-        array = np.ascontiguousarray(array)
-        if array.dtype.name == "bfloat16":
-            return torch.from_numpy(array.view(np.int16)).cuda().view(torch.bfloat16)
-        return torch.from_numpy(array.copy()).cuda()
-
-    def get(self, value: Any) -> np.ndarray:
-        import torch
-
-        if value.dtype is torch.bfloat16:
-            return np.asarray(value.view(torch.int16).cpu().numpy()).view(DTYPES["bfloat16"])
-        return np.asarray(value.cpu().numpy())
-
-    def is_one(self, value: Any) -> bool:
-        import torch
-
-        return type(value) is torch.Tensor and str(value.device) == "cuda:0"
-
-
-class Jax(Kit):
-    name, halves = "jax", frozenset({"float16", "bfloat16"})
-
-    def put(self, array: np.ndarray) -> Any:
-        import jax
-
-        return jax.device_put(np.ascontiguousarray(array), jax.devices("gpu")[0]).block_until_ready()
-
-    def get(self, value: Any) -> np.ndarray:
-        return np.asarray(value)
-
-    def is_one(self, value: Any) -> bool:
-        import jax
-
-        return isinstance(value, jax.Array) and value.devices() == {jax.devices("gpu")[0]}
-
-
-KITS: dict[str, Kit] = {kit.name: kit for kit in (Kit(), Interface(), CuPy(), Torch(), Jax())}
-
-
-def absent(name: str) -> str | None:
-    """Why a library's arrays cannot be had; None where they can."""
-    if name in ("numba", "interface"):
-        return None
-    if importlib.util.find_spec(name) is None:
-        return f"{name} is not installed"
-    if name == "torch":
-        import torch
-
-        return None if torch.cuda.is_available() else "this torch has no CUDA"
-    if name == "jax":
-        import jax
-
-        with contextlib.suppress(RuntimeError):
-            return None if jax.devices("gpu") else "this jax has no GPU"
-        return "this jax has no GPU"
-    return None
-
-
-@pytest.fixture(params=KITS)
-def kit(request: pytest.FixtureRequest) -> Iterator[Kit]:
-    """Each library's arrays in turn."""
-    reason = absent(request.param)
-    if reason is not None:
-        pytest.skip(reason)
-    with _x64() if request.param == "jax" else contextlib.nullcontext():
-        yield KITS[request.param]
-
-
-def _x64() -> contextlib.AbstractContextManager[Any]:
-    import jax
-
-    result: contextlib.AbstractContextManager[Any] = jax.enable_x64(True)
-    return result
-
-
-@pytest.fixture
-def arrays() -> Kit:
-    """The arrays of the library that is here and takes most dtypes."""
-    return next(KITS[name] for name in ("torch", "cupy", "numba") if absent(name) is None)
-
-
-@pytest.fixture
-def torch() -> Any:
-    reason = absent("torch")
-    if reason is not None:
-        pytest.skip(reason)
-    return importlib.import_module("torch")
-
-
-# Results ------------------------------------------------------------------------------------------------------------------------
-
-
-def widened(inputs: list[Any]) -> list[Any]:
-    """The same numbers in float64, labels as they are."""
-    return [one if one.dtype.kind in "iub" else one.astype(np.float64) for one in inputs]
-
-
-def form_of(case: Case) -> str:
-    return "value_gradient_hessian" if case.loss.definition.hessian else "value_and_gradient"
-
-
-def sizes(case: Case, inputs: list[Any], axis: int = -1) -> list[float]:
-    """How large the numbers are that the value, the gradient and the second derivative are differences of."""
-    columns = inputs[0].shape[axis] if case.rowwise else 1
-    slope = columns / max(1, inputs[0].size)
-    return [1.0 if case.loss.definition.hessian else max(1.0, columns) ** 0.5, slope, slope]
-
-
-def got_back(kit: Kit, result: Any) -> Any:
-    """A result on the host: arrays, dicts of arrays, tuples of both."""
-    if isinstance(result, tuple):
-        return tuple(got_back(kit, one) for one in result)
-    if isinstance(result, dict):
-        return {name: kit.get(one) for name, one in result.items()}
-    return kit.get(result)
-
-
-def in_dtype(result: Any, dtype: str) -> Any:
-    """What libraries without bfloat16 give as integers, as bfloat16 again."""
-    if isinstance(result, dict):
-        return {name: in_dtype(one, dtype) for name, one in result.items()}
-    return result.view(DTYPES[dtype]) if dtype == "bfloat16" and result.dtype == np.uint16 else result
-
-
-def check(
-    case: Case, kit: Kit, inputs: list[Any], dtype: str, *, on_device: bool = True, looser: float = 1.0, **options: Any
-) -> Any:
-    """Compare one call, every output of it, with the CPU library's; arrays among the options go to the device too, or stay."""
-    want = getattr(case.loss, form_of(case))(*widened(inputs), **options)
-    given = {name: kit.put(one) if on_device and isinstance(one, np.ndarray) else one for name, one in options.items()}
-    raw = getattr(case.loss, form_of(case))(*map(kit.put, inputs), **given)
-    again = getattr(case.loss, form_of(case))(*map(kit.put, inputs), **given)  # launched from a recording, where there is one
-    assert _bits(got_back(kit, again)) == _bits(got_back(kit, raw))
-    got = [in_dtype(one, dtype) for one in got_back(kit, raw)]
-    working = "float64" if dtype == "float64" else "float32"
-    items = inputs[0].ndim and options.get("reduction") == "none"
-    assert got[0].dtype == (DTYPES[dtype] if items else np.dtype(working))
-    for what, mine, right, size in zip(
-        ("value", "gradient", "hessian"), got, want, sizes(case, inputs, options.get("axis", -1)), strict=False
-    ):
-        agree(mine, right, working, size=size, looser=looser, what=f"{case} {what} {dtype} {list(options.items())}")
-        for array in mine.values() if isinstance(mine, dict) else [mine]:
-            assert what == "value" or array.dtype == DTYPES[dtype]
-    return raw
-
-
-def options_of(case: Case) -> Iterator[dict[str, Any]]:
-    """The options that mean something for a loss, each at a value that is not its default, and those that meet each other."""
-    yield {}
-    yield from PARAMETERS.get(case.name, [])
-    if case.loss.definition.is_penalty:
-        return
-    sample, classes = weights(case.shape[:1]), np.linspace(0.25, 2.0, 7 if case.rowwise else 2)
-    yield from ({"reduction": "sum"}, {"reduction": "none"}, {"normalizer": 12.5})
-    yield from ({"sample_weight": sample}, {"sample_weight": sample, "normalizer": "weights"})
-    yield {"sample_weight": sample, "reduction": "none"}
-    if "class_weight" in inspect.signature(case.loss).parameters:
-        yield from ({"class_weight": classes}, {"class_weight": classes, "sample_weight": sample, "normalizer": "weights"})
-    if case.loss.definition.takes_labels:
-        yield from ({"class_weight": "balanced"}, {"label_smoothing": 0.1}, {"label_smoothing": 0.2, "class_weight": classes})
-    if case.labels:
-        yield from ({"ignore_index": 3}, {"ignore_index": 3, "class_weight": classes, "normalizer": "weights"})
+from cases import ALL, CASES, Case, agree, draw, weights
+from kits import (
+    COLUMNS,
+    KITS,
+    MARKS,
+    MSE,
+    SOFTMAX,
+    bits,
+    check,
+    each_binary_case,
+    each_case,
+    each_dtype,
+    each_row_case,
+    got_back,
+    needs,
+    options_of,
+    sizes,
+    widened,
+)
+
+pytestmark = MARKS
+
+
+# Results ----------------------------------------------------------------------------------------------------------------------
 
 
 @each_dtype
@@ -403,7 +149,7 @@ def test_penalties_of_dicts_and_weighted_sums(arrays):
     agree(got_back(arrays, gradient), want[1], size=0.2)
 
 
-# Shapes -------------------------------------------------------------------------------------------------------------------------
+# Shapes -----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 33, 1000, 100_003, 3_000_001])
@@ -472,7 +218,7 @@ def test_not_contiguous(case, torch):
 
 def test_more_elements_than_an_int32_counts(torch):
     count = 2**31 + 4099
-    _needs(torch, 2 * 2 * count)
+    needs(torch, 2 * 2 * count)
     predictions, targets = (torch.zeros(count, dtype=torch.float16, device="cuda") for _ in range(2))
     predictions[-5:] = torch.arange(1.0, 6.0, device="cuda")
     value, gradient = jitloss.mse_loss.value_and_gradient(predictions, targets, reduction="sum", out=predictions)
@@ -483,7 +229,7 @@ def test_more_elements_than_an_int32_counts(torch):
 
 def test_rows_past_an_int32(torch):
     rows, columns = 2**31 // 1000 + 5, 1000
-    _needs(torch, 2 * rows * columns)
+    needs(torch, 2 * rows * columns)
     logits = torch.zeros(rows, columns, dtype=torch.float16, device="cuda")
     logits[-1, 7] = 10.0
     labels = torch.full((rows,), 7, device="cuda")
@@ -495,313 +241,7 @@ def test_rows_past_an_int32(torch):
         assert float(gradient[row, 999]) == pytest.approx(share if row < rows - 1 else float(np.exp(-last - 10.0)), rel=2e-2)
 
 
-def _needs(torch: Any, nbytes: int) -> None:
-    torch.cuda.empty_cache()
-    free = torch.cuda.mem_get_info()[0]
-    if free < nbytes * 1.1 + 2**28:
-        pytest.skip(f"it takes {nbytes / 1e9:.1f} GB on the device, {free / 1e9:.1f} GB are free")
-
-
-# out= ---------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("columns", [7, 1024, 128_256])
-@each_dtype
-def test_in_place(dtype, columns, arrays):
-    if not arrays.takes(dtype) or arrays.name not in ("torch", "cupy", "numba"):
-        pytest.skip(f"{arrays.name} has no {dtype}")
-    inputs = draw(SOFTMAX, (5, columns), dtype)
-    want = jitloss.cross_entropy_with_logits.value_and_gradient(*widened(inputs))
-    logits, labels = map(arrays.put, inputs)
-    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
-    assert gradient is logits
-    agree(arrays.get(value), want[0], "float64" if dtype == "float64" else "float32", size=30.0, looser=4.0)
-    agree(arrays.get(gradient), want[1], size=0.2, looser=4.0)
-
-
-@each_case
-def test_out(case, arrays):
-    """Outputs are filled, each over its own input too; what lies beside them stays."""
-    inputs = draw(case, case.shape, "float32")
-    names = [one.name for one in case.loss.definition.differentiable]
-    want = case.loss.gradient(*widened(inputs))
-    for over in (False, True):
-        values = [arrays.put(one) for one in inputs]
-        outs = [values[place] if over else arrays.put(np.full_like(inputs[place], 7.0)) for place in range(len(names))]
-        out = outs[0] if len(names) == 1 else dict(zip(names, outs, strict=True))
-        got = case.loss.gradient(*values, out=out)
-        assert all(mine is theirs for mine, theirs in zip(got.values() if isinstance(got, dict) else [got], outs, strict=True))
-        agree(got_back(arrays, got), want, size=sizes(case, inputs)[1])
-
-
-def test_out_that_does_not_fit(torch):
-    x, y = torch.ones(8, device="cuda"), torch.zeros(8, device="cuda")
-    for out in (torch.ones(7, device="cuda"), torch.ones(8, device="cuda").double(), torch.ones(16, device="cuda")[::2], y):
-        with pytest.raises(ValueError, match="out"):
-            jitloss.mse_loss.gradient(x, y, out=out)
-    for out in (np.ones(8, np.float32), torch.ones(8)):
-        with pytest.raises(TypeError, match="out"):
-            jitloss.mse_loss.gradient(x, y, out=out)
-    memory = torch.ones(12, device="cuda")
-    with pytest.raises(ValueError, match="overlaps"):
-        jitloss.mse_loss.gradient(memory[:8], y, out=memory[4:])
-
-
-def test_jax_arrays_are_not_written():
-    if absent("jax") is not None:
-        pytest.skip(absent("jax") or "")
-    x = KITS["jax"].put(np.ones(8, np.float32))
-    with pytest.raises(ValueError, match="writable"):
-        jitloss.mse_loss.gradient(x, x + 1, out=x)
-
-
-def test_running_out_of_memory_leaves_the_inputs(torch):
-    """The call fails before anything is launched, and the next one works."""
-    _needs(torch, 2**31)
-    x, y = torch.ones(2**27, device="cuda"), torch.zeros(2**27, device="cuda")
-    total = torch.cuda.mem_get_info()[1]
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**28) / total)
-    try:
-        for options in ({}, {"out": x, "reduction": "none"}):
-            with pytest.raises(torch.cuda.OutOfMemoryError):
-                jitloss.mse_loss.value_and_gradient(x, y, **options)
-            assert bool((x == 1.0).all())
-            assert not y.any()
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    assert float(jitloss.mse_loss(x, y)) == 1.0
-
-
-# Labels -------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("columns", [7, 1000, 4096, 200_000])
-@pytest.mark.parametrize("label", [-1, "columns", -99, 2**31, 2**62, -(2**62)])
-@each_label_case
-def test_labels_that_are_no_class(case, label, columns, torch):
-    """Their rows are NaN, the others right, and nothing beside the arrays has been touched."""
-    kit, guard = KITS["torch"], 4096
-    predictions, labels = draw(case, (9, columns), "float32", ignored=True)
-    bad = np.array([2, 6])
-    memory = torch.full((2, predictions.size + 2 * guard), 7.0, device="cuda")
-    given, out = (one[guard:-guard].view(predictions.shape) for one in memory)
-    given[...] = kit.put(predictions)
-    want = case.loss.value_and_gradient(predictions.astype(np.float64), labels, reduction="none")
-    labels[bad] = columns if label == "columns" else label
-    value, gradient = got_back(kit, case.loss.value_and_gradient(given, kit.put(labels), reduction="none", out=out))
-    fine = np.delete(np.arange(9), bad)
-    assert np.isnan(value[bad]).all()
-    assert np.isnan(gradient[bad]).all()
-    agree(value[fine], want[0][fine], size=30.0, looser=4.0)
-    agree(gradient[fine], want[1][fine], size=1.0, looser=4.0)
-    for one in memory:
-        assert bool((one[:guard] == 7.0).all())
-        assert bool((one[-guard:] == 7.0).all())
-    agree(kit.get(given), predictions)
-    assert np.isnan(float(case.loss(given, kit.put(labels))))
-
-
-@each_label_case
-def test_check_raises_for_a_label_that_is_no_class(case, arrays):
-    predictions, labels = draw(case, case.shape, "float32")
-    labels[17] = 7
-    out = arrays.put(np.full_like(predictions, 5.0))
-    with pytest.raises(ValueError, match=r"targets\[17\].* is 7"):
-        case.loss.gradient(arrays.put(predictions), arrays.put(labels), out=out, check=True)
-    assert (arrays.get(out) == 5.0).all()
-    labels[17] = 0
-    want = case.loss(predictions.astype(np.float64), labels)
-    agree(arrays.get(case.loss(arrays.put(predictions), arrays.put(labels), check=True)), want, "float32", size=1.0)
-
-
-def test_check_raises_for_a_negative_weight(arrays):
-    inputs, weight = draw(MSE, (33,), "float32"), np.ones(33)
-    weight[5] = -1.0
-    with pytest.raises(ValueError, match=r"sample_weight .* index 5"):
-        jitloss.mse_loss(*map(arrays.put, inputs), sample_weight=arrays.put(weight), check=True)
-
-
-def test_nothing_counts(arrays):
-    logits, labels = draw(SOFTMAX, (33, 7), "float32")
-    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(
-        arrays.put(logits), arrays.put(np.full_like(labels, -100))
-    )
-    assert arrays.get(value) == 0.0
-    assert not arrays.get(gradient).any()
-
-
-def test_errstate(arrays):
-    x = np.ones(33, np.float32)
-    x[4] = np.nan
-    with jitloss.errstate(invalid="raise"), pytest.raises(FloatingPointError, match="first at item 4"):
-        jitloss.mse_loss(arrays.put(x), arrays.put(np.zeros_like(x)))
-
-
-# Streams, waiting, graphs -------------------------------------------------------------------------------------------------------
-
-SLEEP = 400_000_000
-"""Cycles for which a stream is kept busy: a fifth of a second, far longer than any call."""
-
-
-def _busy(torch: Any, stream: Any, fill: Callable[[], None]) -> None:
-    """Keep a stream busy, and only then let it fill the inputs, which are NaN until then."""
-    with torch.cuda.stream(stream):
-        torch.cuda._sleep(SLEEP)
-        fill()
-
-
-@pytest.fixture
-def late(torch) -> SimpleNamespace:
-    """Inputs of which a side stream makes the right ones, after a while; and what comes out then."""
-    inputs = draw(SOFTMAX, (512, 1000), "float32", ignored=True)
-    right = [KITS["torch"].put(one) for one in inputs]
-    given = [torch.full_like(right[0], np.nan), right[1].clone()]
-    weight = KITS["torch"].put(weights((512,)))
-    want = jitloss.cross_entropy_with_logits.value_and_gradient(*widened(inputs), sample_weight=weights((512,)))
-    jitloss.cross_entropy_with_logits.value_and_gradient(*right, sample_weight=weight)  # compiled and loaded
-    torch.cuda.synchronize()
-    return SimpleNamespace(given=given, fill=lambda: given[0].copy_(right[0]), weight=weight, want=want)
-
-
-def test_torch_current_stream(torch, late):
-    """The call is ordered after what its stream does, and does not wait for it."""
-    side = torch.cuda.Stream()
-    _busy(torch, side, late.fill)
-    with torch.cuda.stream(side):
-        value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(*late.given, sample_weight=late.weight)
-    assert not side.query(), "the call waited for the device"
-    side.synchronize()
-    agree(KITS["torch"].get(value), late.want[0], "float32", size=1.0)
-    agree(KITS["torch"].get(gradient), late.want[1], size=2e-3)
-
-
-@pytest.mark.parametrize("weights_on", ["device", "host"])
-def test_torch_stream_option(torch, late, weights_on):
-    """Memory that a call took for itself is not given to others on the current stream while the kernels still use it."""
-    side, weight = torch.cuda.Stream(), late.weight if weights_on == "device" else weights((512,))
-    jitloss.cross_entropy_with_logits.value_and_gradient(*late.given, sample_weight=weight)
-    torch.cuda.synchronize()
-    _busy(torch, side, late.fill)
-    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(*late.given, sample_weight=weight, stream=side)
-    others = [torch.full((512,), np.nan, device="cuda") for _ in range(32)]
-    if weights_on == "device":  # those of the host are copied, and whether that waits is the driver's choice
-        assert not side.query(), "the call waited for the stream"
-    side.synchronize()
-    agree(KITS["torch"].get(value), late.want[0], "float32", size=1.0)
-    agree(KITS["torch"].get(gradient), late.want[1], size=2e-3)
-    assert len(others) == 32
-
-
-def test_stream_option_of_numba_arrays(torch, late):
-    """Numba has no current stream: ``stream=`` says on which the kernels run. Torch lends a stream that waits for no other."""
-    from numba import cuda
-
-    side = torch.cuda.Stream()
-    given = [cuda.as_cuda_array(one) for one in late.given]
-    with cuda.defer_cleanup():  # numba waits for the device where it gives memory back
-        jitloss.cross_entropy_with_logits.value_and_gradient(*given)
-        torch.cuda.synchronize()
-        _busy(torch, side, late.fill)
-        value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(
-            *given, sample_weight=cuda.as_cuda_array(late.weight), stream=cuda.external_stream(side.cuda_stream)
-        )
-        assert not side.query(), "the call waited for the device"
-        side.synchronize()
-    agree(value.copy_to_host(), late.want[0], "float32", size=1.0)
-    agree(gradient.copy_to_host(), late.want[1], size=2e-3)
-
-
-@pytest.mark.parametrize("by", ["current", "option", "handle"])
-def test_cupy_streams(by):
-    if absent("cupy") is not None:
-        pytest.skip(absent("cupy") or "")
-    import cupy
-
-    inputs = draw(SOFTMAX, (512, 1000), "float32")
-    logits, labels = map(cupy.asarray, inputs)
-    given = cupy.full_like(logits, np.nan)
-    want = jitloss.cross_entropy_with_logits.value_and_gradient(*widened(inputs))
-    spin = cupy.RawKernel(
-        'extern "C" __global__ void spin(long long n) { long long start = clock64(); while (clock64() - start < n) {} }', "spin"
-    )
-    jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels)
-    spin((1,), (1,), (np.int64(1),))
-    cupy.cuda.Device().synchronize()
-    side = cupy.cuda.Stream(non_blocking=True)
-    with side:
-        spin((1,), (1,), (np.int64(SLEEP),))
-        given[...] = logits
-    with side if by == "current" else contextlib.nullcontext():
-        option = {"current": {}, "option": {"stream": side}, "handle": {"stream": side.ptr}}[by]
-        value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(given, labels, **option)
-    assert not side.done, "the call waited for the device"
-    side.synchronize()
-    agree(value.get(), want[0], "float32", size=1.0)
-    agree(gradient.get(), want[1], size=2e-3)
-
-
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@each_case
-def test_torch_sees_no_synchronisation(case, torch):
-    """With labels, weights on the device, every form: nothing that torch knows to wait."""
-    inputs = [KITS["torch"].put(one) for one in draw(case, case.shape, "float32")]
-    weight = KITS["torch"].put(weights(case.shape[:1]))
-    options: list[dict[str, Any]] = [{}]
-    if not case.loss.definition.is_penalty:
-        options += [{"reduction": "none"}, {"sample_weight": weight, "normalizer": "weights"}, {"out": None}]
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for given in options:
-            case.loss.value_and_gradient(*inputs, **given)
-            case.loss.gradient(*inputs, **given)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.parametrize("columns", [10, 1000, 100_000])
-def test_captured_in_a_graph(torch, columns):
-    """One call recorded, then replayed with other numbers in the same arrays."""
-    kit, rows = KITS["torch"], 64
-    logits, labels = map(kit.put, draw(SOFTMAX, (rows, columns), "float32"))
-    out, weight = torch.empty_like(logits), kit.put(weights((rows,)).astype(np.float32))
-
-    def call() -> Any:
-        return jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, sample_weight=weight, out=out)
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        value, _ = call()
-    for seed in (1, 2):
-        others = draw(SOFTMAX, (rows, columns), "float32", seed=seed, ignored=True)
-        for place, one in zip((logits, labels), others, strict=True):
-            place.copy_(kit.put(one))
-        graph.replay()
-        want = jitloss.cross_entropy_with_logits.value_and_gradient(*widened(others), sample_weight=weights((rows,)))
-        agree(kit.get(value), want[0], "float32", size=1.0, looser=4.0)
-        agree(kit.get(out), want[1], size=2.0 / rows, looser=4.0)
-
-
-def test_a_thread_of_ones_own(arrays):
-    """A thread that has not used the device before."""
-    inputs, found = draw(MSE, (1000,), "float32"), []
-    values = [arrays.put(one) for one in inputs]
-    jitloss.mse_loss(*values)
-
-    def call() -> None:
-        found.append(jitloss.mse_loss(*values))
-
-    thread = threading.Thread(target=call)
-    thread.start()
-    thread.join()
-    agree(arrays.get(found[0]), jitloss.mse_loss(*widened(inputs)), "float32")
-
-
-# The same bits each run -----------------------------------------------------------------------------------------------------------
+# The same bits each run -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -811,16 +251,11 @@ def test_a_thread_of_ones_own(arrays):
 )
 def test_five_runs(case, shape, arrays):
     values = [arrays.put(one) for one in draw(case, shape, "float32")]
-    first, *others = (_bits(got_back(arrays, case.loss.value_and_gradient(*values))) for _ in range(5))
+    first, *others = (bits(got_back(arrays, case.loss.value_and_gradient(*values))) for _ in range(5))
     assert all(other == first for other in others)
 
 
-def _bits(result: Any) -> list[bytes]:
-    flat = itertools.chain.from_iterable(one.values() if isinstance(one, dict) else [one] for one in result)
-    return [np.asarray(one).tobytes() for one in flat]
-
-
-# Devices --------------------------------------------------------------------------------------------------------------------------
+# Devices ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_two_devices(torch):

@@ -1,0 +1,198 @@
+"""The contract: where gradients go, and what ``out`` may share memory with."""
+
+import numpy as np
+import pytest
+
+from cases import CASES, draw
+from contract import (
+    each_averaged,
+    each_case,
+    each_triple,
+    fresh_inputs,
+    gradient_list,
+    out_for,
+    outs_like,
+    refused,
+    results,
+    same,
+)
+from layouts import guarded
+
+
+@each_case
+def test_out_is_filled_and_returned(case):
+    inputs = fresh_inputs(case)
+    want = results(case, *inputs)
+    for _ in range(3):
+        outs = outs_like(case, inputs)
+        value, gradient = case.loss.value_and_gradient(*inputs, out=out_for(case, outs))
+        assert value == want[0]
+        assert all(mine is out for mine, out in zip(gradient_list(gradient), outs, strict=True))
+        same(outs, want[1:])
+        same(results(case, *inputs, out=None), want)
+
+
+@each_case
+def test_out_that_does_not_fit(case):
+    inputs = fresh_inputs(case)
+    right = outs_like(case, inputs)
+    frozen = right[0].copy()
+    frozen.flags.writeable = False
+    shape, narrow = case.shape, (*case.shape[:-1], case.shape[-1] - 1)
+    for error, bad, words in (
+        (ValueError, np.empty((*shape, 1), np.float32), ((*shape, 1), shape)),
+        (ValueError, np.empty(narrow, np.float32), (narrow, shape)),
+        (ValueError, np.empty((), np.float32), ("()", shape)),
+        (ValueError, np.empty(shape, np.float64), ("float64", "float32")),
+        (ValueError, np.empty(shape, np.int32), ("int32", "float32")),
+        (ValueError, np.empty(shape, object), ("object", "float32")),
+        (ValueError, frozen, ("read-only",)),
+        (ValueError, np.broadcast_to(np.float32(0), shape), ("read-only",)),
+        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (0,) * len(shape)), ("one place",)),
+        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (2,) * len(shape)), ("one place",)),
+        (TypeError, np.ma.zeros(shape, np.float32), ("mask",)),
+        (TypeError, right[0].tolist(), ("list",)),
+        (TypeError, np.float32(1.0), ("float32",)),
+        (TypeError, "here", ("str",)),
+    ):
+        given = out_for(case, [bad, *right[1:]])
+        refused(case, error, inputs, "out", *words, forms=("gradient", "value_and_gradient"), right=inputs, out=given)
+    assert all((array == 5.0).all() for array in right)
+    if len(right) == 1 and not case.loss.definition.is_penalty:
+        refused(
+            case, TypeError, inputs, "out", forms=("gradient",), right=inputs, out={case.loss.definition.inputs[0].name: right[0]}
+        )
+    refused(case, TypeError, inputs, "out", forms=("value",), right=inputs, out=right[0])
+
+
+@each_triple
+def test_out_of_several_arrays(case):
+    inputs = fresh_inputs(case)
+    names = [one.name for one in case.loss.definition.differentiable]
+    right = dict(zip(names, outs_like(case, inputs), strict=True))
+    for error, bad in (
+        (TypeError, right[names[0]]),
+        (TypeError, tuple(right.values())),
+        (ValueError, {}),
+        (ValueError, {name: right[name] for name in names[1:]}),
+        (ValueError, {**right, "more": right[names[0]]}),
+        (ValueError, dict.fromkeys(names, right[names[0]])),  # one array for all
+        (ValueError, {**right, names[0]: inputs[1]}),  # another input
+        (ValueError, dict(zip(names, inputs[1:] + inputs[:1], strict=False))),
+    ):
+        refused(case, error, inputs, "out", forms=("gradient",), right=inputs, out=bad)
+    assert all((array == 5.0).all() for array in right.values())
+
+
+@each_case
+def test_out_may_be_the_input_itself(case):
+    """The same array, or another view of the same memory; also where the kernel cannot write there directly."""
+    want = results(case, *fresh_inputs(case))
+    count = len(case.loss.definition.differentiable)
+    for _ in range(2):
+        for layout in (
+            np.asarray,
+            lambda array: array[...],
+            lambda array: array.view(),
+            lambda array: array.reshape(array.shape),
+        ):
+            inputs = fresh_inputs(case)
+            same(results(case, *inputs, out=out_for(case, [layout(array) for array in inputs[:count]])), want)
+            same(inputs[:count], want[1:])
+    inputs = fresh_inputs(case)
+    wide = [guarded(array, lambda memory, shape, dtype: memory[: 8 * int(np.prod(shape))].view(dtype).reshape(*shape, 2)[..., 0])
+            for array in inputs[:count]]  # fmt: skip
+    arrays = [one.array for one in wide]
+    for _ in range(2):
+        for array, numbers in zip(arrays, inputs, strict=False):
+            array[...] = numbers
+        got = results(case, *arrays, *inputs[count:], out=out_for(case, [array[...] for array in arrays]))
+        same([got[0], *map(np.ascontiguousarray, got[1:])], want)
+        assert all(one.intact() for one in wide)
+
+
+@each_case
+def test_out_may_overlap_nothing_else(case):
+    inputs = fresh_inputs(case)
+    size, shape, count = inputs[0].size, inputs[0].shape, len(case.loss.definition.differentiable)
+    more = [np.full_like(inputs[0], 5.0) for _ in range(count - 1)]
+    first = fresh_inputs(case)[0]
+    memory = np.zeros(2 * size + 8, np.float32)
+    for shift in (1, size - 1, size // 2):  # the input, moved a little
+        args = [memory[:size].reshape(shape), *inputs[1:]]
+        args[0][...] = first
+        out = memory[shift : shift + size].reshape(shape)
+        refused(
+            case,
+            ValueError,
+            args,
+            "overlaps",
+            forms=("gradient", "value_and_gradient"),
+            right=inputs,
+            out=out_for(case, [out, *more]),
+        )
+        np.testing.assert_array_equal(args[0], first)
+    for place in range(1, len(inputs)):  # the other inputs: all of them, their beginning, their end
+        numbers = inputs[place]
+        for start in (0, -1, 1):
+            raw = np.zeros(4 * max(size * 8, numbers.nbytes) + 64, np.uint8)
+            taken = raw[: numbers.nbytes].view(numbers.dtype).reshape(numbers.shape)
+            taken[...] = numbers
+            begin = {0: 0, 1: numbers.nbytes - 4, -1: max(0, numbers.nbytes // 2) // 4 * 4}[start]
+            out = raw[begin : begin + 4 * size].view(np.float32).reshape(shape)
+            args = [taken if one == place else array for one, array in enumerate(inputs)]
+            refused(case, ValueError, args, "overlaps", forms=("gradient",), right=inputs, out=out_for(case, [out, *more]))
+            np.testing.assert_array_equal(taken, numbers)
+
+
+@each_averaged
+def test_out_may_not_be_the_weights(case):
+    inputs = fresh_inputs(case)
+    memory = np.ones(inputs[0].size, np.float32)
+    outs = outs_like(case, inputs)
+    outs[0] = memory.reshape(inputs[0].shape)
+    for weight in (memory[:33], memory[:1].reshape(())):
+        refused(case, ValueError, inputs, "overlaps", forms=("gradient",), out=out_for(case, outs), sample_weight=weight)
+    assert (memory == 1.0).all()
+
+
+@each_averaged
+def test_the_same_array_twice(case):
+    """Predictions and targets may be one array; writing there would destroy the targets."""
+    definition = case.loss.definition
+    if case.labels or (case.rowwise and any(one.per_row for one in definition.inputs)):
+        return
+    one = np.abs(draw(case, case.shape, "float32")[0]) % 1.0
+    args = [one] * len(definition.inputs)
+    want = results(case, *(array.copy() for array in args))
+    for _ in range(2):
+        same(results(case, *args), want)
+    out = out_for(case, [one] * len(definition.differentiable))
+    refused(case, ValueError, args, "overlaps", forms=("gradient",), right=[array.copy() for array in args], out=out)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.loss.definition.hessian], ids=repr)
+def test_out_with_second_derivatives(case):
+    inputs = fresh_inputs(case)
+    form = case.loss.value_gradient_hessian
+    want = form(*inputs)
+    slopes, bends = (np.empty_like(inputs[0]) for _ in range(2))
+    for out in ((slopes, bends), (slopes, None), (None, bends)):
+        got = form(*inputs, out=out)
+        same(got, want)
+        assert all(given is None or given is mine for given, mine in zip(out, got[1:], strict=True))
+    given = inputs[0].copy()
+    same(form(given, *inputs[1:], out=(given, bends)), want)
+    given[...] = inputs[0]
+    same(form(given, *inputs[1:], out=(slopes, given)), want)
+    for error, bad in (
+        (TypeError, slopes),
+        (TypeError, [slopes, bends]),
+        (TypeError, (slopes,)),
+        (TypeError, (slopes, "b")),
+        (ValueError, (slopes, slopes)),
+        (ValueError, (slopes, bends[..., :-1])),
+        (ValueError, (inputs[0], inputs[0])),
+    ):
+        with pytest.raises(error, match="out"):
+            form(*inputs, out=bad)
