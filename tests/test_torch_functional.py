@@ -113,10 +113,34 @@ def test_signatures(name):
     assert [(one.name, one.default) for one in mine.values()] == [(one.name, one.default) for one in theirs.values()]
 
 
-def test_batchmean():
-    inputs = CALLS["kl_div"][0][0]
-    got, want = (outcome(module.kl_div, inputs, {"reduction": "batchmean"}) for module in (jitloss.torch, functional))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("older", [{}, {"reduce": False}, {"size_average": False}, {"size_average": True}], ids=repr)
+@pytest.mark.parametrize("shape", [(5, 3), (3,), ()], ids=repr)
+def test_batchmean(shape, older):
+    """A number without axes is no batch, and what older arguments ask for is divided too."""
+    inputs, options = (torch.rand(shape).double().log(), torch.rand(shape).double()), {"reduction": "batchmean", **older}
+    got, want = (outcome(module.kl_div, inputs, options) for module in (jitloss.torch, functional))
     torch.testing.assert_close(got, want)
+
+
+def test_batchmean_of_no_rows():
+    value, (gradient,) = outcome(jitloss.torch.kl_div, (torch.zeros(0, 3), torch.zeros(0, 3)), {"reduction": "batchmean"})
+    assert value == 0.0
+    assert gradient.shape == (0, 3)
+
+
+BAD = {
+    "triplet_margin_loss": {"p": -1.0},
+    "nll_loss": {"ignore_index": "no"},
+    "binary_cross_entropy": {"reduction": "bad"},
+    "poisson_nll_loss": {"log_input": False, "reduction": "bad"},
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_errors_name_the_function(name):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: "):
+        getattr(jitloss.torch, name)(*CALLS[name][0][0], **BAD[name])
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,27 +1,34 @@
-"""Losses that PyTorch has in a form of its own, as maths like any other loss."""
+"""Losses that PyTorch has in a form of its own, as maths like any other loss, under the names that errors call them by."""
 
 from dataclasses import KW_ONLY
 
 from ..definition import Binary, Classes, Embedding, Logit, NonNegative, Positive, RealTarget
 from ..loss import pointwise, rowwise
-from ..losses.binary import binary_cross_entropy_with_logits
+from ..losses.binary import binary_cross_entropy_with_logits as with_one_weight
 from ..losses.regression import log_factorial
 from ..math import abs, exp, log, log1p, maximum, minimum, power, sign, times, where
 
-__all__ = ["bce", "bce_with_logits", "kl_div", "nll", "poisson_nll", "triplet"]
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "kl_div",
+    "nll_loss",
+    "poisson_nll_loss",
+    "triplet_margin_loss",
+]
 
-_of_one_weight = binary_cross_entropy_with_logits.parts["point"].function
+_of_one_weight = with_one_weight.parts["point"].function
 
 
 @pointwise
-def bce(prediction, target):
+def binary_cross_entropy(prediction, target):
     """Binary cross-entropy whose logarithms are never below -100, and whose gradient divides by no less than 1e-12."""
     value = -target * maximum(log(prediction), -100.0) - (1.0 - target) * maximum(log1p(-prediction), -100.0)
     return value, (prediction - target) / maximum(prediction * (1.0 - prediction), 1e-12)
 
 
 @pointwise
-def bce_with_logits(logit: Logit, target: Binary, pos_weight: RealTarget):
+def binary_cross_entropy_with_logits(logit: Logit, target: Binary, pos_weight: RealTarget):
     """Binary cross-entropy with a weight of the positive class for each element."""
     return _of_one_weight(logit, target, pos_weight)
 
@@ -36,7 +43,7 @@ def kl_div(prediction, target, log_target=False):
 
 
 @pointwise
-def poisson_nll(prediction, target, full=False, eps=1e-8):
+def poisson_nll_loss(prediction, target, full=False, eps=1e-8):
     """Poisson negative log-likelihood of rates, not of their logarithms."""
     rate = prediction + eps
     value = prediction - target * log(rate)
@@ -46,7 +53,7 @@ def poisson_nll(prediction, target, full=False, eps=1e-8):
 
 
 @rowwise
-class nll:
+class nll_loss:
     """Negative log-likelihood of rows of log-probabilities."""
 
     def terms(prediction, target: Classes):
@@ -69,7 +76,7 @@ def along(difference, p):
 
 
 @rowwise
-class triplet:
+class triplet_margin_loss:
     """Triplet margin loss of distances in any norm, ``eps`` added to each difference, and the nearer negative with ``swap``."""
 
     margin: NonNegative = 1.0

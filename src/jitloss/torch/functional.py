@@ -108,7 +108,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.nll_loss`, of log-probabilities."""
-    value: Tensor = maths.nll(
+    value: Tensor = maths.nll_loss(
         input, target, class_weight=weight, ignore_index=ignore_index, reduction=_reduction(size_average, reduce, reduction),
         normalizer="weights", axis=_class_axis(input),
     )  # fmt: skip
@@ -124,7 +124,7 @@ def binary_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.binary_cross_entropy`: logarithms are clipped at -100."""
-    value: Tensor = maths.bce(
+    value: Tensor = maths.binary_cross_entropy(
         input, target, sample_weight=_spread(weight, input), reduction=_reduction(size_average, reduce, reduction)
     )
     return value
@@ -147,7 +147,7 @@ def binary_cross_entropy_with_logits(
     value: Tensor = (
         own.binary_cross_entropy_with_logits(input, target, **options)
         if pos_weight is None
-        else maths.bce_with_logits(input, target, _spread(pos_weight, input), **options)
+        else maths.binary_cross_entropy_with_logits(input, target, _spread(pos_weight, input), **options)
     )
     return value
 
@@ -161,10 +161,13 @@ def kl_div(
     log_target: bool = False,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.kl_div`: of log-probabilities, a mean over elements, or over rows with "batchmean"."""
-    reduction = _reduction(size_average, reduce, reduction)
-    rows = {"reduction": "mean", "normalizer": float(len(input))} if reduction == "batchmean" else {"reduction": reduction}
-    value: Tensor = maths.kl_div(input, target, log_target, **rows)
-    return value
+    batch = float(max(1, len(input))) if reduction == "batchmean" and input.ndim else 1.0  # the older arguments let that be
+    reduction = _reduction(size_average, reduce, "sum" if reduction == "batchmean" else reduction)
+    if reduction == "sum":
+        total: Tensor = maths.kl_div(input, target, log_target, normalizer=batch)
+        return total
+    value: Tensor = maths.kl_div(input, target, log_target, reduction=reduction)
+    return value if batch == 1.0 else value / batch
 
 
 def poisson_nll_loss(
@@ -182,7 +185,7 @@ def poisson_nll_loss(
     value: Tensor = (
         own.poisson_nll_loss(input, target, full, reduction=reduction)
         if log_input
-        else maths.poisson_nll(input, target, full, eps, reduction=reduction)
+        else maths.poisson_nll_loss(input, target, full, eps, reduction=reduction)
     )
     return value
 
@@ -204,7 +207,7 @@ def triplet_margin_loss(
     value: Tensor = (
         own.triplet_loss(anchor, positive - eps, negative - eps, margin, reduction=reduction)
         if p == 2 and not swap
-        else maths.triplet(anchor, positive, negative, margin, p=p, eps=eps, swap=swap, reduction=reduction)
+        else maths.triplet_margin_loss(anchor, positive, negative, margin, p=p, eps=eps, swap=swap, reduction=reduction)
     )
     return value
 
