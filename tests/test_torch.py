@@ -158,6 +158,21 @@ def test_functorch_takes_gradients():
     same(torch.func.grad(MSE.loss)(predictions, targets), MSE.loss.gradient(predictions.numpy(), targets.numpy()))
 
 
+def test_functorch_is_told_of_second_derivatives():
+    predictions, targets = tensors(draw(MSE, (33,)))
+    with pytest.raises(NotImplementedError, match="a loss is differentiated once"):
+        torch.func.grad(lambda one: torch.func.grad(MSE.loss)(one, targets).sum())(predictions)
+
+
+def test_values_are_where_the_inputs_are():
+    """Whatever device new tensors of others go to."""
+    predictions, targets = tensors(draw(MSE, (33,)))
+    with torch.device("meta"):
+        results = [MSE.loss(predictions, targets), *MSE.loss.value_and_gradient(predictions, targets)]
+        results.append(MSE.loss(predictions.clone().requires_grad_(), targets))
+    assert all(one.device.type == "cpu" for one in results)
+
+
 def test_training():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))

@@ -77,6 +77,14 @@ def _autocast(result: Any) -> Any:
 
 def to_numpy(value: Tensor) -> np.ndarray:
     """A tensor in host memory as an array of the same memory."""
+    try:
+        array: np.ndarray = value.detach().numpy()
+        return array
+    except (RuntimeError, TypeError):  # it is not quite as NumPy has arrays, or no such thing at all
+        return _otherwise(value)
+
+
+def _otherwise(value: Tensor) -> np.ndarray:
     if value.layout is not torch.strided or value.is_quantized:
         raise TypeError(f"a tensor must be dense, got one whose layout is {value.layout}")
     if value.device.type != "cpu":
@@ -97,51 +105,62 @@ def _bfloat16() -> Any:
 
 
 def _to_tensor(array: np.ndarray) -> Tensor:
-    return (
-        torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if array.dtype.name == "bfloat16" else torch.from_numpy(array)
-    )
+    plain = array.dtype.kind != "V"
+    return torch.from_numpy(array) if plain else torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
 
 
-def _mapped(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
+def _mapped(value: Any, kind: type | tuple[type, ...], function: Callable[[Any], Any]) -> Any:
     """The function of each value of a type, within dicts and tuples too."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, tuple):
+        return tuple([_mapped(one, kind, function) for one in value])
     if isinstance(value, Mapping):
         return {name: _mapped(one, kind, function) for name, one in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_mapped(one, kind, function) for one in value)
-    return function(value) if isinstance(value, kind) else value
+    return value
 
 
 def _evaluated(form: Any, given: Arguments) -> Any:
     """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
-    tensors = [one for one in given.values() if isinstance(one, Tensor)]
-    if any(one.is_cuda for one in tensors):
+    if any(isinstance(one, Tensor) and one.is_cuda for one in given.values()):
         detached = {name: one if name == "out" else _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
         return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
-    arrays, outs = {}, {}
-
-    def array(tensor: Tensor) -> np.ndarray:
-        made = to_numpy(tensor)
-        outs[id(made)] = (tensor, made)
-        return made
-
-    for name, value in given.items():
-        try:
-            arrays[name] = _mapped(value, Tensor, array)
-        except TypeError as error:
-            raise TypeError(f"{form.__name__}: {name}: {error}") from None
+    arrays = {name: _arrays_of(form, name, value) for name, value in given.items()}
+    outs = _pairs(given["out"], arrays["out"]) if "out" in given else {}
     inputs = [arrays.pop(name) for name in form.inputs]
-    results = form(*inputs, **with_numbers(arrays))
+    results = form(*inputs, **(with_numbers(arrays) if arrays else arrays))
     if not isinstance(given[form.inputs[0]], Tensor):
         return results
-    results = _mapped(results, np.ndarray, lambda one: outs[id(one)][0] if id(one) in outs else _to_tensor(one))
-    return _mapped(results, float, lambda one: torch.tensor(one, dtype=_working(form, given)))
+
+    def tensor(one: Any) -> Tensor:
+        if type(one) is float:
+            return torch.scalar_tensor(one, dtype=_working(form, given), device="cpu")
+        return outs[id(one)] if id(one) in outs else _to_tensor(one)
+
+    return _mapped(results, (float, np.ndarray), tensor)
+
+
+def _arrays_of(form: Any, name: str, value: Any) -> Any:
+    """An argument with arrays in the place of tensors."""
+    try:
+        return _mapped(value, Tensor, to_numpy)
+    except TypeError as error:
+        raise TypeError(f"{form.__name__}: {name}: {error}") from None
+
+
+def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
+    """Each tensor by the array that was made of it; both lie in dicts and tuples alike."""
+    if isinstance(tensors, Mapping):
+        return {key: one for name, value in tensors.items() for key, one in _pairs(value, arrays[name]).items()}
+    if isinstance(tensors, tuple):
+        return {key: one for pair in zip(tensors, arrays, strict=True) for key, one in _pairs(*pair).items()}
+    return {id(arrays): tensors} if isinstance(tensors, Tensor) else {}
 
 
 def _working(form: Any, given: Arguments) -> torch.dtype:
     """The dtype of a value: that of the arithmetic."""
-    inputs = [given[name] for name in form.inputs if isinstance(given[name], Tensor)]
-    double = not inputs[0].dtype.is_floating_point or any(one.dtype is torch.float64 for one in inputs)
-    return torch.float64 if double else torch.float32
+    dtypes = [one.dtype for one in map(given.get, form.inputs) if isinstance(one, Tensor)]
+    return torch.float64 if torch.float64 in dtypes or not dtypes[0].is_floating_point else torch.float32
 
 
 # Autograd ---------------------------------------------------------------------------------------------------------------------
@@ -150,8 +169,13 @@ def _working(form: Any, given: Arguments) -> torch.dtype:
 def _differentiated(form: Any, given: Arguments) -> Tensor:
     names = [name for name, value in given.items() if isinstance(value, Tensor)]
     rest = {name: value for name, value in given.items() if name not in names}
-    value: Tensor = _Differentiated.apply(form, names, rest, *(given[name] for name in names))[0]  # type: ignore[no-untyped-call]
+    function = _Transformed if _is_transformed() else _Differentiated
+    value: Tensor = function.apply(form, names, rest, *(given[name] for name in names))[0]  # type: ignore[no-untyped-call]
     return value
+
+
+_is_transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+"""Whether :mod:`torch.func` looks on. What it asks of a function costs as much as a small call."""
 
 
 def _scaled(
@@ -184,7 +208,24 @@ class _Differentiated(torch.autograd.Function):
     """The gradients are results too, so that whoever differentiates them is told."""
 
     @staticmethod
-    def forward(form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:
+        inputs = form, names, rest, *tensors
+        output = _Transformed.forward(*inputs)
+        _Transformed.setup_context(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, by: Any, *seconds: Any) -> Any:
+        if any(one is not None for one in seconds):
+            raise _once(ctx.form)
+        return None, None, None, *_scaled(ctx.form, ctx.names, ctx.rest, by, ctx.saved_tensors)
+
+
+class _Transformed(_Differentiated):
+    """The same in the two steps that :mod:`torch.func` wants."""
+
+    @staticmethod
+    def forward(form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:  # type: ignore[override]
         return tuple(flat(_evaluated(form.with_gradient, {**rest, **dict(zip(names, tensors, strict=True))})))
 
     @staticmethod
@@ -192,12 +233,6 @@ class _Differentiated(torch.autograd.Function):
         ctx.form, ctx.names, ctx.rest = inputs[:3]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, by: Any, *seconds: Any) -> Any:
-        if any(one is not None for one in seconds):
-            raise _once(ctx.form)
-        return None, None, None, *_scaled(ctx.form, ctx.names, ctx.rest, by, ctx.saved_tensors)
 
 
 # torch.compile ----------------------------------------------------------------------------------------------------------------
