@@ -26,7 +26,7 @@ _PLAIN = frozenset({float, int, bool, str, type(None)})
 
 @dataclass(frozen=True)
 class Recording:
-    """A call's launches, each a function of a stream and of the addresses that replace others: the place of each, and its array.
+    """A call's launches, each a function of a stream, of slots (the place of an argument, the number of its array) and of addresses.
 
     Arrays are numbered: those that are given first, then those that are returned, then those that the call needs for itself, which
     stand one behind the other in an array of their own, each at one of the ``offsets``.
@@ -47,7 +47,7 @@ class Recording:
 
     def launch(self, stream: int, addresses: list[int]) -> None:
         for launch, slots in self.launches:
-            launch(stream, [(place, addresses[number]) for place, number in slots])
+            launch(stream, slots, addresses)
 
     def given_back(self, library: Library, arrays: list[Any], like: Any) -> list[Any]:
         """The results as the caller gets them."""

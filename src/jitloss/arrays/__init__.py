@@ -30,9 +30,12 @@ _LOADED = {"torch": _torch, "jax": _jax, "dask": _dask}
 
 def adapter(library: str, name: str) -> Callable[..., Any]:
     """A function of an adapter that imports its framework: the file is loaded when the first array of it arrives."""
-    load = _LOADED[library]
+    found: Callable[..., Any] | None = None
 
     def function(*args: Any) -> Any:
-        return getattr(load(), name)(*args)
+        nonlocal found
+        if found is None:
+            found = getattr(_LOADED[library](), name)
+        return found(*args)
 
     return function

@@ -243,6 +243,9 @@ class Torch(Library):
         import torch
 
         kind, device, empty = getattr(torch, dtype.name), like.device, torch.empty
+        if shape == like.shape and kind is like.dtype and like.is_contiguous():  # as all others that it is called with then are
+            alike: Callable[[Any], Any] = torch.empty_like
+            return alike
         return lambda other: empty(shape, dtype=kind, device=device)
 
     def stream(self, like: Any, given: Any) -> int:

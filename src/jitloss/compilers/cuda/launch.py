@@ -9,7 +9,7 @@ import re
 import struct
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +182,11 @@ class Launch:
         self._places = array.array("Q", range(first, first + size * len(arguments), size))
         self._parameters, self._lock = self._places.buffer_info()[0], threading.Lock()
 
-    def __call__(self, stream: int, changes: Iterable[tuple[int, int]] = ()) -> None:
-        """Launch on a stream of the current device, after changes of arguments: the place and the address."""
+    def __call__(self, stream: int, slots: Iterable[tuple[int, int]] = (), addresses: Sequence[int] = ()) -> None:
+        """Launch on a stream of the current device. Each slot is the place of an argument, and which of the addresses it now has."""
         with self._lock:
-            for place, address in changes:
-                self._words[place] = address
+            for place, number in slots:
+                self._words[place] = addresses[number]
             error = self._driver.cuLaunchKernel(self._function, *self._shape, _stream(stream), self._parameters, 0)[0]
         if error:
             raise RuntimeError(f"a kernel could not be launched: {self._driver.cuGetErrorName(error)[1].decode()}")
