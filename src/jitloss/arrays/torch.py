@@ -49,9 +49,11 @@ def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
     """Arguments by name, with those that only calls on a device have."""
-    tensors = [one for one in (*args, *options.values()) if isinstance(one, Tensor)]
-    extra = {name: options.pop(name) for name in ("stream", "check") if name in options and any(one.is_cuda for one in tensors)}
-    return {**form.arguments(args, options), **extra}
+    extra = options.keys() & {"stream", "check"}
+    if not extra or not any(isinstance(one, Tensor) and one.is_cuda for one in (*args, *options.values())):
+        return form.arguments(args, options)  # type: ignore[no-any-return]
+    own = {name: options.pop(name) for name in extra}
+    return {**form.arguments(args, options), **own}
 
 
 def _trained(form: Any, given: Arguments) -> bool:
@@ -122,10 +124,14 @@ def _mapped(value: Any, kind: type | tuple[type, ...], function: Callable[[Any],
 
 def _evaluated(form: Any, given: Arguments) -> Any:
     """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
-    if any(isinstance(one, Tensor) and one.is_cuda for one in given.values()):
-        detached = {name: one if name == "out" else _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
-        return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
-    arrays = {name: _arrays_of(form, name, value) for name, value in given.items()}
+    arrays = {}
+    for name, value in given.items():
+        if type(value) in _PLAIN:
+            arrays[name] = value
+        elif isinstance(value, Tensor) and value.is_cuda:
+            return _on_device(form, given)
+        else:
+            arrays[name] = _in_numpy(form, name, value)
     outs = _pairs(given["out"], arrays["out"]) if "out" in given else {}
     inputs = [arrays.pop(name) for name in form.inputs]
     results = form(*inputs, **(with_numbers(arrays) if arrays else arrays))
@@ -134,18 +140,26 @@ def _evaluated(form: Any, given: Arguments) -> Any:
 
     def tensor(one: Any) -> Tensor:
         if type(one) is float:
-            return torch.scalar_tensor(one, dtype=_working(form, given), device="cpu")
+            return torch.from_numpy(np.asarray(one, np.float64 if _is_double(form, given) else np.float32))
         return outs[id(one)] if id(one) in outs else _to_tensor(one)
 
     return _mapped(results, (float, np.ndarray), tensor)
 
 
-def _arrays_of(form: Any, name: str, value: Any) -> Any:
+_PLAIN = frozenset({float, int, bool, str, type(None)})
+
+
+def _in_numpy(form: Any, name: str, value: Any) -> Any:
     """An argument with arrays in the place of tensors."""
     try:
-        return _mapped(value, Tensor, to_numpy)
+        return to_numpy(value) if type(value) is Tensor else _mapped(value, Tensor, to_numpy)
     except TypeError as error:
         raise TypeError(f"{form.__name__}: {name}: {error}") from None
+
+
+def _on_device(form: Any, given: Arguments) -> Any:
+    detached = {name: one if name == "out" else _mapped(one, Tensor, Tensor.detach) for name, one in given.items()}
+    return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
 
 
 def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
@@ -157,10 +171,10 @@ def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
     return {id(arrays): tensors} if isinstance(tensors, Tensor) else {}
 
 
-def _working(form: Any, given: Arguments) -> torch.dtype:
-    """The dtype of a value: that of the arithmetic."""
+def _is_double(form: Any, given: Arguments) -> bool:
+    """Whether the arithmetic, and so the value, is in float64."""
     dtypes = [one.dtype for one in map(given.get, form.inputs) if isinstance(one, Tensor)]
-    return torch.float64 if torch.float64 in dtypes or not dtypes[0].is_floating_point else torch.float32
+    return torch.float64 in dtypes or not dtypes[0].is_floating_point
 
 
 # Autograd ---------------------------------------------------------------------------------------------------------------------
@@ -278,7 +292,11 @@ def _shapes(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> li
     results = []
     if form.wants.value:
         items = form.items(tuple(first.shape), given.get("axis", -1)) if given.get("reduction") == "none" else None
-        results.append(first.new_empty((), dtype=_working(form, given)) if items is None else first.new_empty(items, dtype=real))
+        results.append(
+            first.new_empty((), dtype=torch.float64 if _is_double(form, given) else torch.float32)
+            if items is None
+            else first.new_empty(items, dtype=real)
+        )
     for _ in range(form.wants.gradient + form.wants.hessian):
         results += [
             torch.empty_like(given[name], dtype=real, memory_format=torch.contiguous_format) for name in form.differentiable
