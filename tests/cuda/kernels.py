@@ -73,7 +73,8 @@ ROWS: dict[str, tuple[int, int, bool]] = {
     "unaligned": (1001, 1, False),
     "kept-by-warp": (512, 1, True),
     "kept-by-block": (4096, 1, True),
-    "kept-by-cluster": (32000, 1, True),
+    "kept-by-cluster": (65536, 1, True),
+    "kept-by-most-blocks": (128256, 1, True),
     "long": (262144, 1, True),
     "inner-axis": (1000, 64, True),
 }

@@ -90,6 +90,18 @@ def _read_items(builder: Any, source: Any, to: Any, name: str, count: int) -> No
             number += 1
 
 
+def _keep_items(builder: Any, source: Any, to: Any, name: str, count: int) -> None:
+    """The same for halves that stay as they are, two in a word."""
+    itemsize = ITEMSIZE[name]
+    for place, whole_kind, word in _chunks(count * itemsize, itemsize):
+        lanes = getattr(whole_kind, "count", 1)
+        words = builder.load(builder.bitcast(builder.gep(source, [_I64(place)]), whole_kind.as_pointer()), align=word * lanes)
+        for lane in range(lanes):
+            one = words if lanes == 1 else builder.extract_element(words, _I32(lane))
+            at = builder.gep(to, [_I64(place + lane * word)])
+            builder.store(one, builder.bitcast(at, one.type.as_pointer()), align=word)
+
+
 def _pair(builder: Any, numbers: list[Any], name: str) -> Any:
     """Two numbers as halves of a word, which one instruction makes; devices before 8.0 have none."""
     if device_kind.get() >= (8, 0):
@@ -200,7 +212,17 @@ def _within(builder: Any, first: Any, columns: Any, kept: int, reach: int) -> It
 
 
 def _plain_fetch_row(
-    to: Any, arrays: Any, base: Any, first: Any, columns: Any, dtypes: Any, count: Any, kept: Any, reach: Any, working: Any
+    to: Any,
+    arrays: Any,
+    base: Any,
+    first: Any,
+    columns: Any,
+    dtypes: Any,
+    own: Any,
+    count: Any,
+    kept: Any,
+    reach: Any,
+    working: Any,
 ) -> None:
     for number in range(kept):
         if first + number * reach < columns:
@@ -216,6 +238,7 @@ def fetch_row(
     first: Any,
     columns: Any,
     dtypes: Any,
+    own: Any,
     count: Any,
     kept: Any,
     reach: Any,
@@ -223,22 +246,27 @@ def fetch_row(
 ) -> Any:
     """Read a thread's part of a row that it keeps: ``kept`` vectors, ``reach`` apart, from its ``first`` column on.
 
+    They are kept in the ``own`` dtypes: the working precision's, or their own where these are halves.
     All are read before any is waited for. This and the next are one function each for all vectors, since every function that numba
     compiles adds to the compile time of a kernel.
     """
-    names, width = [one.literal_value for one in dtypes], count.literal_value
+    names, width = list(zip(*([one.literal_value for one in kinds] for kinds in (dtypes, own)), strict=True)), count.literal_value
     vectors, distance = kept.literal_value, reach.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for number, column in _within(builder, args[3], args[4], vectors, distance):
-            for position, name in enumerate(names):
-                index = builder.add(args[2], column)
+            for position, (name, kept_as) in enumerate(names):
+                index, first = builder.add(args[2], column), _I64(number * width)
                 source = address(builder, builder.extract_value(args[1], position), index, LOADS[name][0])
-                place = _own(builder, args[0], position, _I64(number * width), working)
-                _read_items(builder, builder.bitcast(source, _BYTES), place, name, width)
+                if kept_as == name and ITEMSIZE[name] == 2:
+                    place = address(builder, builder.extract_value(args[0], position), first, LOADS[name][0])
+                    _keep_items(builder, builder.bitcast(source, _BYTES), builder.bitcast(place, _BYTES), name, width)
+                else:
+                    place = _own(builder, args[0], position, first, working)
+                    _read_items(builder, builder.bitcast(source, _BYTES), place, name, width)
         return context.get_dummy_value()
 
-    return types.void(to, pointers, types.intp, types.intp, types.intp, dtypes, count, kept, reach, working), codegen
+    return types.void(to, pointers, types.intp, types.intp, types.intp, dtypes, own, count, kept, reach, working), codegen
 
 
 def _plain_clear_row(arrays: Any, base: Any, first: Any, columns: Any, dtype: Any, count: Any, kept: Any, reach: Any) -> None:

@@ -13,7 +13,7 @@ from .memory import clear, clear_row, fetch, flush, repeated
 from .plan import Plan
 from .toolchain import jitable
 
-__all__ = ["Passes", "Row", "Span", "passes"]
+__all__ = ["Passes", "Row", "Span", "own_dtypes", "passes"]
 
 
 class Row(NamedTuple):
@@ -64,7 +64,7 @@ class Passes:
 def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
     """The passes over a row that lies in a thread's own memory, or is read anew in each of them."""
     name, kept = np.dtype(loop.working).name, plan.kept > 0
-    highest, sums, slopes, patched, labelled = _steps(loop, kept, name)
+    highest, sums, slopes, patched, labelled = _steps(loop, plan, name)
     return Passes(
         peaks=_row_pass(highest, loop, plan, output, reads=not kept),
         sums=_row_pass(sums, loop, plan, output, reads=not kept),
@@ -75,16 +75,23 @@ def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
     )
 
 
-def _steps(loop: RowLoop, kept: bool, name: str) -> tuple[Any, ...]:
+def own_dtypes(loop: RowLoop, plan: Plan) -> tuple[str, ...]:
+    """As what a thread has the elements of a row in its own memory."""
+    return loop.dtypes if plan.packed else (np.dtype(loop.working).name,) * len(loop.dtypes)
+
+
+def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
     """What happens to one element in each pass: ``(state, place, column, row)`` gives the new state.
 
-    ``place`` is where the element lies in the thread's own memory. The terms of a row that is kept are kept too, for its slopes.
+    ``place`` is where the element lies in the thread's own memory. The terms of a row that is kept are kept too, for its slopes,
+    unless it is packed, which leaves no room for them.
     """
     peak, terms, slope, working = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.slope, loop.working
     top, of_peak, summed, of_terms = peak.function, peak.wanted, terms.function, terms.wanted
     bent, of_slope, takes_terms, wanted = slope.function, slope.wanted, loop.rows.slope_takes_terms, loop.wanted
     stored = loop.dtypes
-    own, kind, keeps = (name,) * len(loop.dtypes), loop.source, loop.rows.slope_takes_terms and loop.outputs > 0 and kept
+    own, kind, kept = own_dtypes(loop, plan), loop.source, plan.kept > 0 and not plan.packed
+    keeps = loop.rows.slope_takes_terms and loop.outputs > 0 and kept
     own_terms = (name,) * terms.results
     compared = "labels" in kind.split() and len(own) in of_peak
 

@@ -14,7 +14,8 @@ MOST_BLOCKS = 32768
 """Blocks over elements; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
 
 MOST_KEPT = 32
-"""Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64."""
+"""Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64, and twice as many where they
+are packed, as they are where a block takes a row."""
 
 MOST_TOGETHER = 8
 """Blocks of a cluster, which exchange numbers through their shared memory: as many as every device with clusters has."""
@@ -36,8 +37,9 @@ class Plan:
 
     ``threads`` of a block; ``team``, those that share a row; ``width``, neighbouring elements that a thread moves at once.
 
-    ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``cluster``
-    is how many blocks share a row, where the team is a block. ``apart`` says that the elements of a row are no neighbours.
+    ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``packed`` says
+    that they stay two in a register. ``cluster`` is how many blocks share a row, where the team is a block. ``apart`` says
+    that the elements of a row are no neighbours.
 
     ``divided`` says that the sum is divided by a number that lies on the device, and ``here`` that the only block of the kernel counts
     that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a part for each block, the value of the loss, or
@@ -56,6 +58,7 @@ class Plan:
     here: bool = False
     weighted: bool = False
     total: Literal["parts", "value", "nothing"] = "parts"
+    packed: bool = False
 
     @property
     def reach(self) -> int:
@@ -90,23 +93,30 @@ def choose(
     if inner > 1:
         return Plan(_threads(128), 1, 1, 0, *last, apart=True)
     width = math.gcd(columns, 16 // first) if aligned else 1
-    vectors, inputs = -(-columns // width), _read_by_element(variant)
+    vectors, inputs = -(-columns // width), len(_by_element(variant))
+    packed = _packs(variant)
     if WARP == 1:
-        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, _kept(vectors, _SIMULATED_TEAM, _SIMULATED_MOST), *last)
+        kept = _kept(vectors, _SIMULATED_TEAM, _SIMULATED_MOST)
+        return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, kept, *last, packed=packed and kept > 0)
     most = _most_vectors(variant, width, inputs)
     if vectors <= WARP * most:
         team = _power(-(-vectors // most))
         return Plan(128, team, width, _kept(vectors, team, most), *last)
-    for threads, cluster in _TEAMS if clusters else _TEAMS_OF_A_BLOCK:
+    most *= 1 + packed
+    teams = _TEAMS if clusters else _TEAMS_OF_A_BLOCK
+    for threads, cluster in (_SMALL_TEAM, *teams) if packed else teams:
         held = most // 2 if threads == 1024 and (inputs > 1 or variant.working == "float64") else most
         if vectors <= threads * cluster * held:
-            return Plan(threads, threads, width, _kept(vectors, threads * cluster, held), *last, cluster)
+            return Plan(threads, threads, width, _kept(vectors, threads * cluster, held), *last, cluster, packed=packed)
     return Plan(1024, 1024, width, 0, *last)
 
 
 _TEAMS = ((128, 1), (256, 1), (512, 1), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
 """Threads of a block and blocks of a cluster: small blocks, several of which are on a multiprocessor, so that one waits while another
 computes; but blocks of a cluster wait for each other, so rows for two of them have one of twice the threads."""
+
+_SMALL_TEAM = (64, 1)
+"""The block that takes the shortest of the rows whose elements are packed."""
 
 _TEAMS_OF_A_BLOCK = ((128, 1), (256, 1), (512, 1), (1024, 1))
 """The same for devices without clusters."""
@@ -133,10 +143,19 @@ def _power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _read_by_element(variant: Variant) -> int:
-    """How many inputs are read for each element: labels and numbers of a row are not."""
-    labels = variant.targets == "labels"
-    return sum(not one.per_row and not (labels and one is variant.definition.target) for one in variant.definition.inputs)
+def _by_element(variant: Variant) -> list[str]:
+    """The dtypes of the inputs that are read for each element: labels and numbers of a row are not."""
+    given, target = variant.definition.inputs, variant.definition.target if variant.targets == "labels" else None
+    return [dtype for one, dtype in zip(given, variant.inputs, strict=True) if not one.per_row and one is not target]
+
+
+PACKED = "bfloat16" if WARP > 1 else "float16"
+"""The dtype of which two elements can stay in one register: a bfloat16 is a shift away from its float. Other conversions are dear, and
+compilers would rather keep what they have made than make it again. The simulator has no bfloat16."""
+
+
+def _packs(variant: Variant) -> bool:
+    return variant.working == "float32" and all(dtype == PACKED for dtype in _by_element(variant))
 
 
 def blocks(plan: Plan, pointwise: bool, count: int) -> int:

@@ -10,7 +10,7 @@ from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Variant
 from .memory import WARP, across, arrive, expand, fetch_row, local, reducer, settled, shared_pieces, wait
-from .passes import Row, Span, passes
+from .passes import Row, Span, own_dtypes, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing
 from .sums import divider, ending
@@ -38,10 +38,12 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
     of_peaks, of_sums, everybody = tuple(range(peaks_count)), tuple(range(peaks_count, exchanged)), team * cluster
-    early = threads > 256 or (clustered and ITEMSIZE[output] > 2)  # where registers are scarce; else while the row is on its way
+    early = threads > 256 or (
+        clustered and (plan.packed or ITEMSIZE[output] > 2)
+    )  # where registers are scarce; else while the row is on its way
     place = np.int32 if kept else np.int64  # a row that is kept has few columns, and comparing them costs half
 
-    do = passes(loop, plan, output)
+    do, own_as = passes(loop, plan, output), own_dtypes(loop, plan)
     find_peaks, add_terms, patched = do.peaks, do.sums, do.patched
     highest_of, sum_of = reducer(maximum_of, team, name, max(peaks_count, 1)), reducer(add, team, name, sums_count)
     highest_across, sum_across = across(maximum_of, cluster, name, peaks_count), across(add, cluster, name, sums_count)
@@ -71,7 +73,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             distance, base = np.int64(1), row * columns
         span = Span(inputs, outs, base, columns, distance, np.int64(0))
         if kept:
-            fetch_row(taken, inputs, base, np.int64(lane * width), columns, dtypes, width, held, reach, working)
+            fetch_row(taken, inputs, base, np.int64(lane * width), columns, dtypes, own_as, width, held, reach, working)
         if divided and not early:
             whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
         factor, own = settled(working(whole_scale)), settled(working(times))
