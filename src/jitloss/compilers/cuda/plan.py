@@ -15,7 +15,7 @@ MOST_BLOCKS = 32768
 
 MOST_KEPT = 32
 """Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64, and twice as many where they
-are packed, as they are where a block takes a row."""
+are packed, as they are where several threads take a row."""
 
 MOST_TOGETHER = 8
 """Blocks of a cluster, which exchange numbers through their shared memory: as many as every device with clusters has."""
@@ -99,10 +99,12 @@ def choose(
         kept = _kept(vectors, _SIMULATED_TEAM, _SIMULATED_MOST)
         return Plan(_SIMULATED_TEAM, _SIMULATED_TEAM, width, kept, *last, packed=packed and kept > 0)
     most = _most_vectors(variant, width, inputs)
+    if vectors <= most:
+        return Plan(128, 1, width, _kept(vectors, 1, most), *last)
+    most *= 1 + packed
     if vectors <= WARP * most:
         team = _power(-(-vectors // most))
-        return Plan(128, team, width, _kept(vectors, team, most), *last)
-    most *= 1 + packed
+        return Plan(128, team, width, _kept(vectors, team, most), *last, packed=packed)
     teams = _TEAMS if clusters else _TEAMS_OF_A_BLOCK
     for threads, cluster in (_SMALL_TEAM, *teams) if packed else teams:
         held = most // 2 if threads == 1024 and (inputs > 1 or variant.working == "float64") else most
