@@ -14,6 +14,7 @@ from numba.core import cgutils
 
 from ... import math as maths
 from .. import elementary, elements, targets, tuples
+from ..cpu import elementary as _of_the_cpu  # noqa: F401  # numba-cuda takes what any compiler is taught, and the last of it counts
 from ..fingerprint import placeless
 from ..variant import Variant
 
