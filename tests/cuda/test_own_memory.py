@@ -14,8 +14,11 @@ if reason := toolkit.missing():
 
 from numba import types
 
+import jitloss
 from jitloss.compilers.cuda.memory import fetch_row, local
+from jitloss.compilers.cuda.plan import choose, pieces, split
 from jitloss.compilers.elements import load, spread
+from kernels import variant
 
 DTYPES = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16, "float32": np.float32}
 COLUMNS, BASE, REACH, VECTORS = 40, 8, 16, 3  # the last vector is beyond the row
@@ -55,3 +58,18 @@ def test_a_row_is_kept_as_it_is(dtype, own, width):
             np.testing.assert_array_equal(target[vector * width : (vector + 1) * width], want)
         elif own == "float32":
             assert (target[vector * width : (vector + 1) * width] == -1.0).all()
+
+
+@pytest.mark.parametrize("clusters", [True, False])
+@pytest.mark.parametrize("name", ["cross_entropy_with_logits", "kl_divergence", "triplet_loss"])
+def test_rows_that_are_packed_are_kept_and_not_split(name, clusters):
+    """Pieces of rows are read by other code, which does not unpack."""
+    made, packed = variant(jitloss.LOSSES[name].definition, "bfloat16"), 0
+    for columns in (33, 100, 1000, 2048, 4096, 8192, 16384, 32000, 32768, 65536, 128256, 131072, 262144):
+        plan = choose(made, columns, 1, True, clusters=clusters)
+        parted = split(plan)
+        packed += plan.packed
+        assert plan.kept or not plan.packed
+        for rows in (1, 2, 16, 63, 64):
+            assert pieces(parted, rows, columns, 1)[0] == 1 or not parted.packed
+    assert packed > 4

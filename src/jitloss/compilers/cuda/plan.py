@@ -174,7 +174,7 @@ def counting_blocks(threads: int, rows: int) -> int:
 
 def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
     """Into how many pieces rows are split, and how long one is: several where rows are too few to occupy a device."""
-    if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS or plan.cluster > 1:
+    if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS or plan.cluster > 1 or plan.packed:
         return 1, columns
     most = min(-(-2 * FEW_ROWS // rows), columns // (4 * plan.reach))
     if most < 2:
@@ -185,6 +185,6 @@ def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
 
 def split(plan: Plan) -> Plan:
     """The plan for pieces of rows, which are read in each pass."""
-    if plan.cluster > 1:
+    if plan.cluster > 1 or plan.packed:  # which are never split
         return plan
     return replace(plan, threads=min(plan.threads, 512), team=min(plan.team, 512), kept=0)

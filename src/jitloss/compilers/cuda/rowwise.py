@@ -38,9 +38,8 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
     of_peaks, of_sums, everybody = tuple(range(peaks_count)), tuple(range(peaks_count, exchanged)), team * cluster
-    early = threads > 256 or (
-        clustered and (plan.packed or ITEMSIZE[output] > 2)
-    )  # where registers are scarce; else while the row is on its way
+    # where registers are scarce the divisor is found first; else while the row is on its way
+    early = threads > 256 or (clustered and (plan.packed or ITEMSIZE[output] > 2))
     place = np.int32 if kept else np.int64  # a row that is kept has few columns, and comparing them costs half
 
     do, own_as = passes(loop, plan, output), own_dtypes(loop, plan)
