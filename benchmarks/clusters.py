@@ -20,7 +20,7 @@ from dask.distributed import Client, LocalCluster, wait
 import jitloss
 from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
-from jitloss.bench.report import machine
+from jitloss.bench.report import about
 
 MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "dask.md", "clusters")
 COLUMNS, WORKERS, ROUNDS = 8192, (1, 2, 4), 5
@@ -80,8 +80,7 @@ def table(found: list[tuple[int, str, int, int, float, float]]) -> str:
         seconds = statistics.median(one[4] for one in mine)
         ratios = " | ".join(f"{one[5]:.1f}×" for one in sorted(mine, key=lambda one: one[2]))
         lines.append(f"| {rows}×{COLUMNS} | {mine[0][3]}, {name} | {seconds * 1e3:.0f} ms | {ratios} |")
-    about = ", ".join(f"{name} {text}" for name, text in machine().items())
-    return "\n".join([*lines, "", f"{about}, Dask {dask.__version__}."])
+    return "\n".join([*lines, "", f"{about()}, Dask {dask.__version__}."])
 
 
 def main(argv: list[str] | None = None) -> int:

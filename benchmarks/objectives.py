@@ -17,7 +17,7 @@ import numpy as np
 import jitloss
 from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
-from jitloss.bench.report import machine, times
+from jitloss.bench.report import about, times
 from jitloss.bench.rounds import race, ratio
 
 MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "boosting.md", "objectives")
@@ -61,8 +61,7 @@ def measure(rows: int, rounds: int, step: Callable[[str], None]) -> str:
         found = race({"jitloss": partial(objective, labels, scores), "NumPy": partial(other, labels, scores)}, rounds, step, name)
         mine = sorted(found["jitloss"])[rounds // 2]
         lines.append(f"| {name} | {count:,} | {mine * 1e3:.2f} ms | {times(ratio(found['NumPy'], found['jitloss']))} |")
-    about = ", ".join(f"{name} {text}" for name, text in machine().items())
-    return "\n".join([*lines, "", f"{about}."])
+    return "\n".join([*lines, "", f"{about()}."])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn import functional
 import jitloss
 from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
-from jitloss.bench.report import machine, times
+from jitloss.bench.report import about, duration, times
 from jitloss.bench.rounds import race, ratio
 
 MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "pytorch.md", "tensors")
@@ -69,12 +70,10 @@ def measure(works: Any, rounds: int, step: Callable[[str], None]) -> str:
                 "theirs": partial(call, theirs, predictions, targets),
             }
             found = race(contenders, rounds, step, f"{name} {shape}")
-            mine = sorted(found["ours"])[rounds // 2] * 1e6
-            shown = f"{mine:.0f} µs" if mine < 1e3 else f"{mine / 1e3:.3g} ms"
+            shown = duration(median(found["ours"]))
             size = "×".join(map(str, shape))
             lines.append(f"| `{name}` | {size} | {title} | {shown} | {times(ratio(found['theirs'], found['ours']))} |")
-    about = ", ".join(f"{name} {text}" for name, text in machine().items())
-    return "\n".join([*lines, "", f"{about}."])
+    return "\n".join([*lines, "", f"{about()}."])
 
 
 def main(argv: list[str] | None = None) -> int:

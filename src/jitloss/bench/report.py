@@ -23,7 +23,7 @@ from .progress import progress
 from .startup import STARTS, first_calls, import_seconds
 from .work import WORKS, Work
 
-__all__ = ["Report", "add_arguments", "command", "machine", "markdown", "run", "show", "simd_bits"]
+__all__ = ["Report", "about", "add_arguments", "command", "duration", "machine", "markdown", "run", "show", "simd_bits"]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
 """Figures to reach: by the work's title and the kind of call, then by column."""
@@ -69,6 +69,11 @@ def machine() -> dict[str, str]:
         "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "date": datetime.date.today().isoformat(),
     }
+
+
+def about() -> str:
+    """The same in a line, for the end of a table."""
+    return ", ".join(f"{name} {text}" for name, text in machine().items())
 
 
 def simd_bits() -> int:
@@ -129,7 +134,7 @@ def reached(column: str, figure: float, limit: float) -> bool:
     return figure >= limit if column in _AT_LEAST else figure <= limit
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     unit, scale = ("s", 1.0) if seconds >= 1.0 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
     return f"{seconds * scale:.3g} {unit}"
 
@@ -143,7 +148,7 @@ def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -
     limit = targets.get(column)
     if limit is None:
         return text
-    sign, number = "≥" if column in _AT_LEAST else "≤", _time(limit) if column in ("jitloss", *_STARTUP) else f"{limit:g}"
+    sign, number = "≥" if column in _AT_LEAST else "≤", duration(limit) if column in ("jitloss", *_STARTUP) else f"{limit:g}"
     return f"{text} {'✓' if reached(column, figure, limit) else '✗'} {sign} {number}"
 
 
@@ -151,7 +156,7 @@ def lines(row: Row, targets: Targets | None = None) -> Iterator[list[str]]:
     """Of one row, a line for each kind of call: what, where to, our time, then a figure a column."""
     for kind, ratios in row.ratios.items():
         wanted = (targets or {}).get((row.work.title, kind), {})
-        time = _mark(_time(row.seconds[kind]), "jitloss", row.seconds[kind], wanted)
+        time = _mark(duration(row.seconds[kind]), "jitloss", row.seconds[kind], wanted)
         figures = (_mark(times(ratios[name]), name, ratios[name], wanted) if name in ratios else "–" for name in HEADINGS[3:])
         yield [row.work.title if kind == NEW else "", kind, time, *figures]
 
@@ -168,9 +173,9 @@ def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
     wanted, notes = (targets or {}).get(STARTUP, {}), []
     for kind, seconds in report.first.items():
         slowest = max(seconds, key=seconds.__getitem__)
-        worst = _mark(_time(seconds[slowest]), kind, seconds[slowest], wanted)
-        notes.append(f"{_STARTUP[kind]}: median {_time(statistics.median(seconds.values()))}, slowest {worst} ({slowest})")
-    notes.append(f"{_STARTUP['import']}: {_mark(_time(report.importing), 'import', report.importing, wanted)}")
+        worst = _mark(duration(seconds[slowest]), kind, seconds[slowest], wanted)
+        notes.append(f"{_STARTUP[kind]}: median {duration(statistics.median(seconds.values()))}, slowest {worst} ({slowest})")
+    notes.append(f"{_STARTUP['import']}: {_mark(duration(report.importing), 'import', report.importing, wanted)}")
     return notes
 
 
