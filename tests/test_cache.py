@@ -141,7 +141,7 @@ def test_an_edit_compiles_what_it_changes(project, name):
     values, kernels = project.run(edit)
     assert values == {**VALUES, **edit.values}
     assert len(kernels) == edit.kernels
-    assert project.run(edit) == (values, []), "what was compiled was not found again"
+    assert not kernels or project.run(edit) == (values, []), "what was compiled was not found again"
 
 
 def test_taking_an_edit_back_compiles_nothing(project):
@@ -202,6 +202,17 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert compiled == []
     assert again == values
     assert processes.cache_files(tmp_path) == files
+
+
+def test_code_that_is_found_needs_no_more_than_numba_itself(tmp_path):
+    """What numba imports before it compiles takes longer than a call that need not be compiled."""
+    code = (
+        "import sys, numpy, jitloss; jitloss.mse_loss(numpy.zeros(100_000), numpy.ones(100_000)); "
+        "print(*(name for name in ('numba', 'numba.np.arraymath') if name in sys.modules))"
+    )
+    first, second = (processes.python("-c", code, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert first.split() == ["numba", "numba.np.arraymath"]
+    assert second.split() == ["numba"]
 
 
 def test_processes_that_compile_at_once(tmp_path):

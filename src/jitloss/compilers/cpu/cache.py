@@ -8,10 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from numba.core import serialize
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 
 from ..fingerprint import fingerprint_of
 
-__all__ = ["cached", "fingerprint", "of_this_version", "own_files"]
+__all__ = ["MachineCode", "cached", "fingerprint", "of_this_version", "own_files"]
+
+
+class MachineCode(FunctionCache):  # type: ignore[misc]
+    """A cache of code that needs nothing but its processor.
+
+    Numba's own imports all that any code may call before it looks, which takes longer than all else in the first call of a process.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 @functools.cache

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
-from .cache import cached, of_this_version, own_files
+from .cache import MachineCode, cached, of_this_version, own_files
 from .flags import FLAGS
 from .pipeline import KernelCompiler
 
@@ -24,8 +25,16 @@ _WORD = ir.IntType(64)
 
 def range_kernel(function: Any) -> Any:
     """Compile a function of the signature :data:`KERNEL`, or find it in the disk cache."""
-    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False, "pipeline_class": KernelCompiler}
-    return cached(lambda cache: cfunc(KERNEL, cache=cache, **options)(own_files(function) if cache else function))
+    return cached(lambda cache: _kernel(own_files(function) if cache else function, cache))
+
+
+def _kernel(function: Any, cache: bool) -> Any:
+    options = {"fastmath": FLAGS, "error_model": "numpy", "_nrt": False}
+    kernel: Any = CFunc(function, (KERNEL.args, KERNEL.return_type), {}, options, KernelCompiler)
+    if cache:
+        kernel._cache = MachineCode(function)
+    kernel.compile()
+    return kernel
 
 
 @intrinsic
@@ -41,7 +50,12 @@ def call(typing: Any, kernel: Any, table: Any, start: Any, stop: Any, scale: Any
 
 def entry_point(function: Any, signature: Any) -> Callable[..., Any]:
     """Compile a driver, or find it in the disk cache; its entry point unboxes by the declared types alone."""
-    options = {"nogil": True, "error_model": "numpy", "pipeline_class": KernelCompiler}
-    compiled = cached(lambda cache: njit(signature, cache=cache, **options)(of_this_version(function)))
-    entry: Callable[..., Any] = compiled.overloads[signature.args].entry_point
+    entry: Callable[..., Any] = cached(lambda cache: _driver(of_this_version(function), signature, cache))
     return entry
+
+
+def _driver(function: Any, signature: Any, cache: bool) -> Any:
+    driver = njit(nogil=True, error_model="numpy", pipeline_class=KernelCompiler)(function)
+    if cache:
+        driver._cache = MachineCode(function)
+    return driver.compile(signature)
