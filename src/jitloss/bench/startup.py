@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["STARTS", "first_calls", "import_seconds", "python"]
+__all__ = ["STARTS", "first_calls", "import_seconds", "process_seconds", "python"]
 
 _SHAPE = (32, 10)
 
@@ -70,4 +70,14 @@ def import_seconds(rounds: int = 7, step: Callable[[str], None] = lambda text: N
     """Seconds that ``import jitloss`` takes where numba is imported already; the median of fresh processes."""
     code = "import time, numba; begin = time.perf_counter(); import jitloss; print(time.perf_counter() - begin)"
     step("import")
+    return statistics.median(float(python(code)) for _ in range(rounds))
+
+
+def process_seconds(rounds: int = 7) -> float:
+    """Seconds from ``import jitloss`` to the result of a loss in the disk cache, with NumPy and numba imported; the median of processes."""
+    code = (
+        "import time, numpy, numba; begin = time.perf_counter(); import jitloss; "
+        "jitloss.mse_loss(numpy.zeros(3), numpy.ones(3)); print(time.perf_counter() - begin)"
+    )
+    python(code)
     return statistics.median(float(python(code)) for _ in range(rounds))
