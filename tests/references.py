@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["REFERENCES", "Result", "balanced", "real", "reference"]
+__all__ = ["REFERENCES", "Result", "balanced", "class_targets", "real", "reference"]
 
 Array = Any
 """A long-double array."""
@@ -291,7 +291,7 @@ def reference(
         if name in ROWS:
             shape = np.moveaxis(arrays[0], axis, -1).shape
         if name in CLASSES:
-            arrays[1], counted, class_mass = _class_targets(inputs, shape, axis, ignore_index, label_smoothing, class_weight)
+            arrays[1], counted, class_mass = class_targets(inputs, shape, axis, ignore_index, label_smoothing, class_weight)
             arrays[0] = np.moveaxis(arrays[0], axis, -1)
         elif name in ROWS:
             arrays = [np.moveaxis(one, axis, -1) if one.ndim == len(shape) else one for one in arrays]
@@ -326,7 +326,7 @@ def reference(
         return Result(value, finished(each.gradient), finished(each.hessian))
 
 
-def _class_targets(
+def class_targets(
     inputs: Sequence[Any], shape: tuple[int, ...], axis: int, ignore_index: int | None, label_smoothing: float, class_weight: Any
 ) -> tuple[Array, Array, Array]:
     """Targets as weights per class along the last axis, which rows count, and the class weight of each row's true label."""

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 import pytest
-from numba import cfunc
 from numba.np.ufunc import parallel
 
 import jitloss
@@ -21,14 +20,14 @@ import processes
 from jitloss.compilers.cpu import driver
 from jitloss.compilers.cpu import helpers as module
 from jitloss.compilers.cpu.atomics import add
-from jitloss.compilers.cpu.entry import KERNEL
+from jitloss.compilers.cpu.entry import range_kernel
 from jitloss.compilers.cpu.helpers import CALLS, WORTH_WAKING, Helpers, threads_allowed
 from jitloss.compilers.cpu.memory import word
 
 LARGE = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
 
 
-@cfunc(KERNEL)
+@range_kernel
 def counting(table, start, stop, scale):
     """A kernel that adds 1 to each element of its range, and gives the sum of their numbers times the scale."""
     for index in range(start, stop):

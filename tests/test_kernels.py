@@ -14,6 +14,7 @@ import jitloss
 from cases import CASES, DTYPES, Case, agree, draw
 from jitloss import call, stores
 from jitloss.compilers import cpu
+from jitloss.compilers.cpu import entry
 from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lane_plan import LANES
 from jitloss.compilers.cpu.long_plan import BLOCK
@@ -24,6 +25,7 @@ from jitloss.compilers.variant import Variant
 from jitloss.definition import Epsilon, Probability
 from jitloss.math import exp, log, maximum, sqrt
 from loops import foreign_calls, innermost_loops, machine_lanes
+from references import REFERENCES, class_targets, real
 
 SHAPES = {
     "flat": ((300,), -1),
@@ -64,19 +66,15 @@ def inputs_of(case: Case, layout: str, dtype: str) -> tuple[list[Any], dict[str,
 
 @pytest.fixture
 def code(monkeypatch):
-    """A function that makes a call, and gives the kernels that were compiled for it and their optimised LLVM IR.
-
-    Kernels are compiled anew, because numba does not show the code of what comes from its disk cache.
-    """
+    """A function that makes a call, and gives the kernels that were made or loaded for it and their optimised LLVM IR."""
     compiled: list[tuple[Variant, str]] = []
     original = cpu._compile
 
     def compile_and_keep(variant: Variant) -> Any:
         made = original(variant)
-        compiled.append((variant, made.inspect_llvm()))
+        compiled.append((variant, str(made._library._get_module_for_linking())))  # the cache's files hold it, beside the code
         return made
 
-    monkeypatch.setattr("numba.core.ccallback.CFunc.enable_caching", lambda self: None)
     monkeypatch.setattr(cpu, "_compile", compile_and_keep)
     monkeypatch.setattr(cpu, "_kernels", {})
 
@@ -242,6 +240,7 @@ def test_the_check_finds_doubles(code):
 
 
 def test_the_check_finds_scalar_loops(code, monkeypatch):
+    monkeypatch.setattr(entry, "cached", lambda build: build(False))
     monkeypatch.setattr(numba.config, "LOOP_VECTORIZE", 0)
     inputs, _ = inputs_of(Case(jitloss.mse_loss), "flat", "float32")
     ((variant, llvm),) = code(jitloss.mse_loss.value_and_gradient, *inputs)
@@ -506,18 +505,6 @@ class keeps_terms:
 
 
 @jitloss.rowwise
-class computes_again:
-    def terms(prediction, target):
-        return exp(0.125 * prediction), target * prediction
-
-    def value(sums):
-        return sums[0] - sums[1], 0.125
-
-    def slope(prediction, target, rate):
-        return rate * exp(0.125 * prediction) - target
-
-
-@jitloss.rowwise
 class keeps_one_term:
     def terms(prediction: jitloss.definition.Real, target):
         return exp(0.25 * prediction)
@@ -541,14 +528,28 @@ class computes_one_again:
         return 0.25 * exp(0.25 * prediction)
 
 
+def two_terms(numbers, targets):
+    """What ``keeps_terms`` gives: numbers whose sum is its value, and its gradient."""
+    return np.exp(numbers / 8) - targets * numbers, np.exp(numbers / 8) / 8 - targets
+
+
+def one_term(numbers, targets):
+    return np.exp(numbers / 4), np.exp(numbers / 4) / 4
+
+
+def softmax(numbers, targets):
+    row = REFERENCES["cross_entropy_with_logits"](numbers, targets)
+    return row.value, row.gradient
+
+
 TAKING = {
-    "alone": (keeps_terms, {computes_again: 1.0}),
-    "number": (keeps_one_term, {computes_one_again: 1.0}),
-    "sum": (keeps_terms + 0.5 * keeps_one_term, {computes_again: 1.0, computes_one_again: 0.5}),
-    "mixed": (0.5 * computes_one_again + keeps_terms, {computes_one_again: 0.5, computes_again: 1.0}),
-    "softmax": (jitloss.cross_entropy_with_logits + keeps_terms, {computes_again: 1.0, jitloss.cross_entropy_with_logits: 1.0}),
+    "alone": (keeps_terms, {two_terms: 1.0}),
+    "number": (keeps_one_term, {one_term: 1.0}),
+    "sum": (keeps_terms + 0.5 * keeps_one_term, {two_terms: 1.0, one_term: 0.5}),
+    "mixed": (0.5 * computes_one_again + keeps_terms, {one_term: 0.5, two_terms: 1.0}),
+    "softmax": (jitloss.cross_entropy_with_logits + keeps_terms, {softmax: 1.0, two_terms: 1.0}),
 }
-"""Losses whose slopes take terms, and losses that give the same together and compute everything again, with their weights."""
+"""Losses whose slopes take terms, and what they are sums of, with its weight."""
 
 
 LAYOUTS = {
@@ -568,20 +569,21 @@ TAKEN = [
 
 @pytest.mark.parametrize(("name", "layout", "labels"), TAKEN)
 def test_a_slope_may_take_its_terms(name, layout, labels):
-    """In every layout, alone and in sums, with the numbers of a slope that computes them again."""
+    """In every layout, alone and in sums, the numbers of a slope that computes them again."""
     random, axis, shape = np.random.default_rng(0), 1, LAYOUTS[layout]
     predictions = random.standard_normal(shape).astype(np.float32)
     items = (*shape[:1], *shape[2:])
     targets = random.integers(0, shape[1], items) if labels else random.random(shape).astype(np.float32)
-    loss, others = TAKING[name]
-    for options in ({}, {"label_smoothing": 0.1, "class_weight": np.linspace(0.5, 2.0, shape[1])}):
+    numbers = np.moveaxis(real(predictions), axis, -1)
+    loss, parts = TAKING[name]
+    for smoothing, weights in ((0.0, None), (0.1, np.linspace(0.5, 2.0, shape[1]))):
+        options = {} if weights is None else {"label_smoothing": smoothing, "class_weight": weights}
         value, gradient = loss.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options)
-        each = [
-            (weight, *one.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options))
-            for one, weight in others.items()
-        ]
-        assert value == pytest.approx(sum(weight * one for weight, one, _ in each), rel=1e-5)
-        np.testing.assert_allclose(gradient, sum(weight * one for weight, _, one in each), rtol=1e-5, atol=1e-6)
+        mixed, _, _ = class_targets((predictions, targets), numbers.shape, axis, None, smoothing, weights)
+        each = [(weight, *part(numbers, mixed)) for part, weight in parts.items()]
+        assert value == pytest.approx(float(sum(weight * one.sum() for weight, one, _ in each)), rel=1e-5)
+        wanted = np.moveaxis(sum(weight * one for weight, _, one in each), -1, axis)
+        np.testing.assert_allclose(gradient, wanted.astype(np.float64), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -134,8 +134,10 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", OPTIONS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [*((kind, "float32") for kind in OPTIONS), ("labels", "float64"), ("dense", "float64"), ("z loss", "float64")],
+)
 def test_rows_in_every_place(kind, dtype):
     """In new arrays, in others and in place, against the same numbers along an inner axis, which another loop takes."""
     random, options = np.random.default_rng(0), dict(OPTIONS[kind])

@@ -156,10 +156,9 @@ def test_ways_of_storing_are_tried_by_what_calls_have_in_common(monkeypatch):
 @each_case
 @pytest.mark.parametrize("name", FORMS)
 def test_values_that_are_not_reduced(case, name, agrees):
-    for dtype in ("float16", "float32"):
-        agrees(
-            getattr(case.loss, name), *draw(case, (SERIAL // 40, 41) if case.rowwise else (SERIAL + 1,), dtype), reduction="none"
-        )
+    shape = (SERIAL // 40, 41) if case.rowwise else (SERIAL + 1,)
+    for dtype in ("float16", "float32") if name == "value_and_gradient" else ("float32",):
+        agrees(getattr(case.loss, name), *draw(case, shape, dtype), reduction="none")
 
 
 def test_from_several_threads_at_once():
