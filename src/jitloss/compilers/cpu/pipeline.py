@@ -6,6 +6,7 @@ none; one gives a variable that is assigned twice two types. So a name in a kern
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -57,6 +58,19 @@ def _resolving_once(context: Any) -> Iterator[None]:
         del context.resolve_function_type
 
 
+_sizes: dict[str, int] = {}
+
+
+def _size_of(context: Any, kind: Any) -> int:
+    """The bytes of a type, as its text says it. To learn them, llvmlite writes a module with a variable of it and parses that."""
+    text = str(kind)
+    if "%" in text:  # a name, which may be another type's in another module
+        return int(type(context).get_abi_sizeof(context, kind))
+    if text not in _sizes:
+        _sizes[text] = type(context).get_abi_sizeof(context, kind)
+    return _sizes[text]
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Typing(NopythonTypeInference):  # type: ignore[misc]
     def run_pass(self, state: Any) -> bool:
@@ -71,6 +85,7 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
     def run_pass(self, state: Any) -> bool:
         state.library = self._library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
+        state.targetctx.get_abi_sizeof = partial(_size_of, state.targetctx)  # this compilation's own context
         return bool(super().run_pass(state))
 
 
