@@ -1,5 +1,6 @@
 """Losses called from users' own compiled code: the numbers of the call in Python, from scalars, from arrays, from the disk cache."""
 
+import sys
 import textwrap
 
 import numba
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numba import njit, prange
 from numba.core.errors import TypingError
+from numba.core.runtime import _nrt_python, rtsys
 
 import jitloss
 from cases import CASES, ROWS, agree, draw
@@ -202,6 +204,32 @@ def test_layouts(view):
     np.testing.assert_allclose(gradient, theirs, rtol=1e-14)
     kl = jitloss.kl_divergence
     assert compiled(kl, 2)(np.abs(p), np.abs(t)) == pytest.approx(kl(np.abs(p), np.abs(t)), rel=1e-13)
+
+
+@pytest.fixture
+def held():
+    """A function that tells how many arrays compiled code holds at the moment."""
+    _nrt_python.memsys_enable_stats()
+
+    def count() -> int:
+        stats = rtsys.get_allocation_stats()
+        return stats.alloc - stats.free
+
+    yield count
+    _nrt_python.memsys_disable_stats()
+
+
+@pytest.mark.parametrize("name", ["value", "gradient", "value_and_gradient"])
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("mse_loss", "triplet_loss")] + [LABELS], ids=repr)
+def test_no_array_is_left_behind(case, name, held):
+    """Neither gradients that nobody wants any more nor copies on the way, and the caller's arrays are his alone again."""
+    form = getattr(case.loss, name)
+    inputs = [np.asfortranarray(one) for one in draw(case, (11, 7))]
+    call = compiled(form, len(inputs))
+    before = held(), [sys.getrefcount(one) for one in inputs]
+    for _ in range(3):
+        call(*inputs)
+    assert (held(), [sys.getrefcount(one) for one in inputs]) == before
 
 
 def test_one_row_integers_bools_and_nothing():

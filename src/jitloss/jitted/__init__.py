@@ -15,7 +15,7 @@ from numba.extending import overload
 
 from ..compilers.cpu import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
 from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
-from ..compilers.cpu.pipeline import InlinedCompiler
+from ..compilers.cpu.pipeline import JoinedCompiler
 from .attributes import form_type
 from .functions import Function, named, on_scalars
 from .loops import on_elements, on_rows
@@ -45,7 +45,7 @@ _OPTIONS = {
     "error_model": "numpy",
     "no_cfunc_wrapper": True,
     "no_cpython_wrapper": True,
-    "pipeline_class": InlinedCompiler,
+    "pipeline_class": JoinedCompiler,
 }
 
 _functions: dict[Any, Any] = {}

@@ -14,12 +14,15 @@ from numba.extending import register_jitable
 
 from ..compilers.canonical import point, rows
 from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
+from ..compilers.cpu.pipeline import JoinedCompiler
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
 from .functions import Function, given, placed, working_of
 
 __all__ = ["on_elements", "on_rows"]
 
-with_arrays = register_jitable(fastmath=GUEST_FLAGS, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+with_arrays = register_jitable(
+    fastmath=GUEST_FLAGS, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=JoinedCompiler
+)
 """What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
 
 IGNORED = -100

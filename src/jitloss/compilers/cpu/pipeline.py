@@ -34,7 +34,7 @@ from numba.core.untyped_passes import (
 from .library import InlinedLibrary, KernelLibrary
 from .translate import Translate
 
-__all__ = ["InlinedCompiler", "KernelCompiler"]
+__all__ = ["InlinedCompiler", "JoinedCompiler", "KernelCompiler"]
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
 class InlinedCompiler(CompilerBase):  # type: ignore[misc]
     """The same for functions that they call: definitions and small ones of this compiler, in which a variable may have two types."""
 
-    _without = (
+    _without: tuple[type, ...] = (
         AnnotateTypes,
         FindLiterallyCalls,
         IRLegalization,
@@ -144,3 +144,9 @@ class InlinedCompiler(CompilerBase):  # type: ignore[misc]
         manager.passes = [(_InlinedLowering if one is NativeLowering else one, why) for one, why in passes]
         manager.finalize()
         return [manager]
+
+
+class JoinedCompiler(InlinedCompiler):
+    """The same for functions of arrays, which need all of numba's passes; one of them says where references to arrays end."""
+
+    _without = ()
