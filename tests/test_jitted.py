@@ -37,13 +37,13 @@ def compiled(form, count):
     )
 
 
-SOME = [LABELS, *(case for case in CASES if case.name in ("huber_loss", "kl_divergence"))]
-TRIPLET = next(case for case in CASES if case.name == "triplet_loss")
-
-
-@pytest.mark.parametrize(
-    ("case", "dtype"), [*((case, "float32") for case in ROWS), *((case, "float64") for case in SOME)], ids=str
+HUBER, DIVERGENCE, TRIPLET = (
+    next(case for case in CASES if case.name == name) for name in ("huber_loss", "kl_divergence", "triplet_loss")
 )
+ARRAYS = [*((case, "float32") for case in [HUBER, *ROWS]), *((case, "float64") for case in [HUBER, LABELS, DIVERGENCE])]
+
+
+@pytest.mark.parametrize(("case", "dtype"), ARRAYS, ids=str)
 def test_arrays(case, dtype):
     inputs = draw(case, (11, 7) if case.rowwise else (11, 3), dtype, ignored=case.labels)
     value, gradient = compiled(case.loss.value_and_gradient, len(inputs))(*inputs)
@@ -220,7 +220,7 @@ def held():
 
 
 @pytest.mark.parametrize("name", ["value", "gradient", "value_and_gradient"])
-@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("mse_loss", "triplet_loss")] + [LABELS], ids=repr)
+@pytest.mark.parametrize("case", [HUBER, TRIPLET, LABELS], ids=repr)
 def test_no_array_is_left_behind(case, name, held):
     """Neither gradients that nobody wants any more nor copies on the way, and the caller's arrays are his alone again."""
     form = getattr(case.loss, name)

@@ -10,22 +10,6 @@ from .startup import first_calls, import_seconds, process_seconds
 from .work import WORKS, Work, inputs_for
 
 __all__ = [
-    "NEW",
-    "OUT",
-    "WORKS",
-    "Report",
-    "Row",
-    "Work",
-    "add_arguments",
-    "command",
-    "copy_calls",
-    "first_calls",
-    "import_seconds",
-    "inputs_for",
-    "markdown",
-    "measure",
-    "process_seconds",
-    "run",
-    "seconds_per_call",
-    "show",
+    "NEW", "OUT", "WORKS", "Report", "Row", "Work", "add_arguments", "command", "copy_calls", "first_calls", "import_seconds",
+    "inputs_for", "markdown", "measure", "process_seconds", "run", "seconds_per_call", "show",
 ]  # fmt: skip

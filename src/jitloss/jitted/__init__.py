@@ -14,11 +14,10 @@ from numba.core.typing.templates import AttributeTemplate
 from numba.extending import overload
 
 from ..compilers.cpu import elementary  # noqa: F401  # teaches numba the functions of jitloss.math
-from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
-from ..compilers.cpu.pipeline import JoinedCompiler
+from ..compilers.cpu.flags import guest_jitable
 from .attributes import form_type
 from .functions import Function, named, on_scalars
-from .loops import on_elements, on_rows
+from .loops import OPTIONS, on_elements, on_rows
 
 __all__ = ["numba_type"]
 
@@ -40,20 +39,12 @@ _FormType = form_type(types.Dispatcher, numba_type, extending, extending.models.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
-_OPTIONS = {
-    "fastmath": GUEST_FLAGS,
-    "error_model": "numpy",
-    "no_cfunc_wrapper": True,
-    "no_cpython_wrapper": True,
-    "pipeline_class": JoinedCompiler,
-}
-
 _functions: dict[Any, Any] = {}
 
 
 def _function(form: Any) -> Any:
     if form not in _functions:
-        _functions[form] = njit(**_OPTIONS)(named(form, _stub(form)))
+        _functions[form] = njit(**OPTIONS)(named(form, _stub(form)))
     return _functions[form]
 
 
@@ -63,7 +54,7 @@ def _stub(form: Any) -> Function:
     def call(*arguments):  # type: ignore[no-untyped-def]
         raise NotImplementedError
 
-    @overload(call, jit_options=_OPTIONS, prefer_literal=True)
+    @overload(call, jit_options=OPTIONS, prefer_literal=True)
     def implementation(*arguments):  # type: ignore[no-untyped-def]
         kinds = list(arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, types.BaseTuple)) else arguments)
         inputs = kinds[: len(form.inputs)]

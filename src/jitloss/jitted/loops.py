@@ -18,11 +18,18 @@ from ..compilers.cpu.pipeline import JoinedCompiler
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
 from .functions import Function, given, placed, working_of
 
-__all__ = ["on_elements", "on_rows"]
+__all__ = ["OPTIONS", "on_elements", "on_rows"]
 
-with_arrays = register_jitable(
-    fastmath=GUEST_FLAGS, no_cfunc_wrapper=True, no_cpython_wrapper=True, pipeline_class=JoinedCompiler
-)
+OPTIONS = {
+    "fastmath": GUEST_FLAGS,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+    "no_cpython_wrapper": True,
+    "pipeline_class": JoinedCompiler,
+}
+"""How functions of arrays become part of a caller."""
+
+with_arrays = register_jitable(**OPTIONS)
 """What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
 
 IGNORED = -100

@@ -23,7 +23,7 @@ class MachineCode(FunctionCache):  # type: ignore[misc]
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)
+        rtsys.initialize(target_context)  # drivers name its functions, where they raise errors
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 
