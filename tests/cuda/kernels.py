@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -15,7 +15,21 @@ from jitloss.compilers.variant import Variant
 from jitloss.definition import Definition
 from ptx import Assembly
 
-__all__ = ["CAPABILITY", "DTYPES", "Cubin", "Kernel", "assembly_of", "elements_of", "link", "plans", "variant"]
+__all__ = [
+    "CAPABILITY",
+    "DTYPES",
+    "ROWS",
+    "Call",
+    "Cubin",
+    "Kernel",
+    "assembly_of",
+    "compiled",
+    "elements_of",
+    "imagined_compilation",
+    "link",
+    "plans",
+    "variant",
+]
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -33,12 +47,28 @@ class Cubin:
 
 
 @dataclass(frozen=True)
+class Call:
+    """How a kernel's loss is called: the form, options, the dtype of targets where it is their own, whether they are dense."""
+
+    form: str = "value_and_gradient"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    targets: str = ""
+    dense: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel to look at: its name in the test report, what it is compiled for, and how it is spread over a device."""
+    """A kernel to look at: its name in the test report, what it is compiled for, how it is spread over a device.
+
+    ``loss``, ``how`` and ``call`` say which calls launch it: of which loss, on arrays of which place in ``ROWS``, with which options.
+    """
 
     name: str
     variant: Variant
     plan: Plan
+    loss: Any = None
+    how: str = ""
+    call: Call | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -54,7 +84,7 @@ class Kernel:
 
     @property
     def assembly(self) -> Assembly:
-        return _assembly(self.variant, self.plan)
+        return compiled(self.variant, self.plan)
 
     @property
     def cubin(self) -> Cubin:
@@ -108,7 +138,7 @@ def variant(definition: Definition, dtype: str, *, others: bool = False, smoothe
 
 
 @contextlib.contextmanager
-def _imagined_device() -> Iterator[None]:
+def imagined_compilation() -> Iterator[None]:
     """numba-cuda asks the current device for its capability when a kernel calls a small function."""
     device = mock.Mock(compute_capability=CAPABILITY)
     with (
@@ -119,12 +149,12 @@ def _imagined_device() -> Iterator[None]:
 
 
 def assembly_of(source: compiler.Source) -> Assembly:
-    with _imagined_device():
+    with imagined_compilation():
         return Assembly.read(compiler.ptx(source, CAPABILITY))
 
 
 @functools.cache
-def _assembly(variant: Variant, plan: Plan) -> Assembly:
+def compiled(variant: Variant, plan: Plan) -> Assembly:
     return assembly_of(compiler.loss(variant, plan))
 
 

@@ -1,14 +1,13 @@
-"""Losses called from users' own CUDA kernels: they compile for a device that is not here, and run in the simulator."""
+"""Losses called from users' own CUDA kernels, which run in numba's simulator and, compiled, on a machine made of NumPy."""
 
 import os
-from unittest import mock
 
 import numpy as np
 import pytest
 
 import jitloss
 import toolkit
-from cases import CASES, draw
+from cases import CASES, agree, draw
 
 ELEMENTS = [case for case in CASES if not case.rowwise and len(case.loss.definition.inputs) == 2]
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
@@ -34,21 +33,25 @@ def kernel_of(case):
 @pytest.mark.skipif(toolkit.missing() is not None, reason=str(toolkit.missing()))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", ELEMENTS, ids=repr)
-def test_kernels_compile(case, dtype):
-    import numba.cuda.compiler
-    import numba.cuda.dispatcher
+def test_kernels_compile_and_run_on_the_machine(case, dtype):
     from numba import types
 
-    device = mock.Mock(compute_capability=(9, 0))
+    from imagined import Array, memory
+    from kernels import CAPABILITY, imagined_compilation
+    from machine import Program
+
     array = getattr(types, dtype)[::1]
-    with (
-        mock.patch.object(numba.cuda.dispatcher, "get_current_device", return_value=device),
-        mock.patch.object(numba.cuda.compiler, "get_current_device", return_value=device),
-    ):
-        ptx, _ = cuda.compile_ptx(kernel_of(case), (array,) * 4, cc=(9, 0))
-    assert ".entry" in ptx
+    with imagined_compilation():
+        ptx, _ = cuda.compile_ptx(kernel_of(case), (array,) * 4, cc=CAPABILITY)
     if dtype == "float32":
         assert ".f64" not in ptx
+    predictions, targets = draw(case, (41,), dtype)
+    held = [Array(one) for one in (predictions, targets, *np.full((2, 41), np.nan, dtype))]
+    words = [word for one in held for word in (0, 0, 41, one.dtype.itemsize, one.address, 41, one.dtype.itemsize)]
+    Program.read(ptx).run(memory, 2, words)
+    value, gradient = case.loss.value_and_gradient(predictions, targets, reduction="none")
+    for got, want in zip(held[2:], (value, gradient), strict=True):
+        agree(got.numpy(), want, size=1.0)
 
 
 @pytest.mark.skipif(not SIMULATED, reason="numba's simulator runs with NUMBA_ENABLE_CUDASIM=1")

@@ -1,6 +1,7 @@
 """Every loss as machine code for a device, compiled and linked without one: what the loops of its kernels do, and do not."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,11 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
+from imagined import launches
 from jitloss.compilers.cuda import compile as compiler
 from jitloss.compilers.elements import ITEMSIZE
 from jitloss.math import exp, sign
-from kernels import DTYPES, Kernel, assembly_of, elements_of, link, plans, variant
+from kernels import DTYPES, Call, Kernel, assembly_of, elements_of, link, plans, variant
 
 # What is compiled -------------------------------------------------------------------------------------------------------------
 
@@ -43,8 +45,6 @@ class soft_rows:
         return target * exp(prediction - peak) * strength * share
 
 
-DEFINITIONS = {name: loss.definition for name, loss in jitloss.LOSSES.items()}
-
 OWN = {
     "custom": custom,
     "soft_rows": soft_rows,
@@ -55,10 +55,11 @@ OWN = {
 """Losses of a user's, and sums of losses."""
 
 
-def kernels(name, definition, dtype, label="", only=None, **changes):
-    made = variant(definition, dtype, **changes)
+def kernels(name, loss, dtype, label="", only=None, call=None, **changes):
+    made = variant(loss.definition, dtype, **changes)
+    total = "nothing" if made.items else "parts"
     return [
-        Kernel("-".join(filter(None, (name, dtype, label, how))), made, plan)
+        Kernel("-".join(filter(None, (name, dtype, label, how))), made, replace(plan, total=total), loss, how, call or Call())
         for how, plan in plans(made).items()
         if only is None or how in only
     ]
@@ -83,42 +84,57 @@ LABELS, DENSE = ("cross_entropy_loss", "cross_entropy_with_logits"), ("mse_loss"
 
 def options():
     """Kernels of calls with options, in float32 unless the option is about dtypes."""
-    for name, definition in DEFINITIONS.items():
-        if definition.hessian:
-            yield from kernels(name, definition, "float32", "hessian", FEW, hessian=True)
+    for name, loss in jitloss.LOSSES.items():
+        if loss.definition.hessian:
+            call = Call("value_gradient_hessian")
+            yield from kernels(name, loss, "float32", "hessian", FEW, call, hessian=True)
         if name in DENSE or name in LABELS:
-            yield from kernels(name, definition, "float32", "value", FEW, gradient=False)
-        if any(one.has_other for one in definition.parameters):
-            yield from kernels(name, definition, "float32", "others", FEW, others=True)
+            yield from kernels(name, loss, "float32", "value", FEW, Call("value"), gradient=False)
+        others = {one.name: one.other for one in loss.definition.parameters if one.has_other}
+        if others:
+            yield from kernels(name, loss, "float32", "others", FEW, Call(options=others), others=True)
+    each_row = Call(options={"sample_weight": True, "reduction": "none"})
     for name in LABELS + DENSE:
-        yield from kernels(name, DEFINITIONS[name], "float32", "weights-items", FEW, weights=True, items=True)
+        yield from kernels(name, jitloss.LOSSES[name], "float32", "weights-items", FEW, each_row, weights=True, items=True)
     for name in ("mse_loss", "cross_entropy_with_logits"):
-        yield from kernels(name, DEFINITIONS[name], "bfloat16", "weights-items", FEW, weights=True, items=True)
+        yield from kernels(name, jitloss.LOSSES[name], "bfloat16", "weights-items", FEW, each_row, weights=True, items=True)
     for name in LABELS:
-        given, taken = DEFINITIONS[name], {"class_weights": True, "smoothed": True}
-        yield from kernels(name, given, "float32", "class-weights", FEW, class_weights=True)
-        yield from kernels(name, given, "float32", "smoothed", FEW, smoothed=True)
-        yield from kernels(name, given, "float32", "smoothed-class-weights", FEW, **taken)
-        yield from kernels(name, given, "float32", "dense", FEW, targets="direct")
-        yield from kernels(name, given, "float32", "dense-smoothed", FEW, targets="mixed", smoothed=True)
-        yield from kernels(name, given, "float32", "dense-smoothed-class-weights", FEW, targets="mixed", **taken)
+        yield from class_options(name)
     given = {"inputs": ("bfloat16", "float64"), "working": "float64"}
     for name in ("binary_cross_entropy_with_logits", "cross_entropy_with_logits"):
-        yield from kernels(name, DEFINITIONS[name], "bfloat16", "target-float64", FEW, targets="direct", **given)
+        call = Call(targets="float64", dense=True)
+        yield from kernels(name, jitloss.LOSSES[name], "bfloat16", "target-float64", FEW, call, targets="direct", **given)
     for target in ("bool", "int64", "float16"):
-        yield from kernels(
-            "mse_loss", DEFINITIONS["mse_loss"], "float32", f"target-{target}", ("vectors",), inputs=("float32", target)
-        )
+        given, call = {"inputs": ("float32", target)}, Call(targets=target)
+        yield from kernels("mse_loss", jitloss.mse_loss, "float32", f"target-{target}", ("vectors",), call, **given)
+
+
+def class_options(name):
+    """What only losses with classes have."""
+    smooth, weigh = {"label_smoothing": 0.1}, {"class_weight": True}
+    for label, given, changes in (
+        ("class-weights", weigh, {"class_weights": True}),
+        ("smoothed", smooth, {"smoothed": True}),
+        ("smoothed-class-weights", smooth | weigh, {"class_weights": True, "smoothed": True}),
+        ("dense", {}, {"targets": "direct"}),
+        ("dense-smoothed", smooth, {"targets": "mixed", "smoothed": True}),
+        ("dense-smoothed-class-weights", smooth | weigh, {"targets": "mixed", "class_weights": True, "smoothed": True}),
+    ):
+        call = Call(options=given, dense="targets" in changes)
+        yield from kernels(name, jitloss.LOSSES[name], "float32", label, FEW, call, **changes)
 
 
 DEFAULTS = [
     kernel
-    for name, definition in DEFINITIONS.items()
+    for name, loss in jitloss.LOSSES.items()
     for dtype, only in PLANS.items()
-    for kernel in kernels(name, definition, dtype, only=None if name in EVERY_WAY and dtype in ("float32", "bfloat16") else only)
+    for kernel in kernels(name, loss, dtype, only=None if name in EVERY_WAY and dtype in ("float32", "bfloat16") else only)
 ]
-OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss.definition, "float32", only=(*FEW, "long"))]
+OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss, "float32", only=(*FEW, "long"))]
 ALL = [*DEFAULTS, *OTHERS, *options()]
+
+
+SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "cross_entropy_with_logits"]
 
 
 def each(found):
@@ -128,6 +144,15 @@ def each(found):
 
 def test_every_loss_is_compiled():
     assert {kernel.variant.definition.name for kernel in DEFAULTS} >= set(jitloss.LOSSES)
+
+
+# What they compute ------------------------------------------------------------------------------------------------------------
+
+
+@each([kernel for kernel in ALL if kernel.how != "long" or kernel in SOFTMAX])
+def test_calls_that_launch_the_kernel_have_the_results_of_the_cpu(kernel):
+    """The kernel runs on a machine made of NumPy."""
+    assert launches(kernel)
 
 
 # What all kernels keep to -----------------------------------------------------------------------------------------------------
@@ -241,7 +266,7 @@ def test_a_row_that_is_kept_stays_in_registers(kernel):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_mean_over_labels_stays_in_registers_too(dtype, how):
     """Its divisor is found in the kernel, by threads that hold a row."""
-    made = variant(DEFINITIONS["cross_entropy_with_logits"], dtype)
+    made = variant(jitloss.cross_entropy_with_logits.definition, dtype)
     assert Kernel(how, made, plans(made, divided=True)[how]).cubin.spills == 0
 
 
@@ -253,8 +278,6 @@ def test_registers_allow_the_block(kernel):
 
 
 # Instructions of the device ---------------------------------------------------------------------------------------------------
-
-SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "cross_entropy_with_logits"]
 
 
 @each([kernel for kernel in SOFTMAX if kernel.variant.working == "float32"])

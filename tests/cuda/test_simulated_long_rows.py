@@ -15,8 +15,8 @@ from simulation import (
     FORMS,
     LOGITS,
     NUMPY_FORMS,
+    ROWS,
     compare,
-    each_dtype,
     each_row,
     equal_on_both_sides,
     on_device,
@@ -82,8 +82,9 @@ def test_long_rows_are_in_pieces(monkeypatch):
     assert split == [2]
 
 
-@each_dtype
-@each_row
+@pytest.mark.parametrize(
+    ("case", "dtype"), [(case, "float32") for case in ROWS] + [(LOGITS, "float16"), (LOGITS, "float64")], ids=str
+)
 def test_long_rows(case, dtype):
     inputs = draw(case, LONG if dtype != "float16" else (2, 272), dtype, ignored=True)
     forms = ("value_and_gradient", "value_gradient_hessian") if case.loss.definition.hessian else ("value_and_gradient",)

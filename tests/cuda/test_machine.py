@@ -1,0 +1,237 @@
+"""Calls of losses whose kernels run on a machine made of NumPy, and what that machine refuses."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import jitloss
+import toolkit
+
+if reason := toolkit.missing():
+    pytest.skip(reason, allow_module_level=True)
+
+from cases import EDGES, Case, agree, draw, weights
+from imagined import MACHINE, Array, imagined_device, memory
+from kits import SOFTMAX, bits, check, got_back
+from machine import Fault, Program
+
+
+@pytest.fixture
+def device():
+    with imagined_device():
+        yield
+
+
+# Several kernels --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"normalizer": "weights"}, {"reduction": "none"}], ids=str)
+@pytest.mark.parametrize("shape", [(33, 7), (300, 7)], ids=["one block", "several"])
+def test_means_of_what_is_counted(shape, options, device):
+    inputs = draw(SOFTMAX, shape, "float32", ignored=True)
+    weight, classes = weights(shape[:1]).astype(np.float32), np.linspace(0.25, 2.0, 7)
+    check(SOFTMAX, MACHINE, inputs, "float32", sample_weight=weight, class_weight=classes, **options)
+
+
+@pytest.mark.parametrize("case", [SOFTMAX, Case(jitloss.kl_divergence)], ids=repr)
+def test_few_and_long_rows_are_shared(case, device):
+    check(case, MACHINE, draw(case, (2, 140_000), "float32"), "float32")
+
+
+@pytest.mark.parametrize("columns", [65_536, 16_384])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_devices_without_clusters(dtype, columns):
+    with imagined_device(clusters=False):
+        check(SOFTMAX, MACHINE, draw(SOFTMAX, (3, columns), dtype), dtype)
+
+
+@pytest.mark.parametrize("columns", [193, 2050, 4100, 8192, 32_000, 131_072])
+def test_rows_of_bfloat16_that_are_packed(columns, device):
+    """By vectors of 1, 2, 4 and 8; by a part of a warp, by blocks and by clusters of them."""
+    check(SOFTMAX, MACHINE, draw(SOFTMAX, (3, columns), "bfloat16"), "bfloat16")
+
+
+def test_sums_of_very_many_blocks(device, monkeypatch):
+    """More than one block adds what the blocks have summed."""
+    monkeypatch.setattr("jitloss.device.MOST_SUMMED", 2)
+    check(SOFTMAX, MACHINE, draw(SOFTMAX, (700, 7), "float32"), "float32")
+
+
+def test_values_are_added(device):
+    params = {"w": np.linspace(-1.0, 1.0, 33, dtype=np.float32), "b": np.linspace(0.0, 2.0, 7, dtype=np.float32)}
+    want = jitloss.l2_regularization.value_and_gradient(params)
+    got = jitloss.l2_regularization.value_and_gradient({name: MACHINE.put(one) for name, one in params.items()})
+    for mine, right in zip(got_back(MACHINE, got), want, strict=True):
+        agree(mine, right, "float32")
+
+
+# Bad input --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [7, 65_536, 140_000])
+def test_bad_labels_touch_no_other_memory(columns, device):
+    logits, labels = draw(SOFTMAX, (3, columns), "float32")
+    for bad in (columns, -1, 2**40, -(2**62), 2**63 - 1):
+        got = jitloss.cross_entropy_with_logits.value_and_gradient(
+            MACHINE.put(logits), MACHINE.put(np.array([labels[0], bad, labels[2]])), reduction="none"
+        )
+        value, gradient = got_back(MACHINE, got)
+        assert np.isnan(value).tolist() == [False, True, False]
+        assert np.isnan(gradient).all(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", sorted({edge.name for edge in EDGES}))
+def test_edges(name, device):
+    """The exact limits, by the device's own exponential."""
+    loss = jitloss.LOSSES[name]
+    for edge in [edge for edge in EDGES if edge.name == name]:
+        pairs = zip(edge.inputs, loss.definition.inputs, strict=True)
+        inputs = [MACHINE.put(np.asarray(numbers, np.float32 if one.differentiable else None)) for numbers, one in pairs]
+        options = {} if loss.definition.is_penalty else {"reduction": "none"}
+        value, gradient = got_back(MACHINE, loss.value_and_gradient(*inputs, **options, **edge.options))
+        agree(value, edge.value, "float32", what=f"{edge} value")
+        agree(gradient, edge.gradient, "float32", what=f"{edge} gradient")
+
+
+@pytest.mark.parametrize("columns", [512, 65_536])
+@pytest.mark.parametrize("dtype", ["bfloat16"])
+def test_in_place(dtype, columns, device):
+    inputs = draw(SOFTMAX, (3, columns), dtype)
+    logits, labels = map(MACHINE.put, inputs)
+    want = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels)
+    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
+    assert gradient is logits
+    assert bits(got_back(MACHINE, (value, gradient))) == bits(got_back(MACHINE, want))
+
+
+# The machine ------------------------------------------------------------------------------------------------------------------
+
+HEAD = """.version 9.0
+.target sm_90
+.shared .align 8 .b8 common[256];
+.visible .entry kernel(.param .u64 array, .param .u64 other)
+.maxntid 64, 1, 1
+{
+ld.param.u64 %rd1, [array];
+mov.u32 %r1, %tid.x;
+mul.wide.u32 %rd2, %r1, 4;
+add.s64 %rd3, %rd1, %rd2;
+mov.u64 %rd4, common;
+add.s64 %rd5, %rd4, %rd2;
+"""
+
+
+def run(body, array, other=0):
+    """Run a kernel's text in a block of 64 threads, with an address of each thread's word of an array and of shared memory."""
+    held = array if isinstance(array, Array) else Array(array)
+    Program.read(HEAD + body + "\nret;\n}").run(memory, 1, [held.address, other])
+    return held.numpy()
+
+
+WORDS = np.arange(64, dtype=np.uint32)
+
+FAULTS = {
+    "memory of no array": "ld.global.u32 %r2, [%rd3+4];",
+    "at a multiple": "ld.global.u32 %r2, [%rd1+2];",
+    "nobody has written": "ld.shared.u32 %r2, [%rd5];",
+    "no barrier": "st.shared.u32 [%rd5], %r1; xor.b32 %r2, %r1, 32; mul.wide.u32 %rd6, %r2, 4; add.s64 %rd7, %rd4, %rd6;"
+    " ld.shared.u32 %r3, [%rd7];",
+    "touch one word": "st.shared.u32 [common], %r1;",
+    "do not come": "setp.eq.s32 %p1, %r1, 0; @%p1 bra $END; shfl.sync.bfly.b32 %r2|%p2, %r1, 1, 31, -1; $END:",
+    "does not name itself": "shfl.sync.bfly.b32 %r2|%p2, %r1, 1, 31, 1;",
+    "does not know": "prefetch.global.L2 [%rd1];",
+    "beyond its end": "ld.shared.u32 %r2, [%rd5+256];",
+}
+"""What no kernel may do, by the words of the refusal."""
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_faults(words):
+    with pytest.raises(Fault, match=words):
+        run(FAULTS[words].replace("; ", ";\n"), WORDS)
+
+
+def test_a_barrier_and_an_exchange():
+    """Each thread's number by way of shared memory from the other warp, plus that of its neighbour."""
+    body = FAULTS["no barrier"].replace("; ", ";\n").replace("%r1;\n", "%r1;\nbar.sync 0;\n", 1)
+    body += "\nshfl.sync.bfly.b32 %r4|%p1, %r1, 1, 31, -1;\nadd.s32 %r5, %r3, %r4;\nst.global.u32 [%rd3], %r5;"
+    np.testing.assert_array_equal(run(body, WORDS), (WORDS ^ 32) + (WORDS ^ 1))
+
+
+def test_threads_that_part_come_together():
+    """Odd ones count to 3 first, and are waited for."""
+    body = """mov.u32 %r2, 0;
+and.b32 %r3, %r1, 1;
+setp.eq.s32 %p1, %r3, 0;
+@%p1 bra $DONE;
+$AGAIN:
+add.s32 %r2, %r2, 1;
+setp.lt.s32 %p2, %r2, 3;
+@%p2 bra $AGAIN;
+$DONE:
+shfl.sync.bfly.b32 %r4|%p3, %r2, 1, 31, -1;
+st.global.u32 [%rd3], %r4;"""
+    np.testing.assert_array_equal(run(body, WORDS), np.where(WORDS % 2, 0, 3))
+
+
+INTEGERS = [
+    ("div.s64 %rd8, -7, 2;", -3),
+    ("rem.s64 %rd8, -7, 2;", -1),
+    ("div.s64 %rd8, 7, -2;", -3),
+    ("shr.s64 %rd8, -8, 70;", -1),
+    ("shr.u64 %rd8, -8, 60;", 15),
+    ("shl.b64 %rd8, 1, 64;", 0),
+    ("bfi.b64 %rd8, 5, 255, 4, 8;", 0x5F),
+    ("mul.wide.s32 %rd8, -3, 5;", -15),
+    ("mul.wide.u32 %rd8, -1, 2;", 2**33 - 2),
+    ("cvt.s64.s32 %rd8, -5;", -5),
+    ("cvt.u64.u32 %rd8, -5;", 2**32 - 5),
+    ("max.u64 %rd8, -1, 1;", -1),
+    ("min.s64 %rd8, -1, 1;", -1),
+    ("setp.lt.u64 %p1, -1, 1;\nselp.b64 %rd8, 3, 4, %p1;", 4),
+    ("setp.ne.f32 %p1, 0f7FC00000, 0f3F800000;\nselp.b64 %rd8, 3, 4, %p1;", 4),
+    ("setp.neu.f32 %p1, 0f7FC00000, 0f3F800000;\nselp.b64 %rd8, 3, 4, %p1;", 3),
+    ("mov.b64 %rd8, {%r1, %r1};\nmov.b64 {%r2, %r3}, %rd8;\nsub.s32 %r4, %r2, %r3;\ncvt.u64.u32 %rd8, %r4;", 0),
+]
+
+
+@pytest.mark.parametrize(("body", "want"), INTEGERS)
+def test_integers(body, want):
+    held = Array(np.zeros(1, np.int64))
+    run(body + "\nld.param.u64 %rd9, [other];\nst.global.u64 [%rd9], %rd8;", WORDS, held.address)
+    assert held.numpy() == [want]
+
+
+def test_floats():
+    """Halves in a word, the larger of a number and NaN, and a product and sum that is rounded once."""
+    a, b, c = 1.0 + 2.0**-52, 1.0 - 2.0**-52, -1.0
+    numbers, held = Array(np.array([a, b, c])), Array(np.zeros(4))
+    body = f"""mov.u64 %rd8, {numbers.address};
+ld.param.u64 %rd9, [other];
+ld.global.v2.f64 {{%fd1, %fd2}}, [%rd8];
+ld.global.f64 %fd3, [%rd8+16];
+fma.rn.f64 %fd4, %fd1, %fd2, %fd3;
+cvt.rn.bf16x2.f32 %r2, 0f3F800000, 0f40000000;
+cvt.u64.u32 %rd10, %r2;
+max.f64 %fd5, %fd1, 0d7FF8000000000000;
+max.NaN.f32 %f1, 0f3F800000, 0f7FC00000;
+cvt.f64.f32 %fd6, %f1;
+st.global.f64 [%rd9], %fd4;
+st.global.u64 [%rd9+8], %rd10;
+st.global.f64 [%rd9+16], %fd5;
+st.global.f64 [%rd9+24], %fd6;"""
+    run(body, WORDS, held.address)
+    got = held.numpy()
+    assert got[0] == float(Fraction(a) * Fraction(b) + Fraction(c)) != 0.0
+    assert got[1:2].view(np.uint64) == [0x3F804000]
+    assert got[2] == a
+    assert np.isnan(got[3])
+
+
+def test_arrays_are_gone_with_their_owners():
+    array = Array(WORDS)
+    address = array.address
+    del array
+    with pytest.raises(Fault, match="memory of no array"):
+        run("ld.param.u64 %rd8, [other];\nld.global.u32 %r2, [%rd8];", WORDS, address)
