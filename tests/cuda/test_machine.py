@@ -58,6 +58,13 @@ def test_sums_of_very_many_blocks(device, monkeypatch):
     check(SOFTMAX, MACHINE, draw(SOFTMAX, (700, 7), "float32"), "float32")
 
 
+def test_a_thread_alone_adds_a_long_row(device):
+    """An axis that is not last: what tens of thousands of additions round away is not lost."""
+    case = Case(jitloss.cross_entropy_loss, labels=True)
+    inputs = draw(case, (33_000, 3), "float32", axis=0)
+    check(case, MACHINE, inputs, "float32", axis=0, label_smoothing=1.0, epsilon=0.05)
+
+
 def test_values_are_added(device):
     params = {"w": np.linspace(-1.0, 1.0, 33, dtype=np.float32), "b": np.linspace(0.0, 2.0, 7, dtype=np.float32)}
     want = jitloss.l2_regularization.value_and_gradient(params)

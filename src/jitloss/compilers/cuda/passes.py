@@ -8,7 +8,7 @@ import numpy as np
 from ..elements import load, spread
 from ..rowwise import RowLoop
 from ..targets import element
-from ..tuples import add, cast, maximum_of, patch, scaled, select
+from ..tuples import add, cast, gather, gathered, maximum_of, patch, scaled, select
 from .memory import clear, clear_row, fetch, flush, repeated
 from .plan import Plan
 from .toolchain import jitable
@@ -67,7 +67,7 @@ def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
     highest, sums, slopes, patched, labelled = _steps(loop, plan, name)
     return Passes(
         peaks=_row_pass(highest, loop, plan, output, reads=not kept),
-        sums=_row_pass(sums, loop, plan, output, reads=not kept),
+        sums=_row_pass(sums, loop, plan, output, reads=not kept, adds=True),
         slopes=_row_pass(slopes, loop, plan, output, reads=not kept, writes=True),
         zeros=_zeros(plan, output) if kept else _row_pass(None, loop, plan, output, clears=True),
         patched=patched,
@@ -148,11 +148,19 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
 
 
 def _row_pass(
-    step: Any, loop: RowLoop, plan: Plan, output: str, *, reads: bool = False, writes: bool = False, clears: bool = False
+    step: Any,
+    loop: RowLoop,
+    plan: Plan,
+    output: str,
+    *,
+    reads: bool = False,
+    writes: bool = False,
+    clears: bool = False,
+    adds: bool = False,
 ) -> Any:
-    """One pass of a thread over its part of a row."""
+    """One pass of a thread over its part of a row. It may be long where it is read, so what additions round away is added at the end."""
     width, held, dtypes, working = plan.width, plan.kept, loop.dtypes, loop.working
-    reach, steps = plan.reach, step is not None
+    reach, steps, zeros, nothing = plan.reach, step is not None, loop.zeros, loop.zeros * 2
 
     @jitable
     def vector(state, place, column, both):  # type: ignore[no-untyped-def]
@@ -173,6 +181,15 @@ def _row_pass(
         @jitable
         def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
             return repeated(vector, held, state, 0, np.int64(lane * width), (row, span), width, reach)
+    elif adds:
+
+        @jitable
+        def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
+            found, column = nothing, span.begin + lane * width
+            while column < span.columns:
+                found = gather(found, vector(zeros, 0, column, (row, span)))
+                column += reach
+            return add(state, gathered(found))
     else:
 
         @jitable
