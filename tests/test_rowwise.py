@@ -1,0 +1,157 @@
+"""What the parts of a definition may take, and numbers at the ends of what it computes, in every layout."""
+
+import numpy as np
+import pytest
+
+import jitloss
+from jitloss.compilers import cpu
+from jitloss.math import exp, sqrt
+from references import REFERENCES, class_targets, real
+
+
+@jitloss.rowwise
+class keeps_terms:
+    def terms(prediction, target):
+        return exp(0.125 * prediction), target * prediction
+
+    def value(sums):
+        return sums[0] - sums[1], 0.125
+
+    def slope(target, terms, rate):
+        return rate * terms[0] - target
+
+
+@jitloss.rowwise
+class keeps_one_term:
+    def terms(prediction: jitloss.definition.Real, target):
+        return exp(0.25 * prediction)
+
+    def value(sums):
+        return sums
+
+    def slope(terms):
+        return 0.25 * terms
+
+
+@jitloss.rowwise
+class computes_one_again:
+    def terms(prediction: jitloss.definition.Real, target):
+        return exp(0.25 * prediction)
+
+    def value(sums):
+        return sums
+
+    def slope(prediction):
+        return 0.25 * exp(0.25 * prediction)
+
+
+def two_terms(numbers, targets):
+    """What ``keeps_terms`` gives: numbers whose sum is its value, and its gradient."""
+    return np.exp(numbers / 8) - targets * numbers, np.exp(numbers / 8) / 8 - targets
+
+
+def one_term(numbers, targets):
+    return np.exp(numbers / 4), np.exp(numbers / 4) / 4
+
+
+def softmax(numbers, targets):
+    row = REFERENCES["cross_entropy_with_logits"](numbers, targets)
+    return row.value, row.gradient
+
+
+TAKING = {
+    "alone": (keeps_terms, {two_terms: 1.0}),
+    "number": (keeps_one_term, {one_term: 1.0}),
+    "sum": (keeps_terms + 0.5 * keeps_one_term, {two_terms: 1.0, one_term: 0.5}),
+    "mixed": (0.5 * computes_one_again + keeps_terms, {one_term: 0.5, two_terms: 1.0}),
+    "softmax": (jitloss.cross_entropy_with_logits + keeps_terms, {softmax: 1.0, two_terms: 1.0}),
+}
+"""Losses whose slopes take terms, and what they are sums of, with its weight."""
+
+
+LAYOUTS = {
+    "blocks": (33, 7),
+    "patched": (33, 40),
+    "rows": (3, 300),
+    "long": (2, cpu.LONGEST_KEPT_ROW + 3),
+    "lanes": (2, 5, 6),
+    "long lanes": (2, cpu.LONGEST_KEPT_BESIDE + 1, 6),
+}
+TAKEN = [
+    *(("alone", layout, labels) for layout in LAYOUTS for labels in (False, True)),
+    *((name, layout, True) for name in TAKING if name != "alone" for layout in ("blocks", "patched", "rows")),
+    *(("mixed", layout, True) for layout in ("long", "lanes", "long lanes")),
+]
+
+
+@pytest.mark.parametrize(("name", "layout", "labels"), TAKEN)
+def test_a_slope_may_take_its_terms(name, layout, labels):
+    """In every layout, alone and in sums, the numbers of a slope that computes them again."""
+    random, axis, shape = np.random.default_rng(0), 1, LAYOUTS[layout]
+    predictions = random.standard_normal(shape).astype(np.float32)
+    items = (*shape[:1], *shape[2:])
+    targets = random.integers(0, shape[1], items) if labels else random.random(shape).astype(np.float32)
+    numbers = np.moveaxis(real(predictions), axis, -1)
+    loss, parts = TAKING[name]
+    for smoothing, weights in ((0.0, None), (0.1, np.linspace(0.5, 2.0, shape[1]))):
+        options = {} if weights is None else {"label_smoothing": smoothing, "class_weight": weights}
+        value, gradient = loss.value_and_gradient(predictions, targets, axis=axis, reduction="sum", **options)
+        mixed, _, _ = class_targets((predictions, targets), numbers.shape, axis, None, smoothing, weights)
+        each = [(weight, *part(numbers, mixed)) for part, weight in parts.items()]
+        assert value == pytest.approx(float(sum(weight * one.sum() for weight, one, _ in each)), rel=1e-5)
+        wanted = np.moveaxis(sum(weight * one for weight, _, one in each), -1, axis)
+        np.testing.assert_allclose(gradient, wanted.astype(np.float64), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_peak_may_take_targets(smoothing):
+    """Labels are not put right afterwards then: each element's peak is found with its own target."""
+
+    @jitloss.rowwise
+    class highest:
+        def peak(logit, target):
+            return logit + 3.0 * target
+
+        def terms(logit, target, peak):
+            return target * (peak - logit)
+
+        def value(sums):
+            return sums
+
+        def slope(target):
+            return -target
+
+    random = np.random.default_rng(0)
+    for columns in (5, 40, 300):
+        logits, labels = random.standard_normal((33, columns)), random.integers(0, columns, 33)
+        targets = (1.0 - smoothing) * np.eye(columns)[labels] + smoothing / columns
+        want = (targets * ((logits + 3.0 * targets).max(axis=1, keepdims=True) - logits)).sum(axis=1)
+        values, gradient = highest.value_and_gradient(logits, labels, reduction="none", label_smoothing=smoothing)
+        np.testing.assert_allclose(values, want, rtol=1e-12)
+        np.testing.assert_allclose(gradient, -targets, rtol=1e-12)
+
+
+def test_reciprocal_roots_are_no_estimates():
+    """Those that LLVM has, refined by a step of Newton's, are NaN at 0 and inf, and infinite for numbers that are not normal."""
+
+    @jitloss.pointwise
+    def root(prediction, target):
+        return target / sqrt(prediction), 1.0 / sqrt(prediction)
+
+    numbers = np.array([np.inf, 0.0, 1e-42, 1e-38, 4.0, 3e38] * 6, np.float32)
+    with np.errstate(divide="ignore"):
+        want = 1.0 / np.sqrt(numbers.astype(np.float64))
+    for one in root.value_and_gradient(numbers, np.ones_like(numbers), reduction="none"):
+        np.testing.assert_allclose(one, want, rtol=3e-7)
+
+
+@pytest.mark.parametrize("columns", [7, 40, 64, 300])
+def test_distances_whose_squares_overflow(columns):
+    far, near = np.zeros((33, columns), np.float32), np.zeros((33, columns), np.float32)
+    far[:, 1] = 1e30
+    for label, value, slope in ((0.0, 0.0, 0.0), (1.0, np.inf, 2e30)):
+        values, gradients = jitloss.contrastive_loss.value_and_gradient(far, near, np.full(33, label), reduction="none")
+        np.testing.assert_array_equal(values, np.float32(value))
+        np.testing.assert_array_equal(
+            gradients["embedding1"][:, :3], np.float32([0.0, slope, 0.0]) * np.ones((33, 1), np.float32)
+        )
