@@ -98,6 +98,8 @@ def options():
         yield from kernels(name, jitloss.LOSSES[name], "float32", "weights-items", FEW, each_row, weights=True, items=True)
     for name in ("mse_loss", "cross_entropy_with_logits"):
         yield from kernels(name, jitloss.LOSSES[name], "bfloat16", "weights-items", FEW, each_row, weights=True, items=True)
+    call, changes = Call("value_gradient_hessian", {"sample_weight": True}), {"hessian": True, "weights": True}
+    yield from kernels("focal_loss", jitloss.focal_loss, "bfloat16", "hessian-weights", ("vectors",), call, **changes)
     for name in LABELS:
         yield from class_options(name)
     given = {"inputs": ("bfloat16", "float64"), "working": "float64"}
@@ -255,9 +257,13 @@ def test_a_row_that_is_kept_is_read_and_written_once(kernel):
         assert kernel.assembly.vector_stores == written
 
 
+@each(ALL)
+def test_what_a_thread_holds_has_no_addresses(kernel):
+    assert not kernel.assembly.has_local_memory
+
+
 @each(KEPT)
 def test_a_row_that_is_kept_stays_in_registers(kernel):
-    assert not kernel.assembly.has_local_memory
     assert kernel.cubin.spills == 0
     assert kernel.cubin.stack == 0
 

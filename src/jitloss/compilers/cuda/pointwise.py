@@ -9,7 +9,7 @@ from ..canonical import point
 from ..elements import load, spread
 from ..tuples import cast, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, local, settled
+from .memory import WARP, expand, fetch, flush, local, repeated, settled
 from .plan import Plan
 from .sums import divider, ending
 from .toolchain import jitable, jitable_for
@@ -62,6 +62,16 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     shrink, zero = working(SHRINK), working(0.0)
     warps, divide, end, totalled = threads // WARP, divider(variant, plan), ending(plan, name, True), plan.total != "nothing"
 
+    @jitable
+    def add_own(partial, place, index, rest):  # type: ignore[no-untyped-def]
+        taken, made, values, given, weights, span, classes, factor, own = rest
+        result = own_one(taken, place, given, weights, index // span, classes)
+        if with_items:
+            spread(values, place, scaled(select(result, of_items), own), name)
+        if with_outputs:
+            spread(made, place, scaled(select(result, of_outputs), factor), name)
+        return partial + shrink * result[0]
+
     def kernel(  # type: ignore[no-untyped-def]
         inputs, outs, items, numbers, weights, span, labels, ignored, classes, columns, inner, count, scale, times, divisors,
         parts, partials,
@@ -82,13 +92,8 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
             partial = zero
             if first + width <= count:
                 fetch(taken, 0, inputs, first, dtypes, width, working)
-                for index in range(width):
-                    result = own_one(taken, index, given, weights, (first + index) // span, classes)
-                    partial += shrink * result[0]
-                    if with_items:
-                        spread(values, index, scaled(select(result, of_items), own), name)
-                    if with_outputs:
-                        spread(made, index, scaled(select(result, of_outputs), factor), name)
+                rest = taken, made, values, given, weights, span, classes, factor, own
+                partial = repeated(add_own, width, partial, np.int64(0), first, rest, 1, 1)
                 flush(items, first, values, 0, output, width, working)
                 flush(outs, first, made, 0, output, width, working)
             else:
