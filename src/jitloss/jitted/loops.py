@@ -1,10 +1,9 @@
 """The loops of a loss over arrays, as numba compiles them into a caller: plain, in the order of the definition.
 
-numba has no loop over the items of a tuple of different arrays, so small functions are put together for the arrays of a call.
+numba has no loop over the items of a tuple of different arrays: :func:`each` stands for one.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..compilers.canonical import point, rows
 from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
 from ..compilers.cpu.pipeline import JoinedCompiler
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
+from .each import each
 from .functions import Function, given, placed, working_of
 
 __all__ = ["OPTIONS", "on_elements", "on_rows"]
@@ -37,84 +37,51 @@ STRIP = 1024
 """Elements that are added in the working precision before they are added in float64."""
 
 
-# What is put together ---------------------------------------------------------------------------------------------------------
+# What is done with each array -------------------------------------------------------------------------------------------------
 
 
-_BESIDE = (
-    lambda one, other: lambda a: one(a) + other(a),
-    lambda one, other: lambda a, b: one(a, b) + other(a, b),
-    lambda one, other: lambda a, b, c: one(a, b, c) + other(a, b, c),
-)
-_NOTHING = (lambda a: (), lambda a, b: (), lambda a, b, c: ())
+def _numbers(kinds: Sequence[Any], places: Sequence[int], working: Any, signs: int) -> tuple[Function, tuple[Any, ...]]:
+    """The element of an array at an index, as a number, and what it needs for each: the bools of the array ``signs`` are 1 and -1."""
+
+    def number(array, index, sign):  # type: ignore[no-untyped-def]
+        if sign is None:
+            return working(array[index])
+        return working(1.0) if array[index] else working(-1.0)
+
+    others = (True if one == signs and kinds[one].dtype == types.boolean else None for one in places)
+    return with_arrays(number), tuple(others)
 
 
-def _together(functions: Iterable[Function], count: int) -> Function:
-    """A function of ``count`` arguments that returns the tuples of all of them, one behind the other."""
-    made = [with_arrays(one) for one in functions]
-    return functools.reduce(
-        lambda one, other: with_arrays(_BESIDE[count - 1](one, other)), made or [with_arrays(_NOTHING[count - 1])]
-    )
+_flat = with_arrays(lambda array, columns, nothing: np.ravel(array))
+_grid = with_arrays(lambda array, columns, nothing: np.ascontiguousarray(array).reshape(-1, columns))
+_full = with_arrays(lambda array, columns, zero: np.full(array.shape, zero))
 
 
-def _numbers(kinds: Sequence[Any], places: Sequence[int], working: Any, signs: int) -> Function:
-    """The elements of arrays at an index, as numbers; the bools of the array ``signs`` are 1 and -1."""
-
-    def of(at: int, sign: bool) -> Callable[..., Any]:
-        if sign:
-            return lambda arrays, index: (working(1.0) if arrays[at][index] else working(-1.0),)
-        return lambda arrays, index: (working(arrays[at][index]),)
-
-    return _together((of(at, one == signs and kinds[one].dtype == types.boolean) for at, one in enumerate(places)), 2)
-
-
-def _shaped(places: Sequence[int], shape: Callable[..., Any]) -> Function:
-    """Arrays among the arguments, each in another shape."""
-
-    def of(at: int) -> Callable[..., Any]:
-        return lambda arguments, columns: (shape(arguments[at], columns),)
-
-    return _together(map(of, places), 2)
-
-
-_flat = with_arrays(lambda array, columns: np.ravel(array))
-_grid = with_arrays(lambda array, columns: np.ascontiguousarray(array).reshape(-1, columns))
+@with_arrays
+def _put(array, index, slope):  # type: ignore[no-untyped-def]
+    array[index] = slope
 
 
 def _same_shape(form: Any, places: Sequence[int]) -> Function:
-    """Raise where arrays have not the shape of the first one."""
+    """Raise where an array has not the shape of the first one."""
     message = f"{form.__name__}: {' and '.join(form.inputs[one] for one in places)} must have the same shape"
 
-    def of(at: int) -> Callable[..., Any]:
-        def check(arguments):  # type: ignore[no-untyped-def]
-            if arguments[at].shape != arguments[0].shape:
-                raise ValueError(message)
-            return ()
+    def check(array, first, nothing):  # type: ignore[no-untyped-def]
+        if array.shape != first.shape:
+            raise ValueError(message)
 
-        return check
-
-    return _together(map(of, places[1:]), 1)
+    return with_arrays(check)
 
 
-def _outputs(form: Any, kinds: Sequence[Any]) -> tuple[Function, Function, int]:
-    """A function that makes the gradients, one that writes to them, and how many there are."""
-    places = [form.inputs.index(name) for name in form.differentiable]
-    dtypes = [
-        np.dtype(str(kinds[at].dtype)) if isinstance(kinds[at].dtype, types.Float) else np.dtype(np.float64) for at in places
-    ]
+def _outputs(form: Any, kinds: Sequence[Any]) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """Which arguments have a gradient, and a 0 of the dtype of each."""
+    places = tuple(form.inputs.index(name) for name in form.differentiable)
+    dtypes = (kinds[at].dtype if isinstance(kinds[at].dtype, types.Float) else types.float64 for at in places)
+    return places, tuple(np.dtype(str(dtype)).type(0.0) for dtype in dtypes)
 
-    def make(at: int, kind: Any) -> Callable[..., Any]:
-        return lambda arguments: (np.zeros(arguments[at].shape, kind),)
 
-    def write(at: int, kind: Any) -> Callable[..., Any]:
-        def put(arrays, index, slopes):  # type: ignore[no-untyped-def]
-            arrays[at][index] = kind(slopes[at])
-            return ()
-
-        return put
-
-    scalars = [dtype.type for dtype in dtypes]
-    made = _together((make(at, kind) for at, kind in zip(places, scalars, strict=True)), 1)
-    return made, _together((write(at, kind) for at, kind in enumerate(scalars)), 3), len(places)
+def _nothing(places: Sequence[Any]) -> tuple[None, ...]:
+    return (None,) * len(places)
 
 
 def _finish(form: Any, several: bool) -> Function:
@@ -142,28 +109,28 @@ def on_elements(form: Any, kinds: Sequence[Any]) -> Function:
     function, wanted = call.function, placed(call.wanted, count, parameters)
     constants, at_numbers = parameters.constants, parameters.numbers
     signs = next((at for at, one in enumerate(definition.inputs) if one.space.name == "sign"), -1)
-    numbers_at, flat, check = _numbers(kinds, places, working, signs), _shaped(places, _flat), _same_shape(form, places)
-    make, write, outputs = _outputs(form, kinds)
-    out_flat, finish, slope_at = _shaped(range(outputs), _flat), _finish(form, outputs > 1), (1,)
+    (number, bools), check, nothing = _numbers(kinds, places, working, signs), _same_shape(form, places), _nothing(places)
+    outputs, zeros = _outputs(form, kinds)
+    out_places, no_more, finish, slope_at = tuple(range(len(outputs))), _nothing(outputs), _finish(form, len(outputs) > 1), (1,)
     factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
     mean, with_gradient, zero = not definition.is_penalty, form.wants.gradient, working(0.0)
 
     def impl(*arguments):  # type: ignore[no-untyped-def]
-        check(arguments)
+        each(check, arguments, places, arguments[0], nothing)
         size = arguments[0].size
         fixed = cast(select(arguments, at_numbers), working) + constants
-        arrays = flat(arguments, 0)
-        gradients = make(arguments)
-        outs = out_flat(gradients, 0)
+        arrays = each(_flat, arguments, places, 0, nothing)
+        gradients = each(_full, arguments, outputs, 0, zeros)
+        outs = each(_flat, gradients, out_places, 0, no_more)
         divisor = max(size, 1) if mean else 1
         scale, total = working(factor / divisor), 0.0
         for strip in range(0, size, STRIP):
             part = zero
             for index in range(strip, min(size, strip + STRIP)):
-                results = cast(function(*select(numbers_at(arrays, index) + fixed, wanted)), working)
+                results = cast(function(*select(each(number, arrays, places, index, bools) + fixed, wanted)), working)
                 part += results[0]
                 if with_gradient:
-                    write(outs, index, (select(results, slope_at)[0] * scale,))
+                    each(_put, outs, out_places, index, scaled(select(results, slope_at), scale))
             total += part
         return finish(total * factor / divisor, gradients)
 
@@ -179,8 +146,8 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     target = next((at for at, one in enumerate(definition.inputs) if one is definition.target), -1)
     with_labels = _takes_labels(form, kinds, target)
     elements = [at for at, one in enumerate(definition.inputs) if not one.per_row and at != target]
-    stored = elements + ([target] if target >= 0 and not with_labels else [])
-    per_row = [at for at, one in enumerate(definition.inputs) if one.per_row]
+    stored = tuple(elements + ([target] if target >= 0 and not with_labels else []))
+    per_row = tuple(at for at, one in enumerate(definition.inputs) if one.per_row)
     names = [definition.inputs[at].name for at in elements] + ([definition.target.name] if target >= 0 else [])
     working = working_of([kinds[at] for at in stored])
     parts = rows(definition, names, [definition.inputs[at].name for at in per_row], working, guest_jitable)
@@ -190,12 +157,13 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     top_of, term_of, value_of, slope_of = top.function, term.function, value.function, slope.function
     of_top, of_term, of_slope = (placed(one.wanted, width, parameters) for one in (top, term, slope))
     of_value = placed(value.wanted, len(per_row), parameters)
-    lowest, zeros, zeros64 = (working(-np.inf),) * parts.peaks, (working(0.0),) * term.results, (0.0,) * term.results
+    lowest, sums0, totals0 = (working(-np.inf),) * parts.peaks, (working(0.0),) * term.results, (0.0,) * term.results
     rest, with_peak, takes_terms = tuple(range(1, value.results)), parts.peak is not None, parts.slope_takes_terms
-    numbers_at, row_numbers = _numbers(kinds, stored, working, -1), _numbers(kinds, per_row, working, -1)
-    grids_of, rows_of, check = _shaped(stored, _grid), _shaped(per_row, _flat), _same_shape(form, stored)
-    make, write, outputs = _outputs(form, kinds)
-    out_grids, finish, wanted = _shaped(range(outputs), _grid), _finish(form, outputs > 1), tuple(range(outputs))
+    number, _ = _numbers(kinds, stored, working, -1)
+    check, of_elements, of_rows = _same_shape(form, stored), _nothing(stored), _nothing(per_row)
+    outputs, zeros = _outputs(form, kinds)
+    grid_places, row_places, out_places = (tuple(range(len(one))) for one in (stored, per_row, outputs))
+    finish, of_outputs = _finish(form, len(outputs) > 1), _nothing(outputs)
     factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
     with_gradient, one, nothing, double = form.wants.gradient, working(1.0), working(0.0), np.float64
     labels_of = _labels(form, kinds, target) if with_labels else with_arrays(lambda arguments, rows: np.zeros(0, np.int64))
@@ -206,12 +174,14 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     )
 
     def impl(*arguments):  # type: ignore[no-untyped-def]
-        check(arguments)
-        first, gradients = arguments[0], make(arguments)
+        each(check, arguments, stored, arguments[0], of_elements)
+        first, gradients = arguments[0], each(_full, arguments, outputs, 0, zeros)
         columns = first.shape[-1]
         if first.size == 0:
             return finish(0.0, gradients)
-        grids, of_rows, outs = grids_of(arguments, columns), rows_of(arguments, 0), out_grids(gradients, columns)
+        grids = each(_grid, arguments, stored, columns, of_elements)
+        rows_given = each(_flat, arguments, per_row, 0, of_rows)
+        outs = each(_grid, gradients, out_places, columns, of_outputs)
         fixed = cast(select(arguments, at_numbers), working) + constants
         height, total = first.size // columns, 0.0
         labels, label = labels_of(arguments, height), -1
@@ -225,27 +195,31 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
             tops = lowest
             if with_peak:
                 for column in range(columns):
-                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed
+                    numbers = each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed
                     tops = maximum_of(tops, cast(top_of(*select(numbers, of_top)), working))
-            totals = zeros64
+            totals = totals0
             for strip in range(0, columns, STRIP):
-                sums = zeros
+                sums = sums0
                 for column in range(strip, min(columns, strip + STRIP)):
-                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed + tops
+                    numbers = (
+                        each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed + tops
+                    )
                     sums = add(sums, cast(term_of(*select(numbers, of_term)), working))
                 totals = add(totals, cast(sums, double))
-            numbers = row_numbers(of_rows, row) + fixed + tops + (cast(totals, working),)
+            numbers = each(number, rows_given, row_places, row, of_rows) + fixed + tops + (cast(totals, working),)
             result = cast(value_of(*select(numbers, of_value)), working)
             total += result[0]
             if with_gradient:
                 for column in range(columns):
-                    numbers = numbers_at(grids, (row, column)) + own_target(column, label) + fixed + tops
+                    numbers = (
+                        each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed + tops
+                    )
                     if takes_terms:
                         mine = (cast(term_of(*select(numbers, of_term)), working),)
                         slopes = cast(slope_of(*select(numbers + select(result, rest) + mine, of_slope)), working)
                     else:
                         slopes = cast(slope_of(*select(numbers + select(result, rest), of_slope)), working)
-                    write(outs, (row, column), scaled(select(slopes, wanted), scale))
+                    each(_put, outs, out_places, (row, column), scaled(select(slopes, out_places), scale))
         return finish(total * factor / max(counted, 1), gradients)
 
     return impl
