@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -75,17 +74,12 @@ class _Launch:
 
     def __init__(self, assembly: Assembly, blocks: int, arguments: Sequence[Any]) -> None:
         self._program = Program.read(assembly.text)
-        self._blocks, self._words = blocks, [_word(one) for one in launch.flat(arguments)]
+        self._blocks, self._words = blocks, [launch._word(one) for one in launch.flat(arguments)]
 
     def __call__(self, stream: int, slots: Iterable[tuple[int, int]] = (), addresses: Sequence[int] = ()) -> None:
         for place, number in slots:
             self._words[place] = addresses[number]
         self._program.run(memory, self._blocks, self._words)
-
-
-def _word(one: Any) -> int:
-    kind = "<f" if isinstance(one, np.float32) else "<d" if isinstance(one, float) else "<q"
-    return int.from_bytes(struct.pack(kind, one), "little")
 
 
 class _Kernel:
