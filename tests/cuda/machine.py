@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from instructions import CLUSTER, KINDS, Instruction
-from machine_memory import Fault, Memory, Shared, Words
+from machine_memory import Fault, Memory, Place, Shared, Words
 
 __all__ = ["Fault", "Memory", "Program"]
 
@@ -111,7 +111,7 @@ class _Grid:
         self.thread = np.arange(count)
         self.block = self.thread // program.threads
         self.place, self.state = np.zeros(count, np.intp), np.zeros(count, np.int8)
-        self.arrived = np.zeros(count, bool)  # at a barrier of the cluster
+        self.arrived, self.waited = np.zeros((2, count), np.intp)  # how often, at barriers of the cluster
         self.shared = Shared(len(blocks), program.shared_size)
         number = self.block + blocks.start
         given = {"tid.x": self.thread % program.threads, "ctaid.x": number, "cluster_ctarank": number % program.cluster}
@@ -169,7 +169,8 @@ class _Grid:
         cluster, offset = self.program.cluster, (addresses & np.uint64(2**32 - 1)).astype(np.intp)
         other = block - block % cluster + ((addresses >> np.uint64(32)) & np.uint64(2**16 - 1)).astype(np.intp)
         owner = np.where(addresses < CLUSTER, block, other)
-        return self.shared.words(owner, offset, kind, count, thread=thread, writes=writes, far=owner != block)
+        place = Place(owner, offset, thread, owner != block, self.arrived[who], self.waited[who])
+        return self.shared.words(place, kind, count, writes=writes)
 
     # Time -----------------------------------------------------------------------------------------------------------------------
 
@@ -203,16 +204,20 @@ class _Grid:
             self.place[who] = np.where(goes, self.program.labels[one.operands[0]], place + 1)
         else:
             self.place[who] = place + 1
-            self.state[thread[np.broadcast_to(goes, thread.shape)]] = _ENDED
+            ended = thread[np.broadcast_to(goes, thread.shape)]
+            self.state[ended] = _ENDED
+            self.shared.leave(self.block[ended], self.waited[ended])
             self._meet()
 
     def _wait(self, one: Instruction, place: int, who: Any) -> None:
+        if "arrive" in one.modifiers:
+            self.arrived[who] += 1
+            self._release(who)
+            self._meet()
+            return
         self.state[who] = _WAITS
         if one.name == "shfl":
             self._exchange(one, place)
-        elif "arrive" in one.modifiers:
-            self.arrived[who] = True
-            self._release(who)
         else:
             self._meet()
 
@@ -221,22 +226,23 @@ class _Grid:
         self.place[who] += 1
 
     def _meet(self) -> None:
-        """Let those go on at a barrier whose block, or cluster, is all there or has ended."""
+        """Let those go on at a barrier for whom all others of the block are there, or all of the cluster have arrived, or have ended."""
         for place in np.unique(self.place[self.state == _WAITS]):
-            one = self.program.code[place]
-            if one.name == "shfl":
-                continue
-            of_cluster = one.name == "barrier"
-            size = self.program.threads * (self.program.cluster if of_cluster else 1)
-            waiting = (self.state == _WAITS) & (self.place == place)
-            whole = (waiting | (self.state == _ENDED)).reshape(-1, size).all(1)
-            who = np.flatnonzero(np.repeat(whole, size) & waiting)
-            if of_cluster:
-                if not self.arrived[who].all():
+            name, waiting = self.program.code[place].name, (self.state == _WAITS) & (self.place == place)
+            if name == "bar":
+                whole = (waiting | (self.state == _ENDED)).reshape(-1, self.program.threads).all(1)
+                who = np.flatnonzero(np.repeat(whole, self.program.threads) & waiting)
+                self.shared.pass_barrier(np.unique(self.block[who]))
+                self._release(who)
+            elif name == "barrier":
+                if (self.arrived[waiting] <= self.waited[waiting]).any():
                     raise Fault("a thread waits for its cluster and has not said that it arrived")
-                self.arrived[who] = False
-            self._release(who)
-            self.shared.pass_barrier(np.unique(self.block[who]), of_cluster)
+                size = self.program.threads * self.program.cluster
+                least = np.where(self.state == _ENDED, np.iinfo(np.intp).max, self.arrived).reshape(-1, size).min(1)
+                who = np.flatnonzero((np.repeat(least, size) > self.waited) & waiting)
+                self.waited[who] += 1
+                self.shared.pass_barrier(np.unique(self.block[who]))
+                self._release(who)
 
     def _exchange(self, one: Instruction, place: int) -> None:
         """Numbers go to the threads of a warp whose own number differs in some bits, once all are there that are named."""

@@ -1,11 +1,11 @@
 """The memory of a device made of NumPy, which knows what may be touched, and by whom."""
 
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Fault", "Memory", "Shared", "Words"]
+__all__ = ["Fault", "Memory", "Place", "Shared", "Words"]
 
 _GAP = 4096
 """Bytes between two arrays, which belong to nobody."""
@@ -56,54 +56,72 @@ class Memory:
 
 
 class Shared:
-    """The shared memory of some blocks, and who has touched each word of it since the last barrier."""
+    """The shared memory of some blocks, and who has touched each word of it since the last barrier.
+
+    Between the blocks of a cluster there are no such barriers, but a thread says when it arrives and when it waits for all others. It sees
+    what another block did before its ``arrived``-th arrival, counted from 0, if it has ``waited`` more often than that.
+    """
 
     def __init__(self, blocks: int, size: int) -> None:
         words = blocks, size // 4
         self._held = np.full((blocks, size), 0xFF, np.uint8)
         self._written = np.zeros(words, bool)
         self._writer, self._first_reader, self._last_reader = np.full((3, *words), _NOBODY)
-        self._writer_of_cluster = np.full(words, _NOBODY)  # since the last barrier of the whole cluster
+        self._sent, self._seen_afar = np.full(
+            (2, *words), _NOBODY
+        )  # before which arrival, of its writer and of readers elsewhere
 
-    def pass_barrier(self, blocks: np.ndarray, cluster: bool) -> None:
-        for one in (self._writer, self._first_reader, self._last_reader, *([self._writer_of_cluster] if cluster else [])):
+    def pass_barrier(self, blocks: np.ndarray) -> None:
+        for one in (self._writer, self._first_reader, self._last_reader):
             one[blocks] = _NOBODY
 
-    def words(
-        self,
-        block: np.ndarray,
-        offset: np.ndarray,
-        kind: np.dtype[Any],
-        count: int,
-        *,
-        thread: np.ndarray,
-        writes: bool,
-        far: np.ndarray,
-    ) -> Words:
-        """What threads find at an offset in the memory of a block, which is another's than their own where it is ``far``."""
+    def leave(self, blocks: np.ndarray, waited: np.ndarray) -> None:
+        """Threads end, and with the last of its threads the memory of a block is gone."""
+        if (self._seen_afar[blocks].max(1, initial=_NOBODY) >= waited).any():
+            raise Fault("a block ends while others may still read its shared memory")
+
+    def words(self, at: "Place", kind: np.dtype[Any], count: int, *, writes: bool) -> Words:
+        """What threads find at an offset in the memory of a block."""
         size, end = kind.itemsize * count, self._held.shape[1]
-        if (offset + size > end).any() or (offset % size).any():
+        if (at.offset + size > end).any() or (at.offset % size).any():
             raise Fault("shared memory beyond its end, or across its own size")
         for first in range(0, size, 4):
-            self._touch(block, (offset + first) // 4, thread, writes, far)
-        return self._held.reshape(-1).view(kind), (block * end + offset) // kind.itemsize
+            word = at.block, (at.offset + first) // 4
+            raced = self._write(word, at) if writes else self._read(word, at)
+            if raced.any():
+                raise Fault(f"threads touch one word of shared memory and no barrier is between them: word {word[1][raced][0]}")
+        return self._held.reshape(-1).view(kind), (at.block * end + at.offset) // kind.itemsize
 
-    def _touch(self, block: np.ndarray, word: np.ndarray, thread: np.ndarray, writes: bool, far: np.ndarray) -> None:
-        at = block, word
-        before = np.where(far, self._writer_of_cluster[at], self._writer[at])
-        raced = (before != _NOBODY) & (before != thread)
-        if writes:
-            first, last = self._first_reader[at], self._last_reader[at]
-            raced |= (first != _NOBODY) & ((first != thread) | (last != thread))
-            self._writer[at] = self._writer_of_cluster[at] = thread
-            raced |= self._writer[at] != thread  # another one in the same moment
-            self._written[at] = True
-        else:
-            if not self._written[at].all():
-                raise Fault("shared memory that nobody has written")
-            fresh = self._first_reader[at] == _NOBODY
-            self._first_reader[block[fresh], word[fresh]] = np.iinfo(np.intp).max
-            np.minimum.at(self._first_reader, at, thread)
-            np.maximum.at(self._last_reader, at, thread)
-        if raced.any():
-            raise Fault(f"threads touch one word of shared memory and no barrier is between them: word {word[raced][0]}")
+    def _write(self, word: tuple[np.ndarray, np.ndarray], at: "Place") -> np.ndarray:
+        """Which threads race with others."""
+        raced = self._is_anothers(word, at) | (self._seen_afar[word] >= at.waited)
+        first, last = self._first_reader[word], self._last_reader[word]
+        raced |= (first != _NOBODY) & ((first != at.thread) | (last != at.thread))
+        self._writer[word], self._sent[word], self._written[word] = at.thread, at.arrived, True
+        return raced | (self._writer[word] != at.thread)  # another one in the same moment
+
+    def _read(self, word: tuple[np.ndarray, np.ndarray], at: "Place") -> np.ndarray:
+        if not self._written[word].all():
+            raise Fault("shared memory that nobody has written")
+        fresh = self._first_reader[word] == _NOBODY
+        self._first_reader[word[0][fresh], word[1][fresh]] = np.iinfo(np.intp).max
+        np.minimum.at(self._first_reader, word, at.thread)
+        np.maximum.at(self._last_reader, word, at.thread)
+        np.maximum.at(self._seen_afar, word, np.where(at.far, at.arrived, _NOBODY))
+        return self._is_anothers(word, at)
+
+    def _is_anothers(self, word: tuple[np.ndarray, np.ndarray], at: "Place") -> np.ndarray:
+        """Whether another thread has written a word, and no barrier has been passed since."""
+        writer = self._writer[word]
+        return np.where(at.far, self._sent[word] >= at.waited, (writer != _NOBODY) & (writer != at.thread))
+
+
+class Place(NamedTuple):
+    """Where threads look into shared memory, ``far`` in that of another block, and what they know of the cluster."""
+
+    block: np.ndarray
+    offset: np.ndarray
+    thread: np.ndarray
+    far: np.ndarray
+    arrived: np.ndarray
+    waited: np.ndarray

@@ -182,6 +182,39 @@ st.global.u32 [%rd3], %r4;"""
     np.testing.assert_array_equal(run(body, WORDS), np.where(WORDS % 2, 0, 3))
 
 
+WRITE, READ = "st.shared.u32 [%rd5], %r1;", "ld.u32 %r2, [%rd8];"
+ARRIVE, WAIT = "barrier.cluster.arrive.release.aligned;", "barrier.cluster.wait.acquire.aligned;"
+
+
+def run_cluster(*body):
+    """Two blocks, and to each thread the address of its word of the other one's shared memory."""
+    head = HEAD.replace(".maxntid", ".reqnctapercluster 2, 1, 1\n.maxntid")
+    other = ["mov.u32 %r3, %cluster_ctarank;", "xor.b32 %r4, %r3, 1;", "cvta.shared.u64 %rd6, %rd5;", "mapa.u64 %rd8, %rd6, %r4;"]
+    Program.read(head + "\n".join([*other, *body]) + "\nret;\n}").run(memory, 2, [Array(WORDS).address, 0])
+
+
+def test_a_cluster_reads_what_its_blocks_have_written():
+    run_cluster(WRITE, ARRIVE, WAIT, READ, ARRIVE, WAIT)
+    run_cluster(WRITE, ARRIVE, WAIT, READ, ARRIVE, WAIT, WRITE, ARRIVE, WAIT, READ, ARRIVE, WAIT)
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        ("no barrier", (WRITE, READ, ARRIVE, WAIT)),
+        ("no barrier", (WRITE, ARRIVE, READ, WAIT)),
+        ("no barrier", (WRITE, ARRIVE, "bar.sync 0;", WRITE, WAIT, READ, ARRIVE, WAIT)),
+        ("no barrier", (WRITE, ARRIVE, WAIT, READ, "bar.sync 0;", WRITE, ARRIVE, WAIT)),
+        ("may still read", (WRITE, ARRIVE, WAIT, READ)),
+        ("may still read", (WRITE, ARRIVE, WAIT, READ, ARRIVE)),
+        ("not said", (WRITE, WAIT)),
+    ],
+)
+def test_faults_of_clusters(words, body):
+    with pytest.raises(Fault, match=words):
+        run_cluster(*body)
+
+
 INTEGERS = [
     ("div.s64 %rd8, -7, 2;", -3),
     ("rem.s64 %rd8, -7, 2;", -1),
