@@ -106,7 +106,7 @@ ROWS: dict[str, tuple[int, int, bool]] = {
     "kept-by-cluster": (65536, 1, True),
     "kept-by-most-blocks": (128256, 1, True),
     "long": (262144, 1, True),
-    "inner-axis": (1000, 64, True),
+    "inner-axis": (100, 64, True),
 }
 """Shapes of rows that are spread over a device in each way: columns, the distance of neighbours, whether arrays are aligned."""
 

@@ -59,9 +59,9 @@ def test_sums_of_very_many_blocks(device, monkeypatch):
 
 
 def test_a_thread_alone_adds_a_long_row(device):
-    """An axis that is not last: what tens of thousands of additions round away is not lost."""
+    """An axis that is not last: what thousands of additions round away is not lost."""
     case = Case(jitloss.cross_entropy_loss, labels=True)
-    inputs = draw(case, (33_000, 3), "float32", axis=0)
+    inputs = draw(case, (3000, 3), "float32", axis=0)
     check(case, MACHINE, inputs, "float32", axis=0, label_smoothing=1.0, epsilon=0.05)
 
 
