@@ -1,5 +1,6 @@
 """Losses called from users' own compiled code: the numbers of the call in Python, from scalars, from arrays, from the disk cache."""
 
+import re
 import sys
 import textwrap
 
@@ -46,7 +47,11 @@ ARRAYS = [*((case, "float32") for case in [HUBER, *ROWS]), *((case, "float64") f
 @pytest.mark.parametrize(("case", "dtype"), ARRAYS, ids=str)
 def test_arrays(case, dtype):
     inputs = draw(case, (11, 7) if case.rowwise else (11, 3), dtype, ignored=case.labels)
-    value, gradient = compiled(case.loss.value_and_gradient, len(inputs))(*inputs)
+    call = compiled(case.loss.value_and_gradient, len(inputs))
+    value, gradient = call(*inputs)
+    (llvm,) = call.inspect_llvm().values()
+    kind = "float" if dtype == "float32" else "double"
+    assert re.search(rf" = f(add|sub|mul) .*<\d+ x {kind}>", llvm), "no loop has become one of vectors"
     want, theirs = case.loss.value_and_gradient(*inputs)
     agree(np.asarray(value, dtype), np.asarray(want, dtype), dtype)
     for mine, other in zip(arrays_of(gradient), arrays_of(theirs), strict=True):

@@ -48,12 +48,11 @@ class Cubin:
 
 @dataclass(frozen=True)
 class Call:
-    """How a kernel's loss is called: the form, options, the dtype of targets where it is their own, whether they are dense."""
+    """How a kernel's loss is called: the form, options, the dtype of targets where it is their own."""
 
     form: str = "value_and_gradient"
     options: Mapping[str, Any] = field(default_factory=dict)
     targets: str = ""
-    dense: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,7 +104,7 @@ def options():
         yield from class_options(name)
     given = {"inputs": ("bfloat16", "float64"), "working": "float64"}
     for name in ("binary_cross_entropy_with_logits", "cross_entropy_with_logits"):
-        call = Call(targets="float64", dense=True)
+        call = Call(targets="float64")
         yield from kernels(name, jitloss.LOSSES[name], "bfloat16", "target-float64", FEW, call, targets="direct", **given)
     for target in ("bool", "int64", "float16"):
         given, call = {"inputs": ("float32", target)}, Call(targets=target)
@@ -122,7 +122,7 @@ def class_options(name):
         ("dense-smoothed", smooth, {"targets": "mixed", "smoothed": True}),
         ("dense-smoothed-class-weights", smooth | weigh, {"targets": "mixed", "class_weights": True, "smoothed": True}),
     ):
-        call = Call(options=given, dense="targets" in changes)
+        call = Call(options=given)
         yield from kernels(name, jitloss.LOSSES[name], "float32", label, FEW, call, **changes)
 
 
@@ -134,9 +134,6 @@ DEFAULTS = [
 ]
 OTHERS = [kernel for name, loss in OWN.items() for kernel in kernels(name, loss, "float32", only=(*FEW, "long"))]
 ALL = [*DEFAULTS, *OTHERS, *options()]
-
-
-SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "cross_entropy_with_logits"]
 
 
 def each(found):
@@ -284,6 +281,8 @@ def test_registers_allow_the_block(kernel):
 
 
 # Instructions of the device ---------------------------------------------------------------------------------------------------
+
+SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "cross_entropy_with_logits"]
 
 
 @each([kernel for kernel in SOFTMAX if kernel.variant.working == "float32"])

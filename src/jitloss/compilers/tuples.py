@@ -1,6 +1,5 @@
 """Tuples of numbers of one kernel: chosen, added, scaled. Their lengths are known when a kernel is compiled, so all of it unrolls."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from numba import types
 
 from .intrinsics import intrinsic
 
-__all__ = ["add", "cast", "flat", "gather", "gathered", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
+__all__ = ["add", "cast", "flat", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
 
 
 @intrinsic(prefer_literal=True, plain=lambda values, indices: tuple(values[index] for index in indices))
@@ -73,56 +72,6 @@ def _maximum(builder: Any, one: Any, other: Any) -> Any:
 def add(typing: Any, left: Any, right: Any) -> Any:
     """Two tuples added number by number."""
     return _elementwise(left, lambda builder, one, other: builder.fadd(one, other))
-
-
-def _gather(total: Any, lost: Any, more: Any, plus: Any, minus: Any) -> tuple[Any, Any]:
-    joined = plus(total, more)
-    rest = minus(joined, total)
-    return joined, plus(lost, plus(minus(total, minus(joined, rest)), minus(more, rest)))
-
-
-def _plain_gather(state: Any, more: Any) -> tuple[Any, ...]:
-    halves = zip(state[: len(more)], state[len(more) :], more, strict=True)
-    pairs = [_gather(*one, operator.add, operator.sub) for one in halves]
-    return (*(total for total, _ in pairs), *(lost for _, lost in pairs))
-
-
-@intrinsic(plain=_plain_gather)
-def gather(typing: Any, state: Any, more: Any) -> Any:
-    """Sums of many numbers, and behind them what the roundings of each have lost so far, with ``more`` added to each sum."""
-    count = len(more)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        parts, added = ([builder.extract_value(one, index) for index in range(one.type.count)] for one in args)
-        halves = zip(parts[:count], parts[count:], added, strict=True)
-        pairs = [_gather(*one, builder.fadd, builder.fsub) for one in halves]
-        return context.make_tuple(builder, state, [*(total for total, _ in pairs), *(lost for _, lost in pairs)])
-
-    return state(state, more), codegen
-
-
-def _plain_gathered(state: Any) -> tuple[Any, ...]:
-    count = len(state) // 2
-    return tuple(
-        total + (lost if lost == lost else lost.dtype.type(0.0)) for total, lost in zip(state[:count], state[count:], strict=True)
-    )
-
-
-@intrinsic(plain=_plain_gathered)
-def gathered(typing: Any, state: Any) -> Any:
-    """The sums that :func:`gather` has made. Of an infinite one nothing is left over."""
-    count = len(state) // 2
-    result = types.UniTuple(state.dtype, count)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        sums = []
-        for index in range(count):
-            total, lost = builder.extract_value(args[0], index), builder.extract_value(args[0], index + count)
-            known = builder.fcmp_ordered("ord", lost, lost)
-            sums.append(builder.fadd(total, builder.select(known, lost, lost.type(0.0))))
-        return context.make_tuple(builder, result, sums)
-
-    return result(state), codegen
 
 
 @intrinsic(plain=lambda left, right: tuple(map(np.maximum, left, right)))

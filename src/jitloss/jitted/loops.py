@@ -159,8 +159,8 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     of_value = placed(value.wanted, len(per_row), parameters)
     lowest, sums0, totals0 = (working(-np.inf),) * parts.peaks, (working(0.0),) * term.results, (0.0,) * term.results
     rest, with_peak, takes_terms = tuple(range(1, value.results)), parts.peak is not None, parts.slope_takes_terms
-    number, _ = _numbers(kinds, stored, working, -1)
-    check, of_elements, of_rows = _same_shape(form, stored), _nothing(stored), _nothing(per_row)
+    number, of_elements = _numbers(kinds, stored, working, -1)
+    check, of_rows = _same_shape(form, stored), _nothing(per_row)
     outputs, zeros = _outputs(form, kinds)
     grid_places, row_places, out_places = (tuple(range(len(one))) for one in (stored, per_row, outputs))
     finish, of_outputs = _finish(form, len(outputs) > 1), _nothing(outputs)

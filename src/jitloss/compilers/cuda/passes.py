@@ -8,9 +8,10 @@ import numpy as np
 from ..elements import load, spread
 from ..rowwise import RowLoop
 from ..targets import element
-from ..tuples import add, cast, gather, gathered, maximum_of, patch, scaled, select
+from ..tuples import add, cast, maximum_of, patch, scaled, select
 from .memory import clear, clear_row, fetch, flush, repeated
 from .plan import Plan
+from .sums import gather, gathered
 from .toolchain import jitable
 
 __all__ = ["Passes", "Row", "Span", "own_dtypes", "passes"]

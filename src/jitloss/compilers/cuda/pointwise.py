@@ -11,7 +11,7 @@ from ..tuples import cast, scaled, select, weighted
 from ..variant import Variant
 from .memory import WARP, expand, fetch, flush, local, repeated, settled
 from .plan import Plan
-from .sums import divider, ending
+from .sums import divider, ending, gather
 from .toolchain import jitable, jitable_for
 
 __all__ = ["pointwise_kernel"]
@@ -104,10 +104,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
                         spread(items, index, scaled(select(result, of_items), own), output)
                     if with_outputs:
                         spread(outs, index, scaled(select(result, of_outputs), factor), output)
-            joined = high + partial
-            rest = joined - high
-            low += (high - (joined - rest)) + (partial - rest)
-            high = joined
+            high, low = gather((high, low), (partial,))
             first += step
         exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # of an infinite sum nothing is left over
         if totalled:

@@ -3,19 +3,21 @@
 Every thread adds numbers that lie a grid apart, then the threads' sums are added in a fixed order.
 """
 
+import operator
 from typing import Any
 
 import numpy as np
 from numba import cuda, types
 
 from ..elements import load, spread
+from ..intrinsics import intrinsic
 from ..tuples import add, scaled
 from ..variant import Variant
 from .memory import WARP, integer, reducer, shared_pieces
 from .plan import Plan
-from .toolchain import jitable
+from .toolchain import jitable, teach_intrinsic
 
-__all__ = ["adding_kernel", "count_kernel", "divider", "ending", "share", "total_kernel"]
+__all__ = ["adding_kernel", "count_kernel", "divider", "ending", "gather", "gathered", "share", "total_kernel"]
 
 
 _DOUBLE = ("float64",)
@@ -158,3 +160,60 @@ def count_kernel(threads: int, working: str, labels: str, weights: str, classes:
             spread((counted,), cuda.gridDim.x + cuda.blockIdx.x, (sums[1],), "float64")
 
     return kernel
+
+
+def _gather(total: Any, lost: Any, more: Any, plus: Any, minus: Any) -> tuple[Any, Any]:
+    joined = plus(total, more)
+    rest = minus(joined, total)
+    return joined, plus(lost, plus(minus(total, minus(joined, rest)), minus(more, rest)))
+
+
+def _plain_gather(state: Any, more: Any) -> tuple[Any, ...]:
+    halves = zip(state[: len(more)], state[len(more) :], more, strict=True)
+    pairs = [_gather(*one, operator.add, operator.sub) for one in halves]
+    return (*(total for total, _ in pairs), *(lost for _, lost in pairs))
+
+
+@intrinsic(plain=_plain_gather)
+def gather(typing: Any, state: Any, more: Any) -> Any:
+    """Sums of many numbers, and behind them what the roundings of each have lost so far, with ``more`` added to each sum.
+
+    Kernels for CUDA have no fast-math flags, under which nothing would be left of this.
+    """
+    count = len(more)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts, added = ([builder.extract_value(one, index) for index in range(one.type.count)] for one in args)
+        halves = zip(parts[:count], parts[count:], added, strict=True)
+        pairs = [_gather(*one, builder.fadd, builder.fsub) for one in halves]
+        return context.make_tuple(builder, state, [*(total for total, _ in pairs), *(lost for _, lost in pairs)])
+
+    return state(state, more), codegen
+
+
+def _plain_gathered(state: Any) -> tuple[Any, ...]:
+    count = len(state) // 2
+    return tuple(
+        total + (lost if lost == lost else lost.dtype.type(0.0)) for total, lost in zip(state[:count], state[count:], strict=True)
+    )
+
+
+@intrinsic(plain=_plain_gathered)
+def gathered(typing: Any, state: Any) -> Any:
+    """The sums that :func:`gather` has made. Of an infinite one nothing is left over."""
+    count = len(state) // 2
+    result = types.UniTuple(state.dtype, count)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        sums = []
+        for index in range(count):
+            total, lost = builder.extract_value(args[0], index), builder.extract_value(args[0], index + count)
+            known = builder.fcmp_ordered("ord", lost, lost)
+            sums.append(builder.fadd(total, builder.select(known, lost, lost.type(0.0))))
+        return context.make_tuple(builder, result, sums)
+
+    return result(state), codegen
+
+
+for _one in (gather, gathered):
+    teach_intrinsic(_one)

@@ -193,8 +193,6 @@ def _teach() -> None:
         targets.mark,
         tuples.add,
         tuples.cast,
-        tuples.gather,
-        tuples.gathered,
         tuples.patch,
         tuples.scaled,
         tuples.select,
