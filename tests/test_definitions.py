@@ -274,6 +274,7 @@ REFUSED = {
     "recursion": ("return recursive(prediction), 1.0", "in recursive, line", "no recursion"),
     "helper": ("return looping(prediction), 1.0", "in looping, line", "no loops"),
     "helper of helper": ("return outer(prediction), 1.0", "in outer, in looping, line", "no loops"),
+    "helper of an integer": ("return two(target) * prediction, 1.0", "in two, line", "integer literal 2"),
     "helper with args": ("return starred(prediction), 1.0", "in starred, line", "no \\*args"),
     "helper with a default": ("return listed(prediction), 1.0", "in listed", "'other' stands for a list"),
     "one number": ("return prediction", "", "returns 2 or 3 numbers.*returns 1"),
@@ -297,6 +298,10 @@ def looping(x):
     return x
 
 
+def two(x):
+    return 2
+
+
 def outer(x):
     return looping(x)
 
@@ -314,7 +319,7 @@ SCOPE = {
     "ARRAY": np.ones(3),
     "TABLE": TABLE,
     "mse_loss": jitloss.mse_loss,
-    **{one.__name__: one for one in (recursive, looping, outer, starred, listed)},
+    **{one.__name__: one for one in (recursive, looping, two, outer, starred, listed)},
 }
 
 

@@ -255,7 +255,9 @@ def _check_code(function: FunctionType, owner: str) -> None:
                 raise DefinitionError(f"{places[-1]}: {rule}")
         before = step.argval if step.opname == "LOAD_GLOBAL" else None
     for step, following, place in zip(steps, [*steps[1:], None], places, strict=True):
-        if step.opname.startswith("LOAD_") and ("CONST" in step.opname or "INT" in step.opname):
+        if step.opname == "RETURN_CONST" or (
+            step.opname.startswith("LOAD_") and ("CONST" in step.opname or "INT" in step.opname)
+        ):
             _check_constant(step.argval, following, place)
 
 
