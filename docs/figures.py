@@ -265,7 +265,7 @@ def rooms() -> Figure:
     for name in places:
         files = [package / f"{name}.py"] if (package / f"{name}.py").exists() else sorted((package / name).rglob("*.py"))
         for file in files:
-            for node in ast.walk(ast.parse(file.read_text())):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if not isinstance(node, ast.ImportFrom) or not node.level:
                     continue
                 for other in set((node.module or "").split(".")) | {one.name for one in node.names}:

@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it fails."""
 
+import io
 import os
 import re
 import subprocess
@@ -211,6 +212,20 @@ def test_info(capsys):
     assert {"Python", "numpy", "numba", "llvmlite", "processor", "threads", "SIMD", "disk cache", "devices"} <= set(lines)
     assert "threading layer" in lines["threads"]
     assert lines["devices"].startswith("CPU; CUDA: ")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_an_encoding_lacks_is_a_question_mark(encoding, monkeypatch):
+    def shows(arguments):
+        print("2.5×, 3 µs ✓")
+
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(info, "command", shows)
+    assert cli.main(["info"]) == 0
+    assert written.getvalue() == "2.5×, 3 µs ✓\n".encode(encoding, "replace")
+    assert stream.errors == "strict"
 
 
 def test_info_without_a_cache(capsys, monkeypatch):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jitloss
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     label = "jitloss"
     try:
-        with stoppable():
+        with stoppable(), _forgiving(sys.stdout):
             arguments = _parser().parse_args(argv)
             label = arguments.label
             arguments.run(arguments)
@@ -85,6 +85,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(label, "interrupted", 128 + signal.SIGINT)
     return 0
+
+
+@contextlib.contextmanager
+def _forgiving(stream: Any) -> Iterator[None]:
+    """A sign that a terminal's or a pipe's encoding lacks, such as that of times, is shown as a question mark: no table is lost for it."""
+    errors = getattr(stream, "errors", None)
+    if errors != "strict" or not hasattr(stream, "reconfigure"):
+        yield
+        return
+    stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            stream.reconfigure(errors=errors)
 
 
 def _code(error: SystemExit) -> int:
