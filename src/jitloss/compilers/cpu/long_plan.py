@@ -25,7 +25,7 @@ FLOWING = 256
 """Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of what is
 read next; the passes before have asked for the other half: so memory is read all the time."""
 
-NEAR = 16384
+NEAR = 24576
 """Bytes that rows side by side have together, with what is kept and what is written of them: so they stay in the first cache."""
 
 BLOCK = 64
