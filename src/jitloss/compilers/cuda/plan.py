@@ -6,7 +6,7 @@ from typing import Literal
 
 from ..elements import ITEMSIZE
 from ..variant import Variant
-from .memory import WARP
+from .exchange import WARP
 
 __all__ = ["MOST_BLOCKS", "MOST_KEPT", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 

@@ -9,7 +9,8 @@ from ..canonical import point
 from ..elements import load, spread
 from ..tuples import cast, scaled, select, weighted
 from ..variant import Variant
-from .memory import WARP, expand, fetch, flush, local, repeated, settled
+from .exchange import WARP
+from .memory import expand, fetch, flush, local, repeated, settled
 from .plan import Plan
 from .sums import divider, ending, gather
 from .toolchain import jitable, jitable_for

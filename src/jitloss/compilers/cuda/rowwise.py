@@ -9,7 +9,8 @@ from ..elements import ITEMSIZE, spread
 from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Variant
-from .memory import WARP, across, arrive, expand, fetch_row, local, reducer, settled, shared_pieces, wait
+from .exchange import WARP, across, arrive, reducer, shared_pieces, wait
+from .memory import expand, fetch_row, local, settled
 from .passes import Row, Span, own_dtypes, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing

@@ -13,7 +13,8 @@ from ..elements import load, spread
 from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Stage, Variant
-from .memory import WARP, expand, local, reducer, settled, shared_pieces
+from .exchange import WARP, reducer, shared_pieces
+from .memory import expand, local, settled
 from .passes import Row, Span, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing

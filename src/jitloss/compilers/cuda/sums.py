@@ -13,7 +13,8 @@ from ..elements import load, spread
 from ..intrinsics import intrinsic
 from ..tuples import add, scaled
 from ..variant import Variant
-from .memory import WARP, integer, reducer, shared_pieces
+from .exchange import WARP, reducer, shared_pieces
+from .memory import integer
 from .plan import Plan
 from .toolchain import jitable, teach_intrinsic
 
