@@ -1,6 +1,7 @@
 """The rooms of the house, and the arrows between them: read from the imports of every module, those inside functions too."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import jitloss
 
 PACKAGE = Path(jitloss.__file__).parent
+PAGES = Path(__file__).parents[1] / "docs"
 
 ROOMS = [
     {"buffers", "keys", "math", "pause", "results", "stores"},
@@ -123,6 +125,15 @@ def test_no_imports_in_a_circle():
 
     for module in FILES:
         visit(module, ())
+
+
+def test_the_page_shows_rooms_in_this_order():
+    lines = (PAGES / "how-it-works.md").read_text(encoding="utf-8").partition("| room |")[2].partition("\n\n")[0].splitlines()
+    rows = {name: row for row, line in enumerate(lines) for name in re.findall(r"`(\w+)/?`", line.split("|")[1])}
+    assert set(rows) == set(RANKS) - {"", "__main__"}
+    for module in FILES:
+        for room in {room_of(other) for other in own_imports(module)} & set(rows):
+            assert room_of(module) not in rows or rows[room] <= rows[room_of(module)], f"{module} imports from {room}, below it"
 
 
 def test_the_arrows_are_read():

@@ -75,14 +75,14 @@ def wide(x):
 def error_in_ulp(result, truth):
     """The distance from a wide truth, where a number stands for every number that rounds to it; inf where the kinds differ.
 
-    A float32 result may be 0 where the truth is smaller than 2**-125, as jitloss.math states.
+    A float32 result may be 0 where the truth is smaller than 2**-125.5, as jitloss.math states.
     """
     rounded = truth.astype(result.dtype)
     finite = np.isfinite(rounded) & np.isfinite(result)
     toward_zero = np.where(np.abs(rounded) > np.abs(truth), np.nextafter(rounded, 0), rounded)
     distance = np.abs(wide(result) - truth) / wide(np.spacing(np.abs(toward_zero)))
     same = (rounded == result) | (np.isnan(rounded) & np.isnan(result))
-    flushed = (result == 0) & (np.abs(truth) < 2.0**-125) & (result.dtype == np.float32)
+    flushed = (result == 0) & (np.abs(truth) < 2.0**-125.5) & (result.dtype == np.float32)
     return np.where(finite, np.where(flushed, 0.0, distance), np.where(same, 0.0, INF))
 
 

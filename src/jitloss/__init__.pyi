@@ -1593,7 +1593,7 @@ class _CrossEntropyLoss(Loss):
         r"""Cross-entropy of a row of probabilities and a class label or a distribution.
 
         For a model that gives the probabilities of several classes of which one is right. Where the model
-        computes logits, leave its softmax away and choose :func:`cross_entropy_with_logits`, which is exact
+        computes logits, leave out its softmax and choose :func:`cross_entropy_with_logits`, which is exact
         at any confidence and needs no clip.
 
         .. math::
@@ -2449,7 +2449,7 @@ class _BinaryCrossEntropy(Loss):
         r"""Cross-entropy of a probability and a yes-or-no target.
 
         For a model that gives the probability of an event, or of each of several events that may happen
-        together. Where the model computes logits, leave its sigmoid away and choose
+        together. Where the model computes logits, leave out its sigmoid and choose
         :func:`binary_cross_entropy_with_logits`, which is exact at any confidence and needs no clip.
 
         .. math::
@@ -3007,8 +3007,8 @@ class _FocalLoss(Loss):
         gamma : float, default 2.0
             How fast the loss fades, a number that is not negative; 0 is no fading.
         alpha : float or None, default 0.25
-            The weight of the positive class, a number from 0 to 1; the negative has 1 less it. None: both
-            have weight 1.
+            The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
+            both have weight 1.
         epsilon : float, default 1e-07
             Where :math:`q` and :math:`1 - q` are each clipped from below, a number strictly between 0 and
             0.5; never less than 2**-24 in float32 arithmetic.
@@ -3278,8 +3278,8 @@ class _FocalLossWithLogits(Loss):
         gamma : float, default 2.0
             How fast the loss fades, a number that is not negative; 0 is no fading.
         alpha : float or None, default 0.25
-            The weight of the positive class, a number from 0 to 1; the negative has 1 less it. None: both
-            have weight 1.
+            The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
+            both have weight 1.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the elements by the normalizer, ``"sum"`` does not. ``"none"``
             gives the value of each element, and the gradient of each element's own value.

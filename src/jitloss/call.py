@@ -186,7 +186,7 @@ class Evaluation:
             return
         labels = self.arrays[self.definition.target.name]
         self.labels, self.ignored = int64_labels(labels, ignored)
-        if self.geometry.count * self.columns <= SERIAL:  # later calls of the kind count in the step that they are: no kernel yet
+        if self.geometry.count * self.columns <= SERIAL:  # later small calls count in their one step
             wrong = out_of_range(self.labels, self.columns, self.ignored).any()
             counted = None if wrong else np.count_nonzero(self.labels != self.ignored)
         else:

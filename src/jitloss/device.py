@@ -19,7 +19,7 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, dtype_name, geometry
-from .options import class_weights, ignored_label, sample_weights
+from .options import NO_LABEL, class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
 __all__ = ["Address", "DeviceEvaluation", "added", "packed", "places"]
@@ -93,10 +93,8 @@ def places(value: Any) -> Any:
     return np.ctypeslib.as_array((ctypes.c_ubyte * view.nbytes).from_address(view.pointer))
 
 
-_NO_LABEL = -(2**63)
-
 MOST_SUMMED, SUMMED = 32768, 128
-"""Sums of blocks that one block adds; of more, blocks make so many."""
+"""How many sums of blocks one block adds; where there are more, ``SUMMED`` blocks add them first."""
 
 
 class DeviceEvaluation(Evaluation):
@@ -179,7 +177,7 @@ class DeviceEvaluation(Evaluation):
         return self.library.to_host(self.views[name].value)
 
     def _read_labels(self) -> None:
-        self.labels, self.ignored = None, _NO_LABEL
+        self.labels, self.ignored = None, NO_LABEL
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         self.label_view = self.views[self.definition.target.name] if self.geometry.labels and self.definition.target else None
         if self.label_view is not None and ignored is not None:

@@ -20,7 +20,7 @@ class GradientCheck:
     passed : bool
         Whether every element that was compared agrees within the tolerance.
     error : float
-        The largest difference, relative to the size of the gradient and at least absolute.
+        The largest difference, divided by the larger of 1 and the size of the gradient.
     input : str
         The input of the worst element.
     index : tuple of int
@@ -76,9 +76,9 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
     Returns
     -------
     GradientCheck
-        True where the gradient is right; printed, it names the worst element. Elements where the slopes to the left and to the
-        right differ (a kink such as that of the absolute error, the edge of a clip) are skipped and counted, and so are elements
-        where the value is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all.
+        True where the gradient is right; printed, it names the worst element. Elements that disagree are skipped and counted where
+        the slopes to the left and to the right differ (a kink such as that of hinge loss, the edge of a clip), and where the value
+        is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all.
 
     Raises
     ------

@@ -1,13 +1,17 @@
-"""Forms of losses by a text: for compilers of other frameworks, whose programs hold little else."""
+"""What calls and forms are known by: options that are plain values, and a text for each form."""
 
 import itertools
 import os
 import weakref
 from typing import Any
 
-__all__ = ["FORMS", "new_key"]
+__all__ = ["FORMS", "PLAIN", "new_key"]
+
+PLAIN = frozenset({float, int, bool, str, type(None)})
+"""Types of options whose values say all: a plan or a recording of a call may be found by them."""
 
 FORMS: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
+"""Forms of losses by a text: for compilers of other frameworks, whose programs hold little else."""
 
 _PROCESS, _NUMBERS = os.urandom(6).hex(), itertools.count()
 

@@ -412,7 +412,7 @@ def pointwise(function: Callable[..., Any]) -> Loss:
     Returns
     -------
     Loss
-        With every form, option, device and adapter of the shipped losses. ``prediction`` is called ``predictions`` there.
+        With the forms, options, devices and adapters of the shipped losses. ``prediction`` is called ``predictions`` there.
 
     Raises
     ------
@@ -449,7 +449,7 @@ def rowwise(cls: type) -> Loss:
     Returns
     -------
     Loss
-        With every form, option, device and adapter of the shipped losses.
+        With the forms, options, devices and adapters of the shipped losses.
 
     Raises
     ------

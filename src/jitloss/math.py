@@ -3,7 +3,7 @@
 Here they are NumPy: elementwise, for floats, NumPy numbers and arrays, quiet about overflow and division by zero. float32 gives
 float32, float64 and Python floats give float64, NaN gives NaN. Each compiler has its own form of every function, of the same
 meaning; the error bounds below are those of the CPU's compiled form against the true value, in units in the last place (ulp), as
-the tests measure them. In float32 the compiled exp, and what is made of it, gives 0 for results smaller than 2**-125, about 2.4e-38.
+the tests measure them. In float32 the compiled exp, and what is made of it, gives 0 for results smaller than 2**-125.5, about 1.7e-38.
 """
 
 import builtins

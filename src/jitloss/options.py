@@ -10,6 +10,7 @@ from .registry import array_type
 
 __all__ = [
     "DEFAULTS",
+    "NO_LABEL",
     "Weights",
     "balanced_weights",
     "class_weights",
@@ -184,7 +185,8 @@ def normalizer_of(value: Any, owner: str) -> str | float:
     return float(value)
 
 
-_NO_LABEL = -(2**63)
+NO_LABEL = -(2**63)
+"""The ignored label where none is: no class, and no label that is read is left equal to it."""
 
 
 def ignored_label(value: Any, owner: str) -> int | None:
@@ -205,9 +207,9 @@ def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, i
     wrapped = np.ascontiguousarray(labels, np.int64)
     if ignored is not None and limits.min <= ignored <= limits.max:
         return wrapped, ignored if ignored < 2**63 else ignored - 2**64
-    if limits.bits == 64 and (wrapped == _NO_LABEL).any():
-        wrapped = np.where(wrapped == _NO_LABEL, -1, wrapped)
-    return wrapped, _NO_LABEL
+    if limits.bits == 64 and (wrapped == NO_LABEL).any():
+        wrapped = np.where(wrapped == NO_LABEL, -1, wrapped)
+    return wrapped, NO_LABEL
 
 
 def out_of_range(labels: np.ndarray, columns: int, ignored: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from .call import CHUNK, Evaluation, Wants, compiler
 from .compilers.variant import Layout, Stage, Variant
 from .definition import Definition
 from .inputs import Geometry, geometry
-from .options import DEFAULTS, balanced_weights, fitting_sample_weights, pos_weight_of
+from .options import DEFAULTS, NO_LABEL, balanced_weights, fitting_sample_weights, pos_weight_of
 from .outputs import Outputs
 from .results import flat
 
@@ -27,7 +27,6 @@ Peaks = Sequence[np.ndarray | None] | np.ndarray
 """An array of numbers for each peak, or for each sum."""
 
 _NOTHING = Wants(value=False, gradient=False, hessian=False)
-_NO_LABEL = -(2**63)
 
 
 class Piece(Evaluation):
@@ -55,7 +54,7 @@ class Piece(Evaluation):
         """Labels and class weights as the kernel takes them: a label elsewhere in the row is none of the piece's own."""
         if self.labels is not None:
             counts = self.labels != self.ignored
-            self.labels, self.ignored = np.where(counts, self.labels - self.first, _NO_LABEL), _NO_LABEL
+            self.labels, self.ignored = np.where(counts, self.labels - self.first, NO_LABEL), NO_LABEL
         if self.classes is not None:
             self.classes = self.classes[self.first : self.first + self.geometry.columns]
 

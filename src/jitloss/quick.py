@@ -15,8 +15,9 @@ from numpy import ndarray
 from .buffers import empty
 from .call import CHUNK, SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
+from .keys import PLAIN
 from .monitoring import WATCHED, watching
-from .options import DEFAULTS, int64_labels
+from .options import DEFAULTS, NO_LABEL
 
 __all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "fixed_divisor", "key_of", "readable", "taken_as_they_are"]
 
@@ -30,9 +31,7 @@ MOST_PLANS = 256
 """Plans of one form. A caller with a new number for every call fills them, and they are forgotten."""
 
 _WEIGHTS = ("sample_weight", "class_weight")
-_PLAIN = frozenset({float, int, bool, str, type(None)})
 _INT64 = np.dtype(np.int64)
-_NONE_IGNORED = int64_labels(np.empty(0, np.int64), None)[1]
 
 
 class Plan(NamedTuple):
@@ -67,7 +66,7 @@ def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], optio
         if kind is np.ndarray and name in _WEIGHTS:
             key += (name, kind)
             continue
-        if kind not in _PLAIN or (not value and str(value) == "-0.0"):
+        if kind not in PLAIN or (not value and str(value) == "-0.0"):
             return None
         key += (name, kind, value)
     return key
@@ -141,7 +140,7 @@ class Quick:
 
     def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
         labels, columns = done.geometry.labels, done.geometry.columns
-        every, divisor = done.ignored == _NONE_IGNORED, fixed_divisor(done)
+        every, divisor = done.ignored == NO_LABEL, fixed_divisor(done)
         dtypes = tuple(one.dtype for one in args[:2])
         known = np.zeros((), compiler().PLAN)
         for name, value in {

@@ -14,14 +14,13 @@ import numpy as np
 from . import monitoring
 from .arrays.cuda import Library
 from .device import Address, DeviceEvaluation, packed
+from .keys import PLAIN
 
 __all__ = ["Replay"]
 
 ALIGNED = 16
 
 MOST_RECORDINGS = 64
-
-_PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) ->
         if name in ("out", "sample_weight") and type(value) is kind:
             arrays.append(value)
             key.append(name)
-        elif type(value) in _PLAIN and value != "balanced" and str(value) != "-0.0":  # which is 0.0 for a dict
+        elif type(value) in PLAIN and value != "balanced" and str(value) != "-0.0":  # which is 0.0 for a dict
             key += (name, type(value), value)
         else:
             return False

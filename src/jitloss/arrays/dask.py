@@ -37,7 +37,7 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The lazy results of a call."""
     arguments = form.arguments(args, options)
     if arguments.get("out") is not None:
-        raise ValueError(f"{form.__name__}: out is not for Dask arrays, whose results do not exist yet; leave it away")
+        raise ValueError(f"{form.__name__}: out is not for Dask arrays, whose results do not exist yet; leave it out")
     return _Call(form, arguments).results()
 
 

@@ -34,7 +34,7 @@ def _on_host(array: jax.Array) -> bool:
 def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
     arguments: dict[str, Any] = form.arguments(args, options)
     if arguments.get("out") is not None:
-        raise ValueError(f"{form.__name__}: out is not for JAX arrays, which nobody may write to; leave it away")
+        raise ValueError(f"{form.__name__}: out is not for JAX arrays, which nobody may write to; leave it out")
     return arguments
 
 

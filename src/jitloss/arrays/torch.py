@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
 from .cuda import TORCH
 
@@ -126,7 +127,7 @@ def _evaluated(form: Any, given: Arguments) -> Any:
     """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
     arrays = {}
     for name, value in given.items():
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN:
             arrays[name] = value
         elif isinstance(value, Tensor) and value.is_cuda:
             return _on_device(form, given)
@@ -144,9 +145,6 @@ def _evaluated(form: Any, given: Arguments) -> Any:
         return outs[id(one)] if id(one) in outs else _to_tensor(one)
 
     return _mapped(results, (float, np.ndarray), tensor)
-
-
-_PLAIN = frozenset({float, int, bool, str, type(None)})
 
 
 def _in_numpy(form: Any, name: str, value: Any) -> Any:

@@ -17,7 +17,7 @@ def binary_cross_entropy(
     r"""Cross-entropy of a probability and a yes-or-no target.
 
     For a model that gives the probability of an event, or of each of several events that may happen
-    together. Where the model computes logits, leave its sigmoid away and choose
+    together. Where the model computes logits, leave out its sigmoid and choose
     :func:`binary_cross_entropy_with_logits`, which is exact at any confidence and needs no clip.
 
     .. math::
@@ -219,7 +219,7 @@ def focal_loss(
     gamma : float, default 2.0
         How fast the loss fades, a number that is not negative; 0 is no fading.
     alpha : float or None, default 0.25
-        The weight of the positive class, a number from 0 to 1; the negative has 1 less it. None: both
+        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None: both
         have weight 1.
     epsilon : float, default 1e-7
         Where :math:`q` and :math:`1 - q` are each clipped from below, a number strictly between 0 and
@@ -308,7 +308,7 @@ def focal_loss_with_logits(logit: Logit, target: Binary, gamma: Exponent = 2.0, 
     gamma : float, default 2.0
         How fast the loss fades, a number that is not negative; 0 is no fading.
     alpha : float or None, default 0.25
-        The weight of the positive class, a number from 0 to 1; the negative has 1 less it. None: both
+        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None: both
         have weight 1.
 
     Returns

@@ -11,7 +11,7 @@ class cross_entropy_loss:
     r"""Cross-entropy of a row of probabilities and a class label or a distribution.
 
     For a model that gives the probabilities of several classes of which one is right. Where the model
-    computes logits, leave its softmax away and choose :func:`cross_entropy_with_logits`, which is exact
+    computes logits, leave out its softmax and choose :func:`cross_entropy_with_logits`, which is exact
     at any confidence and needs no clip.
 
     .. math::

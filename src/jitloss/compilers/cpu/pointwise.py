@@ -99,7 +99,7 @@ def points(variant: Variant) -> Points:
         kinds=variant.kinds,
         dtypes=variant.inputs,
         output=variant.output,
-        inputs_at=tuple(range(at.first_input(definition), at.first_gradient(definition))),
+        inputs_at=tuple(range(at.FIRST, at.first_gradient(definition))),
         outputs_at=tuple(place for there, place in wanted if there),
         results=tuple(which for which, (there, _) in enumerate(wanted) if there),
         with_weights=variant.weights,

@@ -20,7 +20,6 @@ __all__ = [
     "first_found",
     "first_gradient",
     "first_hessian",
-    "first_input",
     "found_at",
     "inputs_at",
     "outputs_at",
@@ -50,10 +49,6 @@ FIRST = 10
 """The inputs, the gradients, the second derivatives, in the order of the definition's inputs."""
 
 
-def first_input(definition: Definition) -> int:
-    return FIRST
-
-
 def first_gradient(definition: Definition) -> int:
     return FIRST + len(definition.inputs)
 
@@ -64,7 +59,7 @@ def first_hessian(definition: Definition) -> int:
 
 def inputs_at(definition: Definition, numbers: tuple[int, ...]) -> tuple[int, ...]:
     """The words of some of a definition's inputs."""
-    return tuple(first_input(definition) + number for number in numbers)
+    return tuple(FIRST + number for number in numbers)
 
 
 def outputs_at(definition: Definition, count: int) -> tuple[int, ...]:

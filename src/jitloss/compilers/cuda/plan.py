@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def resident(self) -> int:
-        """How many blocks a multiprocessor is to hold at once, which bounds the registers of a thread: 64 of them."""
+        """How many blocks a multiprocessor is to hold at once, which bounds a thread to 64 registers."""
         return max(1, RESIDENT // self.threads)
 
 
