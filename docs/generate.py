@@ -215,6 +215,7 @@ SIZES = (
     ("jitloss.compilers.cpu.long_rows", "AHEAD"),
     ("jitloss.compilers.cpu.long_plan", "NEAR"),
     ("jitloss.compilers.cpu.beside", "BESIDE"),
+    ("jitloss.compilers.cpu", "MOST_KEPT_TERMS"),
     ("jitloss.compilers.cpu.lane_plan", "LANES"),
     ("jitloss.compilers.cpu.lane_plan", "LONGEST_KEPT_BESIDE"),
     ("jitloss.compilers.cpu.lane_parts", "STRIPE"),

@@ -2994,7 +2994,12 @@ class _FocalLoss(Loss):
             \pm \alpha_i \left( \gamma (1 - q_i)^{\gamma - 1} \log q_i - \frac{(1 - q_i)^\gamma}{q_i}
             \right)
 
-        with + where :math:`t_i = 1` and - elsewhere.
+        with + where :math:`t_i = 1` and - elsewhere, and the second derivative is
+
+        .. math::
+
+            \alpha_i (1 - q_i)^\gamma \left( \frac{1}{q_i^2} + \frac{2 \gamma}{q_i (1 - q_i)}
+            - \frac{\gamma (\gamma - 1) \log q_i}{(1 - q_i)^2} \right)
 
         Parameters
         ----------
@@ -3265,7 +3270,12 @@ class _FocalLossWithLogits(Loss):
 
             \mp \alpha_i (1 - q_i)^\gamma \left( 1 - q_i - \gamma q_i \log q_i \right)
 
-        with - where :math:`t_i = 1` and + elsewhere.
+        with - where :math:`t_i = 1` and + elsewhere, and the second derivative is
+
+        .. math::
+
+            \alpha_i (1 - q_i)^\gamma q_i \left( (1 + 2 \gamma) (1 - q_i)
+            + \gamma (1 - q_i - \gamma q_i) \log q_i \right)
 
         Parameters
         ----------
