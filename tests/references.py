@@ -296,7 +296,7 @@ def reference(
         elif name in ROWS:
             arrays = [np.moveaxis(one, axis, -1) if one.ndim == len(shape) else one for one in arrays]
         elif class_weight is not None:
-            class_mass = _of_two(arrays[1], class_weight)
+            class_mass = _of_two(arrays[1], class_weight, soft=not name.startswith("focal"))
 
         each = REFERENCES[name](*arrays, **given)
         items = each.value.shape
@@ -349,10 +349,10 @@ def class_targets(
     return smoothed * weights, counted, mass
 
 
-def _of_two(targets: Array, class_weight: Any) -> Array:
-    """The weight of each yes-or-no target: that of its class, between the two for a soft one."""
+def _of_two(targets: Array, class_weight: Any, soft: bool) -> Array:
+    """The weight of each yes-or-no target: that of its class, between the two for a soft one; where there are none, all but 1 are 0."""
     if isinstance(class_weight, str):
         class_weight = balanced(targets, 2)
     pair = [class_weight.get(0, 1), class_weight.get(1, 1)] if isinstance(class_weight, Mapping) else class_weight
     no, yes = real(pair)
-    return yes * targets + no * (1 - targets)
+    return yes * targets + no * (1 - targets) if soft else np.where(targets == 1, yes, no)

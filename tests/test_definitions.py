@@ -559,3 +559,26 @@ def test_annotations_of_other_kinds_are_let_be():
             return a * prediction, a
     """), Annotated=Annotated)  # fmt: skip
     assert jitloss.pointwise(function)([2.0], [0.0], 3) == 6.0
+
+
+# A definition stays what it was -------------------------------------------------------------------------------------------------
+
+
+def test_names_stand_for_what_they_stood_for():
+    """Kernels are compiled one by one: all of them have the globals and helpers of the definition's own time."""
+    scope = {"jitloss": jitloss, "FACTOR": 2.0}
+    text = """
+def helper(x, by=3.0):
+    return FACTOR * by * x
+
+def changing(prediction, target):
+    return helper(prediction) + FACTOR * target, helper(1.0)
+"""
+    exec(text, scope)
+    loss = jitloss.pointwise(scope["changing"])
+    assert loss([1.0], [1.0]) == 8.0
+    scope["helper"].__defaults__ = (100.0,)
+    scope |= {"FACTOR": 5.0, "helper": lambda x: x}
+    assert loss.value_and_gradient([1.0], [1.0]) == (8.0, [6.0])
+    del scope["FACTOR"]
+    assert loss(np.float32([1.0]), np.float32([1.0])) == 8.0

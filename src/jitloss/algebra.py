@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 
 from .definition import Definition, Input, Parameter, Part
 
@@ -23,7 +24,7 @@ def sum_of(members: tuple[Definition, ...]) -> Definition:
         inputs = tuple(functools.reduce(_merge, column) for column in zip(*(member.inputs for member in members), strict=True))
     except TypeError as error:
         raise TypeError(f"cannot add {' and '.join(dict.fromkeys(member.name for member in members))}: {error}") from None
-    parameters, renamed = _parameters(members)
+    parameters, renamed = _parameters(members, inputs)
     leaves = tuple(_rename(member, inputs, names) for member, names in zip(members, renamed, strict=True))
     return dataclasses.replace(
         first,
@@ -56,41 +57,57 @@ _LOOSE = {"real": 0, "classes": 1}
 def _merge(one: Input, other: Input) -> Input:
     """The input that serves both: spaces are equal, or one is any real number, or one is labels where the other wants rows."""
     if one.space.name == other.space.name:
-        return one
+        return one if one.space.graded else other
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
         looser = min((one, other), key=lambda each: _LOOSE.get(each.space.name, 2))
         return dataclasses.replace(one, space=(other if looser is one else one).space)
     raise TypeError(f"{one.public} are of a {one.space.name} for the one and of a {other.space.name} for the other")
 
 
-def _parameters(members: Sequence[Definition]) -> tuple[list[Parameter], list[dict[str, str]]]:
+def _parameters(members: Sequence[Definition], inputs: Sequence[Input]) -> tuple[list[Parameter], list[dict[str, str]]]:
     """The sum's parameters, and for each member what its own are called there."""
-    clashing = set()
+    taken = {name for one in inputs for name in (one.name, one.public)}
     seen: dict[str, Parameter] = {}
-    for member in members:
-        for one in member.parameters:
-            if seen.setdefault(one.name, one) != one:
-                clashing.add(one.name)
+    clashing = set()
+    for one in itertools.chain.from_iterable(member.parameters for member in members):
+        if one.name in taken or not _equal(seen.setdefault(one.name, one), one):
+            clashing.add(one.name)
+    kept = seen.keys() - clashing
     parameters: dict[str, Parameter] = {}
     renamed = []
     for index, member in enumerate(members):
         names = {}
         for one in member.parameters:
-            name = one.name
-            if name in clashing:
-                name = f"{member.name}_{one.name}"
-                if parameters.get(name, one) != dataclasses.replace(one, name=name):
-                    name = f"{name}_{index}" if name in parameters else name
-            parameters[name] = dataclasses.replace(one, name=name)
-            names[one.name] = name
+            mine = one if one.name in kept else _renamed(one, member.name, index, taken | kept, parameters)
+            names[one.name] = mine.name
+            parameters[mine.name] = mine
         renamed.append(names)
     return list(parameters.values()), renamed
 
 
+def _equal(one: Parameter, other: Parameter) -> bool:
+    """Whether two parameters of a name are the same: 1.0 is no switch."""
+    return one == other and isinstance(one.default, bool) == isinstance(other.default, bool)
+
+
+def _renamed(one: Parameter, owner: str, index: int, taken: Collection[str], others: Mapping[str, Parameter]) -> Parameter:
+    """The parameter with the name of its loss before its own, and with a number behind it where that stands for something else."""
+    name = f"{owner}_{one.name}"
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(index)))
+    named = (dataclasses.replace(one, name=candidate) for candidate in candidates)
+    return next(mine for mine in named if mine.name not in taken and _equal(others.get(mine.name, mine), mine))
+
+
+_OF_A_ROW = ("peak", "sums", "terms")
+
+
 def _rename(member: Definition, inputs: Sequence[Input], parameters: dict[str, str]) -> Definition:
+    """A member whose parts take the sum's inputs and parameters; its coefficients have names that are nobody else's."""
     names = {mine.name: theirs.name for mine, theirs in zip(member.inputs, inputs, strict=True)} | parameters
-    parts = {
-        key: Part(part.function, tuple(names.get(argument, argument) for argument in part.arguments), part.results)
-        for key, part in member.parts.items()
-    }
+    own = dict.fromkeys(_OF_A_ROW) | names if member.form == "rowwise" else names
+
+    def renamed(argument: str) -> str:
+        return names.get(argument, argument) if argument in own else f"{argument} of a row"
+
+    parts = {key: Part(part.function, tuple(map(renamed, part.arguments)), part.results) for key, part in member.parts.items()}
     return dataclasses.replace(member, parts=parts)

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import math as maths
 
-__all__ = ["DefinitionError", "bind", "check"]
+__all__ = ["DefinitionError", "bind", "check", "frozen"]
 
 Function = Callable[..., Any]
 
@@ -47,6 +47,27 @@ def _check(function: FunctionType, owner: str, callers: tuple[FunctionType, ...]
         if plain not in seen:
             _defaults(plain, owner)
             _check(plain, f"{owner}, in {plain.__name__}", (*callers, function), seen)
+
+
+def frozen(function: Function, _done: dict[FunctionType, FunctionType] | None = None) -> Function:
+    """A copy of a checked function for which its names stand for what they stand for now, and so for the helpers that it calls.
+
+    Kernels are compiled one by one, when they are first wanted: a global that has changed in between would be in some of them.
+    """
+    done = {} if _done is None else _done
+    plain = _plain(function)
+    if plain not in done:
+        code = plain.__code__
+        found = _names(plain, code.co_name)
+        values = {name: frozen(value, done) if _is_helper(value) else value for name, value in found.items()}
+        cells = tuple(CellType(values[name]) for name in code.co_freevars)
+        scope = {name: values[name] for name in code.co_names}
+        copy = FunctionType(code, scope, plain.__name__, plain.__defaults__, cells)
+        copy.__kwdefaults__ = None if plain.__kwdefaults__ is None else dict(plain.__kwdefaults__)
+        copy.__module__, copy.__qualname__ = plain.__module__, plain.__qualname__
+        copy.__doc__, copy.__annotations__ = plain.__doc__, plain.__annotations__
+        done[plain] = copy
+    return done[plain]
 
 
 def _as_it_is(function: Function) -> Function:

@@ -19,6 +19,7 @@ from .options import (
     DEFAULTS,
     Weights,
     binary_counts,
+    binary_weights,
     class_weights,
     ignored_label,
     int64_labels,
@@ -116,6 +117,7 @@ class Evaluation:
         self._read_parameters(weights if definition.sum_of else ())
         self._read_labels()
         self._read_weights()
+        self._fold_factor()
         self.kernel = 0
         self.items: np.ndarray | None = None
 
@@ -160,7 +162,7 @@ class Evaluation:
                 value = pos_weight_of(value, lambda: self.class_counts("pos_weight"), self.owner)
             value = parameter.check(value, self.owner)
             if isinstance(value, float) and self.working == "float32":
-                value = max(value, parameter.range.floor)
+                value = parameter.in_float32(value, self.owner)
             letters.append(self._letter(parameter, value))
             numbers.append(value if isinstance(value, float) else 0.0)
         if self.definition.form == "rowwise":
@@ -223,14 +225,22 @@ class Evaluation:
             return
         targets = self.arrays[target.name]
         if self.definition.form == "rowwise":
-            self.classes = class_weights(given, self.class_counts, self.columns, owner)
+            self.classes = class_weights(given, self.class_counts, self.columns, self.working, owner)
             return
-        pair = class_weights(given, self.class_counts, 2, owner)
+        pair = class_weights(given, self.class_counts, 2, self.working, owner)
         assert pair is not None
-        each = (pair[0] + (pair[1] - pair[0]) * targets.astype(np.float64)).reshape(self.geometry.items)
+        each = binary_weights(targets, pair[0], pair[1], target.space.graded).reshape(self.geometry.items)
         if self.sample is not None:
-            each = each * np.repeat(self.sample.array.reshape(-1), self.sample.span).reshape(each.shape)
+            each *= np.repeat(self.sample.array.reshape(-1), self.sample.span).reshape(each.shape)
         self.sample = Weights(np.ascontiguousarray(each, self.working), 1)
+
+    def _fold_factor(self) -> None:
+        """The number that a loss is multiplied by, as a weight of every item: values of half types would be rounded before it."""
+        self.folded = self.factor != 1.0 and self.reduction == "none" and self.output.itemsize < 4 and self.wants.value
+        if self.folded:
+            weights = self.sample or Weights(np.ones((), self.working), self.geometry.count)
+            self.sample = Weights(np.asarray(self.factor * weights.array, self.working), weights.span)
+            self.factor = 1.0
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
         """How often each class occurs, which an ``option`` that is ``"balanced"`` asks for."""
@@ -250,7 +260,7 @@ class Evaluation:
     def _rows_of(self, targets: np.ndarray) -> np.ndarray:
         """Dense targets as a matrix with a row per item."""
         axis = int(self._option("axis")) % targets.ndim
-        return np.moveaxis(targets, axis, -1).reshape(-1, self.geometry.columns)
+        return np.moveaxis(targets, axis, -1).reshape(self.geometry.count, self.geometry.columns)
 
     def _mass(self) -> float:
         """The sum over counted items of sample weight times class weight of the true label."""
@@ -365,7 +375,9 @@ class Evaluation:
         out, second = self.arguments.get("out"), None
         if self.wants.hessian and out is not None:
             if not isinstance(out, tuple) or len(out) != 2:
-                raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
+                raise TypeError(
+                    f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative, got {type(out).__name__}"
+                )
             out, second = out
         given = (self.arguments.get(name) for name in ("sample_weight", "class_weight"))
         others = [array for array in given if isinstance(array, np.ndarray)]

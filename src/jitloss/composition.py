@@ -119,7 +119,9 @@ class PenaltyForm(Form):
             return {name: {} for name in params}
         pair = out if self.wants.hessian else (out,)
         if not isinstance(pair, tuple) or len(pair) != 1 + self.wants.hessian:
-            raise TypeError(f"{self.__name__}: out must be a pair of dicts, for the gradient and the second derivative")
+            raise TypeError(
+                f"{self.__name__}: out must be a pair of dicts, for the gradient and the second derivative, got {type(out).__name__}"
+            )
         for one in pair:
             if not isinstance(one, Mapping):
                 raise TypeError(f"{self.__name__}: out must be a dict like params, got {type(one).__name__}")

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .binding import DefinitionError, bind, check
+from .binding import DefinitionError, bind, check, frozen
 
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
@@ -40,6 +40,8 @@ class Space(NamedTuple):
     name: str
     description: str
     target: bool = False
+    graded: bool = True
+    """Whether a target between 0 and 1 belongs to both classes, and not to the second."""
 
 
 class Range(NamedTuple):
@@ -69,6 +71,9 @@ LogRate = Annotated[float, Space("log-rate", "logarithm of the expected count")]
 RealTarget = Annotated[float, Space("real", "any real number", target=True)]
 Binary = Annotated[
     float, Space("binary", "1 for the positive class and 0 for the negative; soft values between are allowed", target=True)
+]
+Positives = Annotated[
+    float, Space("binary", "1 for the positive class; any other number is the negative", target=True, graded=False)
 ]
 Sign = Annotated[float, Space("sign", "-1 or 1 (bool: False is -1)", target=True)]
 Count = Annotated[float, Space("count", "count, not negative", target=True)]
@@ -154,6 +159,17 @@ class Parameter:
             raise ValueError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
         return number
 
+    def in_float32(self, value: float, owner: str) -> float:
+        """The value for float32 arithmetic, no less than the floor; an error where it is no such number once it is rounded."""
+        value = max(value, self.range.floor)
+        with np.errstate(over="ignore", under="ignore"):
+            rounded = float(np.float64(value).astype(np.float32))
+        if rounded not in self.range or (np.isinf(rounded) and self.range.high > np.finfo(np.float32).max):
+            raise ValueError(
+                f"{owner}: {self.name} must be {self.range.description} in float32 arithmetic, got {value!r}, there {rounded}"
+            )
+        return value
+
 
 class Part(NamedTuple):
     """One function of a definition, the names of its arguments in order, and how many numbers it returns."""
@@ -238,7 +254,7 @@ def pointwise(function: Function) -> Definition:
             parameters.append(_parameter(argument.name, argument.default, hints.get(argument.name), keyword_only, name))
     if not inputs:
         raise DefinitionError(f"{name}: a pointwise definition takes at least a prediction")
-    part = _part(function, name, {one.name: 0.5 for one in inputs}, parameters)
+    part = _part(frozen(function), name, {one.name: 0.5 for one in inputs}, parameters)
     if part.results not in (2, 3):
         raise DefinitionError(
             f"{name}: a pointwise definition returns 2 or 3 numbers (value, gradient and, where it is known, the second derivative), "
@@ -277,7 +293,9 @@ def rowwise(cls: type) -> Definition:
         )
     hints = {**_hints(functions["value"], f"{name}.value"), **_hints(functions["terms"], f"{name}.terms")}
     spaces = {argument: _space(hints.get(argument), argument, rowwise=True) for argument in elements + per_row}
-    parts = _row_parts(name, functions, elements, per_row, parameters)
+    helpers: dict[Any, Any] = {}  # of all parts
+    held = {key: frozen(function, helpers) for key, function in functions.items()}
+    parts = _row_parts(name, held, elements, per_row, parameters)
     candidates = [argument for argument in elements if not spaces[argument].target]
     slopes = parts["slope"].results
     if not candidates:

@@ -19,7 +19,7 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, dtype_name, geometry
-from .options import NO_LABEL, class_weights, ignored_label, sample_weights
+from .options import NO_LABEL, binary_weights, class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
 __all__ = ["Address", "DeviceEvaluation", "added", "packed", "places"]
@@ -201,9 +201,12 @@ class DeviceEvaluation(Evaluation):
         if library is not None:
             given = library.to_host(given)
         columns = self.geometry.columns if self.definition.form == "rowwise" else 2
-        self.classes = class_weights(given, self.class_counts, columns, self.owner)
+        self.classes = class_weights(given, self.class_counts, columns, self.working, self.owner)
         assert self.classes is not None
-        self.class_view = self._upload(self.classes.astype(self.working))
+        self.class_view = self._upload(self.classes)
+
+    def _fold_factor(self) -> None:
+        """Nothing to do: kernels multiply values before they round them."""
 
     def _read_sample_weight(self, weight: Any) -> None:
         items = self.geometry.items
@@ -299,7 +302,7 @@ class DeviceEvaluation(Evaluation):
         if self.definition.form == "rowwise":
             each = self._rows_of(targets) @ self.classes
         else:
-            each = (self.classes[0] + (self.classes[1] - self.classes[0]) * targets).reshape(-1)
+            each = binary_weights(targets, self.classes[0], self.classes[1], self.definition.target.space.graded).reshape(-1)
         if self.sample_view is not None:
             each *= np.repeat(self.library.to_host(self.sample_view.value).reshape(-1).astype(np.float64), self.span)
         return float(each.sum())
@@ -428,7 +431,9 @@ class DeviceEvaluation(Evaluation):
         out, second = self.arguments.get("out"), None
         if self.wants.hessian and out is not None:
             if not isinstance(out, tuple) or len(out) != 2:
-                raise TypeError(f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative")
+                raise TypeError(
+                    f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative, got {type(out).__name__}"
+                )
             out, second = out
         outs = self._taken(out, [])
         return outs + self._taken(second, outs) if self.wants.hessian else outs

@@ -13,6 +13,7 @@ __all__ = [
     "NO_LABEL",
     "Weights",
     "balanced_weights",
+    "binary_weights",
     "class_weights",
     "fitting_sample_weights",
     "ignored_label",
@@ -74,8 +75,25 @@ def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place 
     if weights.size and not weights.min() >= 0:  # also where the smallest is NaN
         flat = weights.reshape(-1)
         first = int(np.argmax(~(flat >= 0)))
-        index = place(first, weights.shape)[1]
-        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {flat[first]} at index {index}")
+        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {_at(flat[first], first, weights.shape, place)}")
+
+
+def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
+    where, number = place(first, shape)
+    return f"{weight} at index {list(where) if len(where) > 1 else number}"
+
+
+def _held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
+    """Weights in the working precision; an error where one is too large for it."""
+    with np.errstate(over="ignore"):
+        held = np.ascontiguousarray(weights, working)
+    if weights.dtype.itemsize > held.dtype.itemsize and held.size and held.max() == np.inf:
+        lost = np.isinf(held) & np.isfinite(weights)
+        if lost.any():
+            first = int(np.argmax(lost))
+            got = _at(weights.reshape(-1)[first], first, weights.shape, place)
+            raise ValueError(f"{owner}: {option} must hold numbers that {held.dtype} arithmetic can, got {got}")
+    return held
 
 
 class Weights(NamedTuple):
@@ -95,7 +113,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
     array = fitting_sample_weights(value, shape, owner)
     _refuse_negative(array, owner, "sample_weight", place)
     span = int(np.prod(shape[array.ndim :], dtype=np.int64))
-    return Weights(np.ascontiguousarray(array, working), span)
+    return Weights(_held(array, working, owner, "sample_weight", place), span)
 
 
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
@@ -117,14 +135,14 @@ def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
     return 1.0 - float(value), float(value) / max(1, columns)
 
 
-def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, owner: str) -> np.ndarray | None:
-    """``class_weight`` as one float64 per class: an array, a dict, or ``"balanced"``, for which ``counts()`` counts the classes."""
+def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, working: Any, owner: str) -> np.ndarray | None:
+    """``class_weight`` in the working precision: an array, a dict, or ``"balanced"``, for which ``counts()`` counts the classes."""
     if value is None:
         return None
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: class_weight must be 'balanced', one weight per class, a dict or None, got {value!r}")
-        return balanced_weights(counts())
+        return balanced_weights(counts()).astype(working)
     if isinstance(value, Mapping):
         weights = np.ones(classes)
         for label, weight in value.items():
@@ -142,6 +160,17 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, ow
             )
         weights = given.astype(np.float64)
     _refuse_negative(weights, owner, "class_weight")
+    return _held(weights, working, owner, "class_weight")
+
+
+def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bool) -> np.ndarray:
+    """The weights of targets from those of the two classes: where they are ``graded``, a target between 0 and 1 has a share of both."""
+    targets = targets.astype(np.float64)
+    between: Any = negative
+    if graded:
+        with np.errstate(invalid="ignore"):  # an infinite weight, times a share of 0 that is not taken
+            between = np.where(targets == 0.0, negative, (1.0 - targets) * negative + targets * positive)
+    weights: np.ndarray = np.where(targets == 1.0, positive, between)
     return weights
 
 

@@ -268,6 +268,8 @@ def _plain_weights(done: Evaluation) -> bool:
     """Whether the weights of a call are none, or whole arrays that a kernel takes one by one."""
     if done.sample is None and done.classes is None:
         return True
+    if done.folded:
+        return False
     sample, classes = done.arguments.get("sample_weight"), done.arguments.get("class_weight")
     if done.normalizer == "weights" or (classes is not None and (type(classes) is not np.ndarray or done.classes is None)):
         return False
@@ -279,6 +281,8 @@ def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) 
     if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not given.min() >= 0:
         return LONG_WAY
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
+        return LONG_WAY
+    if given.dtype.kind == "f" and given.dtype.itemsize > working.itemsize and not given.max() <= np.finfo(working).max:
         return LONG_WAY
     return np.ascontiguousarray(given, working)
 

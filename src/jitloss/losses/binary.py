@@ -1,6 +1,6 @@
 """Losses of a yes-or-no target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
 
-from ..definition import Binary, Epsilon, Exponent, Logit, NonNegative, Probability, Real, Share, Sign, pointwise
+from ..definition import Binary, Epsilon, Exponent, Logit, NonNegative, Positives, Probability, Real, Share, Sign, pointwise
 from ..math import abs, exp, log, maximum, power, sign, softplus, times, where
 
 
@@ -179,7 +179,7 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
 @pointwise
 def focal_loss(
     prediction: Probability,
-    target: Binary,
+    target: Positives,
     gamma: Exponent = 2.0,
     alpha: Share | None = 0.25,
     *,
@@ -280,7 +280,7 @@ def focal_loss(
 
 
 @pointwise
-def focal_loss_with_logits(logit: Logit, target: Binary, gamma: Exponent = 2.0, alpha: Share | None = 0.25):
+def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.0, alpha: Share | None = 0.25):
     r"""Focal loss of the sigmoid of a logit.
 
     Cross-entropy times a power of how wrong the prediction is, so that the many easy elements of an

@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY
 
 from ..definition import Classes, Distribution, Epsilon, Logit, NonNegative, Positive, Probability, rowwise
-from ..math import exp, log, maximum, tanh, times
+from ..math import exp, log, maximum, tanh, times, where
 
 
 @rowwise
@@ -175,7 +175,7 @@ class kl_divergence:
 
     def terms(prediction: Probability, target: Distribution, epsilon):
         ratio = target / maximum(prediction, epsilon)
-        return times(target, log(ratio)), ratio
+        return where(target == 0.0, ratio, target * log(ratio)), ratio
 
     def value(sums):
         divergence, _ = sums

@@ -206,7 +206,7 @@ class contrastive_loss:
     def value(sums, label: Same, margin):
         distance = sqrt(sums)
         gap = maximum(margin - distance, 0.0)
-        return times(label, sums) + (1.0 - label) * gap * gap, 2.0 * label - 2.0 * (1.0 - label) * gap * inverse(distance)
+        return times(label, sums) + times(1.0 - label, gap * gap), 2.0 * label - 2.0 * (1.0 - label) * gap * inverse(distance)
 
     def slope(embedding1, embedding2, pull):
         push = pull * (embedding1 - embedding2)

@@ -273,8 +273,9 @@ def log_cosh_loss(prediction: Real, target: RealTarget):
     array([0.1201, 0.4338, 0.    , 2.3093])
     """
     error = prediction - target
-    slope = tanh(error)
-    return log_cosh(error), slope, 1.0 - slope * slope
+    small = exp(-2.0 * abs(error))
+    bend = 2.0 / (1.0 + small)
+    return log_cosh(error), tanh(error), small * bend * bend
 
 
 @pointwise

@@ -33,6 +33,7 @@ def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
     weight_dtype, class_dtype = (plan.weights,), (variant.working,)
     with_weights, with_classes = variant.weights, variant.class_weights
     target = names.index(variant.definition.target.name) if variant.definition.target is not None else 0
+    graded, zero, unit = variant.definition.inputs[target].space.graded, working(0.0), working(1.0)
 
     @jitable
     def one(arrays, index, given, weights, which, classes):  # type: ignore[no-untyped-def]
@@ -42,7 +43,10 @@ def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
             result = weighted(result, load((weights,), which, weight_dtype, working)[0])
         if with_classes:
             negative, positive = load((classes,), 0, class_dtype, working)[0], load((classes,), 1, class_dtype, working)[0]
-            result = weighted(result, negative + (positive - negative) * elements[target])
+            mark, share = elements[target], negative
+            if graded and mark != zero:
+                share = (unit - mark) * negative + mark * positive
+            result = weighted(result, positive if mark == unit else share)
         return result
 
     return one

@@ -1,0 +1,140 @@
+"""Numbers at the edges of a precision: factors, weights and parameters that it cannot hold, values that it rounds away."""
+
+import warnings
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import jitloss
+from jitloss import binary_cross_entropy_with_logits as bce
+from jitloss import cross_entropy_with_logits as ce
+
+HALF_TYPES = [np.float16, ml_dtypes.bfloat16]
+CALLS = range(3)
+"""The first call learns the short way."""
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.mark.parametrize("size", [5, 50_000])
+@pytest.mark.parametrize("dtype", HALF_TYPES)
+def test_values_of_half_types_are_rounded_once(dtype, size):
+    """A factor would make too large or too small what fits: 300**2 is beyond float16, 1e-4**2 below it."""
+    for number, factor in ((300.0, 0.001), (1e-4, 1024.0), (300.0, -0.001)):
+        loss = factor * jitloss.mse_loss
+        p, t = np.full(size, number, dtype), np.zeros(size, dtype)
+        want = np.full(size, factor * float(p[0]) ** 2).astype(dtype)
+        for _ in CALLS:
+            values, gradient = loss.value_and_gradient(p, t, reduction="none")
+            assert np.array_equal(values, want)
+            assert np.array_equal(values, loss(p, t, reduction="none"))
+            assert np.array_equal(gradient, np.full(size, 2 * factor * float(p[0])).astype(dtype))
+            twice = loss(p, t, reduction="none", sample_weight=np.full(size, 0.5))
+            assert np.array_equal(twice, np.full(size, 0.5 * factor * float(p[0]) ** 2).astype(dtype))
+        rows = (factor * jitloss.kl_divergence)(np.full((size, 2), 0.5, dtype), np.ones((size, 2), dtype), reduction="none")
+        np.testing.assert_allclose(rows.astype(float), 2 * factor * np.log(2), rtol=1e-2)
+
+
+def test_values_that_are_watched_and_fit_are_no_alarm():
+    with jitloss.errstate(invalid="raise"):
+        assert (0.001 * jitloss.mse_loss)(np.float16([300]), np.float16([0]), reduction="none") == np.float16(90)
+
+
+@pytest.mark.parametrize("loss", [jitloss.focal_loss, jitloss.focal_loss_with_logits], ids=lambda one: one.__name__)
+def test_class_weights_follow_the_targets_of_focal_losses(loss):
+    """Any number but 1 counts as 0."""
+    given = np.full(5, 0.3), np.array([-1.0, 2.0, 0.5, 0.0, 1.0])
+    plain = loss(*given, alpha=None, reduction="none")
+    weighted = loss(*given, alpha=None, reduction="none", class_weight=[1.0, 3.0])
+    np.testing.assert_allclose(weighted, plain * [1.0, 1.0, 1.0, 1.0, 3.0])
+
+
+def test_class_weights_of_targets_that_are_0_or_1_are_exact():
+    log2 = np.log(2)
+    assert bce([0.0], [1], class_weight=[1e17, 1.0]) == pytest.approx(log2)
+    assert bce([0.0], [1], class_weight=[1e6, 1e-6]) == pytest.approx(1e-6 * log2, rel=1e-12)
+    np.testing.assert_allclose(bce([0.0, 0.0], [0, 1], class_weight=[np.inf, 1], reduction="none"), [np.inf, log2])
+    np.testing.assert_allclose(bce([0.0, 0.0], [0.25, 0.0], class_weight=[2, 1], reduction="none"), [1.75 * log2, 2 * log2])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_weights_beyond_float32(dtype):
+    p, t, z = np.ones(2, dtype), np.zeros(2, dtype), np.zeros((2, 2), dtype)
+    with pytest.raises(ValueError, match=r"sample_weight must hold numbers that float32 arithmetic can, got 1e\+39 at index 1"):
+        jitloss.mse_loss(p, t, sample_weight=[1.0, 1e39])
+    with pytest.raises(ValueError, match=r"class_weight must hold numbers that float32 arithmetic can, got 1e\+39 at index 0"):
+        ce(z, [0, 1], class_weight=[1e39, 1.0])
+    with pytest.raises(ValueError, match=r"class_weight .*1e\+39"):
+        bce(p, t, class_weight={1: 1e39})
+    for small in (jitloss.mse_loss.value_and_gradient(p, t, sample_weight=[1e-46] * 2, normalizer="weights"),
+                  ce.value_and_gradient(z, [0, 1], class_weight=[1e-46] * 2, normalizer="weights")):  # fmt: skip
+        assert small[0] == 0.0
+        assert not small[1].any()
+
+
+def test_large_weights_of_known_calls_are_refused_too():
+    p = np.ones(40, np.float32)
+    for _ in CALLS:
+        assert jitloss.mse_loss(p, 0 * p, sample_weight=np.ones(40)) == 1.0
+    with pytest.raises(ValueError, match=r"sample_weight .*index 7"):
+        jitloss.mse_loss(p, 0 * p, sample_weight=np.where(np.arange(40) == 7, 1e39, 1.0))
+
+
+BEYOND = [
+    (bce, "pos_weight", 1e39), (jitloss.huber_loss, "delta", 1e-50), (jitloss.quantile_loss, "quantile", 1 - 1e-9),
+    (jitloss.focal_loss_with_logits, "gamma", 1e39), (ce, "softcap", 1e39), (ce, "softcap", 1e-46), (ce, "z_loss", 1e39),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "name", "value"), BEYOND)
+def test_parameters_beyond_float32(loss, name, value):
+    given = (np.ones((2, 2)), [0, 1]) if loss is ce else (np.ones(2), np.zeros(2))
+    assert np.isfinite(loss(*given, **{name: value}))
+    with pytest.raises(ValueError, match=rf"{name} must be .* in float32 arithmetic, got {value!r}".replace("+", r"\+")):
+        loss(given[0].astype(np.float32), np.asarray(given[1], int if loss is ce else np.float32), **{name: value})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_curvature_of_log_cosh_far_out(dtype):
+    errors = np.linspace(0, 40, 81, dtype=dtype)
+    bend = jitloss.log_cosh_loss.value_gradient_hessian(errors, 0 * errors, reduction="none")[2]
+    np.testing.assert_allclose(bend, 1 / np.cosh(errors.astype(np.float64)) ** 2, rtol=20 * np.finfo(dtype).eps)
+
+
+def test_a_prediction_that_is_nan_is_seen_where_its_target_is_0():
+    p, t = np.array([[np.nan, 1.0], [0.0, 1.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])
+    values, gradient = jitloss.kl_divergence.value_and_gradient(p, t, reduction="none")
+    np.testing.assert_array_equal(values, [np.nan, 0.0])
+    np.testing.assert_array_equal(gradient, [[np.nan, -1.0], [0.0, -1.0]])
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 0)])
+@pytest.mark.parametrize("options", [{"class_weight": "balanced"}, {"class_weight": [], "normalizer": "weights"}], ids=repr)
+def test_no_classes(shape, options):
+    for loss in (ce, jitloss.cross_entropy_loss):
+        value, gradient = loss.value_and_gradient(np.zeros(shape), np.zeros(shape), **options)
+        assert (value, gradient.shape) == (0.0, shape)
+
+
+def test_the_branch_that_does_not_count_is_not_seen():
+    first, second = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
+    assert jitloss.contrastive_loss(first, second, [1], margin=1e20) == 2.0
+
+
+def test_a_row_alone_may_have_any_stride():
+    rows = np.zeros((3, 5))
+    assert ce.gradient(rows[::2][:1], [0], out=rows[:1]) is not None
+    np.testing.assert_allclose(rows[0], [-0.8, 0.2, 0.2, 0.2, 0.2])
+
+
+def test_messages_name_the_place_and_what_came():
+    with pytest.raises(ValueError, match=r"got -1 at index \[1, 2\]"):
+        jitloss.mse_loss(np.ones((2, 3)), np.ones((2, 3)), sample_weight=[[1, 1, 1], [1, 1, -1]])
+    with pytest.raises(TypeError, match=r"out must be a pair of arrays.* got ndarray"):
+        jitloss.mse_loss.value_gradient_hessian(np.ones(3), np.ones(3), out=np.ones(3))
