@@ -443,6 +443,114 @@ def test_opcheck():
     case.loss(*made)  # the operator is there from the first tensor on
     torch.library.opcheck(
         torch.ops.jitloss.evaluate.default,
-        (case.loss.value_and_gradient.key, "logits,targets", made, "label_smoothing=0.1"),
+        (case.loss.value_and_gradient.key, "logits,targets,label_smoothing,axis", made, [0.1], [-1], "reduction='mean'"),
         test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
     )
+
+
+# What is asked of a loss as of PyTorch's own -------------------------------------------------------------------------------------
+
+
+def some():
+    torch.manual_seed(0)
+    return torch.randn(6, 4), torch.randn(6, 4), torch.randint(0, 4, (6,))
+
+
+def test_a_scale_beyond_float16():
+    """A gradient scaler begins at 65536."""
+    x = torch.full((10,), 0.01, dtype=torch.float16, requires_grad=True)
+    (jitloss.mse_loss(x, torch.zeros(10, dtype=torch.float16)) * 65536.0).backward()
+    assert torch.allclose(x.grad.float(), torch.full((10,), 65536 * 0.002), rtol=1e-2)
+    x = torch.zeros(10, dtype=torch.float16, requires_grad=True)
+    (jitloss.mse_loss(x, torch.zeros(10, dtype=torch.float16)) * 65536.0).backward()
+    assert not x.grad.any()
+
+
+def test_a_gradient_is_its_owners():
+    """Who writes to it does not write to what a graph that is kept holds."""
+    x, t, _ = some()
+    x.requires_grad_()
+    value = jitloss.mse_loss(x, t)
+    value.backward(retain_graph=True)
+    first = x.grad.clone()
+    x.grad.zero_()
+    value.backward()
+    assert torch.equal(x.grad, first)
+
+
+def test_what_is_written_to_is_known_to_autograd():
+    x, t, _ = some()
+    x.requires_grad_()
+    p = torch.tanh(x)
+    gradient = jitloss.mse_loss.gradient(p, t, out=p)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        p.backward(gradient)
+    with pytest.raises(ValueError, match=r"out must not be a leaf .* give out.detach"):
+        jitloss.mse_loss.gradient(x, t, out=x)
+    with torch.no_grad():
+        assert jitloss.mse_loss.gradient(x, t, out=x) is x
+    with torch.inference_mode():
+        made = torch.zeros(6, 4)
+        assert jitloss.mse_loss.gradient(made, t, out=made) is made
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of PyTorch's own
+def test_forward_mode_is_refused():
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(torch.ones(3), torch.ones(3))
+        with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+            jitloss.mse_loss(dual, torch.zeros(3))
+
+
+def whole(function, **options):
+    return torch.compile(function, fullgraph=True, backend="aot_eager", **options)
+
+
+def test_compiled_forms_of_tensors_that_require_a_gradient():
+    x, t, _ = some()
+    want = jitloss.mse_loss.value_gradient_hessian(x, t)
+    leaf = x.clone().requires_grad_()
+    got = whole(lambda one: jitloss.mse_loss.value_gradient_hessian(one, t))(leaf)
+    assert all(torch.equal(mine, right) and not mine.requires_grad for mine, right in zip(got, want, strict=True))
+    assert torch.equal(whole(lambda one: jitloss.mse_loss.gradient(one, t))(leaf), want[1])
+
+
+def test_compiled_options_that_change():
+    """Numbers that a compiler takes for symbols."""
+    x, t, labels = some()
+    delta = whole(lambda one, by: jitloss.huber_loss(one, t, delta=by))
+    index = whole(lambda one, ignored: jitloss.cross_entropy_with_logits(one, labels, ignore_index=ignored))
+    count = whole(lambda one: jitloss.mse_loss(one, 2 * one, normalizer=one.shape[0]))
+    for step in range(1, 13):
+        if step < 5:  # of floats PyTorch compiles one after the other, for its own losses too
+            assert torch.allclose(delta(x, 0.1 * step), torch.nn.functional.huber_loss(x, t, delta=0.1 * step))
+        assert torch.allclose(index(x, step % 4), torch.nn.functional.cross_entropy(x, labels, ignore_index=step % 4))
+        rows = torch.randn(step + 1, 4)
+        assert torch.allclose(count(rows), rows.square().sum() / (step + 1))
+    assert torch.allclose(whole(lambda one: jitloss.cross_entropy_with_logits(one, labels), dynamic=True)(x),
+                          torch.nn.functional.cross_entropy(x, labels))  # fmt: skip
+
+
+def test_compiled_penalties_and_numpy_arguments():
+    x, t, labels = some()
+    x.requires_grad_()
+    penalty = whole(lambda one: jitloss.elastic_net({"w": one}, strength=0.3, l1_ratio=0.2))(x)
+    penalty.backward()
+    want = jitloss.elastic_net.value_and_gradient({"w": x.detach()}, strength=0.3, l1_ratio=0.2)
+    assert torch.allclose(penalty, want[0])
+    assert torch.allclose(x.grad, want[1]["w"])
+    plain = x.detach()
+    assert torch.allclose(whole(lambda one: jitloss.mse_loss(one, t.numpy()))(plain), jitloss.mse_loss(plain, t))
+    weights = np.arange(1.0, 5.0)
+    weighted = whole(lambda one: jitloss.cross_entropy_with_logits(one, labels, class_weight=weights))(plain)
+    assert torch.allclose(weighted, jitloss.cross_entropy_with_logits(plain, labels, class_weight=weights))
+
+
+def test_compiled_under_autocast():
+    x, _, labels = some()
+
+    def values(one):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return jitloss.cross_entropy_with_logits(one @ torch.eye(4), labels, reduction="none")
+
+    assert whole(values)(x).dtype == values(x).dtype == torch.float32

@@ -204,8 +204,8 @@ class Form:
 
     def _knows(self, options: dict[str, Any]) -> bool:
         """Whether all options are of this loss, and none is an input; binding them takes longer."""
-        names = options.keys()
-        return names <= self.__signature__.parameters.keys() and names.isdisjoint(self.inputs)
+        known, inputs = self.__signature__.parameters, self.inputs
+        return all(name in known and name not in inputs for name in options)
 
     def _pack(self, result: Result) -> Any:
         """The results in the caller's own type."""

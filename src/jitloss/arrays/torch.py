@@ -5,12 +5,15 @@ operator, of which the compiler knows the shapes.
 """
 
 import ast
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.autograd.graph import increment_version
 
 from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
@@ -25,6 +28,10 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with tensors among its arguments."""
     if torch.compiler.is_compiling():
         return _compiled(form, args, options)
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(form, args, options)
+    if options.get("out") is not None:
+        _announce(form, options["out"])
     if form.recorded:
         replayed = _replayed(form, args, options)
         if replayed is not None:
@@ -35,6 +42,13 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if trained:
             return _autocast(_differentiated(form, given))
     return _autocast(_evaluated(form, given))
+
+
+def _refuse_tangents(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Forward mode: PyTorch itself refuses it, but only where a tensor requires a gradient."""
+    for one in (*args, *options.values()):
+        if isinstance(one, Tensor) and forward_ad.unpack_dual(one).tangent is not None:
+            raise NotImplementedError(f"{form.__name__}: a loss has no forward-mode derivative; use backward()")
 
 
 def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -160,6 +174,15 @@ def _on_device(form: Any, given: Arguments) -> Any:
     return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
 
 
+def _announce(form: Any, out: Any) -> None:
+    """Tell autograd what is written to, as PyTorch's own operations in place do."""
+    tensors = [one for one in _pairs(out, out).values() if not one.is_inference()]
+    for one in tensors:
+        if one.requires_grad and one.is_leaf and torch.is_grad_enabled():
+            raise ValueError(f"{form.__name__}: out must not be a leaf that requires a gradient; give out.detach()")
+    increment_version(tensors)
+
+
 def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
     """Each tensor by the array that was made of it; both lie in dicts and tuples alike."""
     if isinstance(tensors, Mapping):
@@ -198,10 +221,21 @@ def _scaled(
     if by is None:
         return [None] * len(names)
     if _is_one(by):
-        return [of_inputs.get(name) for name in names]
+        kept = _keeps_graph()
+        return [one if one is None or not kept else one.clone() for one in map(of_inputs.get, names)]
     if by.ndim and form.by_rows:
         by = by.unsqueeze(rest.get("axis", -1))
-    return [(by * of_inputs[name]).to(of_inputs[name].dtype) if name in of_inputs else None for name in names]
+    return [_product(by, of_inputs[name]) if name in of_inputs else None for name in names]
+
+
+def _product(by: Tensor, gradient: Tensor) -> Tensor:
+    """In float32 at least: what a gradient scaler multiplies by is beyond float16."""
+    half = gradient.dtype in (torch.float16, torch.bfloat16)
+    return (by.float() * gradient.float() if half else by * gradient).to(gradient.dtype)
+
+
+_keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
+"""Whether the graph is to be gone through again: then what it holds is nobody's to write to."""
 
 
 def _is_one(by: Tensor) -> bool:
@@ -251,23 +285,48 @@ class _Transformed(_Differentiated):
 
 
 def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """The call as an operator. What is no tensor goes as text, since an operator takes few other things."""
+    """The call as an operator. What is neither a tensor nor a number goes as text, since an operator takes few other things."""
     given = {**dict(zip(form.positional, args, strict=False)), **options}
     if len(args) > len(form.positional) or "out" in given:
         raise TypeError(f"{form.__name__}: under torch.compile a call takes {', '.join(form.positional)} and options, but no out")
     trained = form.kind == "value" and torch.is_grad_enabled() and _trained(form, given)
-    names = [name for name, value in given.items() if isinstance(value, Tensor)]
-    texts = [f"{name}={value!r}" for name, value in given.items() if not isinstance(value, Tensor)]
+    given = {name: _as_operand(value, trained) for name, value in given.items()}
+    kinds: dict[str, list[str]] = {"tensors": [], "numbers": [], "integers": [], "texts": []}
+    for name, value in given.items():
+        kinds[_kind(value)].append(name)
     used = form.with_gradient if trained else form
-    results = torch.ops.jitloss.evaluate(used.key, ",".join(names), [given[name] for name in names], "\n".join(texts))
-    return results[0] if trained else packed(form, results)
+    results = torch.ops.jitloss.evaluate(
+        used.key,
+        ",".join([*kinds["tensors"], *kinds["numbers"], *kinds["integers"]]),
+        [given[name] for name in kinds["tensors"]],
+        [given[name] for name in kinds["numbers"]],
+        [given[name] for name in kinds["integers"]],
+        "\n".join([f"{name}={given[name]!r}" for name in kinds["texts"]]),
+    )
+    return _autocast(results[0] if trained else packed(form, results))
 
 
-def _parsed(key: str, names: str, tensors: list[Tensor], texts: str) -> tuple[Any, Arguments]:
+def _as_operand(value: Any, trained: bool) -> Any:
+    if isinstance(value, np.ndarray):
+        return torch.as_tensor(value)
+    return value.detach() if isinstance(value, Tensor) and not trained else value
+
+
+def _kind(value: Any) -> str:
+    """How an operator is given an argument. Numbers may be symbols, which no text can hold."""
+    if isinstance(value, Tensor):
+        return "tensors"
+    if isinstance(value, bool):
+        return "texts"
+    return "numbers" if isinstance(value, float) else "integers" if isinstance(value, int) else "texts"
+
+
+def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
     """The form and its arguments."""
+    *named, texts = operands
     pairs = (text.partition("=") for text in texts.splitlines())
     rest = {name: ast.literal_eval(value) for name, _, value in pairs}
-    return _form(key), {**rest, **dict(zip(names.split(","), tensors, strict=True))}
+    return _form(key), {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
 
 
 def _form(key: str) -> Any:
@@ -277,14 +336,18 @@ def _form(key: str) -> Any:
 
 
 @torch.library.custom_op("jitloss::evaluate", mutates_args=())
-def _evaluate(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> list[torch.Tensor]:
-    return flat(_evaluated(*_parsed(key, names, tensors, texts)))
+def _evaluate(
+    key: str, names: str, tensors: list[torch.Tensor], numbers: list[float], integers: list[int], texts: str
+) -> list[torch.Tensor]:
+    return flat(_evaluated(*_parsed(key, names, tensors, numbers, integers, texts)))
 
 
 @_evaluate.register_fake
-def _shapes(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> list[torch.Tensor]:
+def _shapes(
+    key: str, names: str, tensors: list[torch.Tensor], numbers: list[float], integers: list[int], texts: str
+) -> list[torch.Tensor]:
     """What the compiler must know of the results: their shapes and dtypes."""
-    form, given = _parsed(key, names, tensors, texts)
+    form, given = _parsed(key, names, tensors, numbers, integers, texts)
     first = given[form.inputs[0]]
     real = first.dtype if first.dtype.is_floating_point else torch.float64
     results = []
@@ -303,15 +366,17 @@ def _shapes(key: str, names: str, tensors: list[torch.Tensor], texts: str) -> li
 
 
 def _remember(ctx: Any, inputs: Any, output: Any) -> None:
-    key, names, tensors, texts = inputs
-    ctx.form, ctx.rest = _parsed(key, names, tensors, texts)
-    ctx.names = names.split(",")
-    ctx.rest = {name: value for name, value in ctx.rest.items() if name not in ctx.names}
+    ctx.form, given = _parsed(*inputs)
+    ctx.names = [name for name, value in given.items() if isinstance(value, Tensor)]
+    ctx.nothing = [
+        None if one else [] for one in inputs[3:5]
+    ]  # PyTorch takes None for a list of numbers, but not for an empty one
+    ctx.rest = {name: value for name, value in given.items() if name not in ctx.names}
     ctx.save_for_backward(*output[1:])
 
 
 def _backward(ctx: Any, by: list[Any]) -> Any:
-    return None, None, _scaled(ctx.form, ctx.names, ctx.rest, by[0], ctx.saved_tensors), None
+    return None, None, _scaled(ctx.form, ctx.names, ctx.rest, by[0], ctx.saved_tensors), *ctx.nothing, None
 
 
 _evaluate.register_autograd(_backward, setup_context=_remember)
