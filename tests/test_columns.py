@@ -87,6 +87,49 @@ def test_missing_values_of_pandas(dtype):
     assert np.isnan(mse_loss(pd.Series([1.0, np.nan, 4.0]), T))
 
 
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean", "double[pyarrow]"])
+def test_frames_of_pandas_own_dtypes(dtype):
+    pd = pytest.importorskip("pandas")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"a": [1, 0, 1], "b": [0, 1, 1]}).astype(dtype)
+    assert mse_loss(np.zeros((3, 2)), frame) == mse_loss(np.zeros((3, 2)), [[1, 0], [0, 1], [1, 1]])
+    mixed = pd.DataFrame({"a": [True, False, True], "b": [2, 1, 1]})
+    assert mse_loss(np.zeros((3, 2)), mixed) == mse_loss(np.zeros((3, 2)), [[1, 2], [0, 1], [1, 1]])
+    with pytest.raises(TypeError, match="targets must hold numbers or bools"):
+        mse_loss(np.zeros((3, 2)), frame.assign(b=["x", "y", "z"]))
+
+
+def test_polars_rows():
+    """A column whose rows are arrays."""
+    pl = pytest.importorskip("polars")
+    rows = pl.Series("rows", [[1.0, 2.0], [3.0, 4.0]], dtype=pl.Array(pl.Float64, 2))
+    gradient = mse_loss.gradient(rows, np.zeros((2, 2)))
+    np.testing.assert_array_equal(gradient.to_numpy(), [[0.5, 1.0], [1.5, 2.0]])
+    with pytest.raises(ValueError, match="a column with 1 missing value "):
+        mse_loss(pl.Series([[1.0, None], [3.0, 4.0]], dtype=pl.Array(pl.Float64, 2)), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("library", ["jax", "dask"])
+def test_columns_beside_arrays_of_frameworks(library):
+    pl, pd = pytest.importorskip("polars"), pytest.importorskip("pandas")
+    if library == "jax":
+        made = pytest.importorskip("jax.numpy").asarray(P, "float32")
+    else:
+        made = pytest.importorskip("dask.array").from_array(P.astype("float32"), chunks=2)
+    want = pytest.approx(VALUE, rel=1e-6)
+    for column in (pl.Series(T), pd.Series(T), pd.Series(T, dtype="Float64"), list(T)):
+        assert float(mse_loss(made, column)) == want
+    with pytest.raises(ValueError, match="targets cannot be read as an array: a column with 1 missing value "):
+        mse_loss(made, pd.Series([1.0, None, 2.0], dtype="Float64"))
+    if library == "jax":
+        import jax
+
+        assert jax.jit(lambda p: mse_loss(p, pl.Series(T)))(made) == want
+        with pytest.raises(ValueError, match="a column with 1 missing value "):
+            jax.grad(lambda p: mse_loss(p, pd.Series([1.0, None, 2.0], dtype="Float64")))(made)
+
+
 def test_files_larger_than_memory(tmp_path):
     """Inputs and output are memory maps: a process that may hold little more than it has after the import goes through them."""
     script = f"""

@@ -287,6 +287,13 @@ def test_errors_in_compiled_code():
         option(np.zeros(3), np.zeros(3))
 
 
+@pytest.mark.parametrize("target", [True, False])
+def test_a_bool_is_a_sign_of_hinge_loss(target):
+    form = jitloss.hinge_loss.value_and_gradient
+    assert numba.njit(lambda p, t: form(p, t))(0.3, target) == form(0.3, target)
+    assert numba.njit(lambda p: form(p, target))(np.float32(0.3)) == pytest.approx(form(np.float32(0.3), target))
+
+
 def test_the_disk_cache_of_the_caller(tmp_path):
     """Nothing of this process is in it: another process finds the code there, and runs it."""
     script = tmp_path / "mine.py"

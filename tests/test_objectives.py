@@ -249,6 +249,16 @@ def test_float32_stays_float32_and_hinge_takes_zero_and_one():
     np.testing.assert_array_equal(gradient, [1.0, -1.0])
 
 
+def test_labels_are_whole_and_all_there():
+    pd = pytest.importorskip("pandas")
+    objective = objectives.xgboost(SOFTMAX)
+    for label in (1.5, np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"objective: labels must be whole numbers, got {label} in row 1"):
+            objective(np.array([0.0, label, 2.0]), np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="objective: labels cannot be read as an array: a column with 1 missing value "):
+        objectives.lightgbm(jitloss.mse_loss)(pd.Series([1.0, None], dtype="Float64"), np.zeros(2))
+
+
 def test_objectives_pickle():
     objective = pickle.loads(pickle.dumps(objectives.xgboost(jitloss.huber_loss, delta=2.0)))
     np.testing.assert_array_equal(objective(np.zeros(1), np.array([5.0]))[0], [2.0])

@@ -100,3 +100,9 @@ def test_wrong_weights():
         objective(jitloss.mse_loss, X, Y)(np.zeros(9))
     with pytest.raises(ValueError, match=r"w must have a multiple of 5 numbers, \(features, classes\) ravelled"):
         objective(SOFTMAX, XI, YI)(np.zeros(14))
+
+
+def test_missing_values():
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"objectives.scipy: y cannot be read as an array: a column with 1 missing value "):
+        objective(jitloss.mse_loss, np.ones((2, 1)), pd.Series([1.0, None], dtype="Float64"))

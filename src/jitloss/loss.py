@@ -17,7 +17,7 @@ from .keys import new_key
 from .large import Large
 from .options import DEFAULTS, option_names
 from .quick import ABSENT, LONG_WAY, Quick
-from .registry import adapter_of
+from .registry import adapter_of, array_type
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
@@ -76,6 +76,10 @@ class Form:
     def by_rows(self) -> bool:
         """Whether an item is a row."""
         return self.loss.definition.form == "rowwise"
+
+    def in_numpy(self, name: str, value: Any) -> np.ndarray:
+        """An argument of another library's as a NumPy array."""
+        return array_type(value, self.__name__, name).read(value, self.__name__, name)
 
     @property
     def with_gradient(self) -> "Form":

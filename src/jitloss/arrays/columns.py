@@ -18,20 +18,30 @@ def from_pandas(value: Any) -> np.ndarray:
     if any(not isinstance(one, (np.dtype, type(None))) for one in dtypes):
         _refuse(int(np.sum(np.asarray(value.isna()))), "a column")
     result: np.ndarray = value.to_numpy()
+    if result.dtype == object and result.ndim == 2 and result.shape[1]:  # pandas' own dtypes, or several of them
+        result = np.stack([value.iloc[:, place].to_numpy() for place in range(result.shape[1])], axis=1)
     return result
 
 
 def from_polars(value: Any) -> np.ndarray:
     """A series, or a frame whose columns have one dtype."""
-    nulls = value.null_count()
-    _refuse(int(np.sum(nulls if isinstance(nulls, int) else nulls.to_numpy())), "a column")
+    _refuse(sum(map(_nulls, value.get_columns() if hasattr(value, "columns") else [value])), "a column")
     result: np.ndarray = value.to_numpy()
     return result
 
 
+def _nulls(column: Any) -> int:
+    """Those inside of its rows too, where these are arrays."""
+    count: int = column.null_count()
+    while getattr(column.dtype, "inner", None) is not None:
+        column = column.drop_nulls().explode()
+        count += column.null_count()
+    return count
+
+
 def to_polars(result: np.ndarray, argument: Any) -> Any:
     """A result as a series of the same name, or a frame of the same columns."""
-    if result.ndim == 1:
+    if result.ndim == 1 or not hasattr(argument, "columns"):
         import polars
 
         return polars.Series(getattr(argument, "name", ""), result)

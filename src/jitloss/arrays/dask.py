@@ -174,7 +174,7 @@ class _Call:
         self.parts, self.packed, self.owner = form.parts(), _packed(form), form.__name__
         self.definition = self.parts.definition
         names = {*(one.public for one in self.definition.inputs), "sample_weight"}
-        arrays = {name: self._lazy(name, one) for name, one in arguments.items() if name in names and one is not None}
+        arrays = {name: self._lazy(form, name, one) for name, one in arguments.items() if name in names and one is not None}
         rest = {name: one for name, one in arguments.items() if name not in names}
         self.options = {name: to_numpy(one) if isinstance(one, da.Array) else one for name, one in rest.items()}
         self.grid = _Grid(self.parts, arrays, self.options)
@@ -185,8 +185,8 @@ class _Call:
         self.balanced: dict[str, Any] = {}
         """The options that the graph finds, and the keys of their tasks."""
 
-    def _lazy(self, name: str, value: Any) -> Any:
-        array: Any = value if isinstance(value, da.Array) else da.asarray(value)
+    def _lazy(self, form: Any, name: str, value: Any) -> Any:
+        array: Any = value if isinstance(value, da.Array) else da.asarray(form.in_numpy(name, value))
         if any(math.isnan(length) for length in array.shape):
             raise ValueError(f"{self.owner}: {name} has blocks of unknown length; call its compute_chunk_sizes() first")
         return array

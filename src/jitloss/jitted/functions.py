@@ -109,16 +109,33 @@ def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
     places, constants = (*range(count), *parameters.numbers), parameters.constants
     wanted = placed(call.wanted, count, parameters)
     factor = working(form.loss.weights[0] if form.loss.weights and not form.loss.definition.sum_of else 1.0)
+    inputs = enumerate(form.loss.definition.inputs)
+    signs = [at for at, one in inputs if one.space.name == "sign" and isinstance(kinds[at], (types.Boolean, bool))]
     function, both, which = call.function, form.kind == "value_and_gradient", int(form.kind == "gradient")
 
+    read = jit(
+        _signed(places, constants, working, *signs) if signs else lambda *all: cast(select(all, places), working) + constants
+    )
+
     def impl(*arguments):  # type: ignore[no-untyped-def]
-        numbers = cast(select(arguments, places), working) + constants
+        numbers = read(*arguments)
         results = scaled(cast(function(*select(numbers, wanted)), working), factor)
         if both:
             return results[0], results[1]
         return results[which]
 
     return impl
+
+
+def _signed(places: Sequence[int], constants: tuple[Any, ...], working: Any, sign: int) -> Function:
+    """The numbers of a call, of which the bool at the place ``sign`` stands for 1 or -1."""
+    before, after, one = tuple(range(sign)), tuple(range(sign + 1, len(places))), working(1.0)
+
+    def read(*arguments):  # type: ignore[no-untyped-def]
+        numbers = cast(select(arguments, places), working)
+        return select(numbers, before) + (numbers[sign] + numbers[sign] - one,) + select(numbers, after) + constants
+
+    return read
 
 
 def placed(names: Sequence[int], elements: int, parameters: Given) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..loss import Loss
+from ..registry import array_type
 
 __all__ = ["Metric", "Objective", "lightgbm", "xgboost"]
 
@@ -133,7 +134,7 @@ class Objective:
         """Labels, which boosters keep as floats, as the loss wants them."""
         definition = self.loss.definition
         if definition.takes_labels and labels.ndim < scores.ndim:
-            return labels.astype(np.int64)
+            return _whole(labels)
         if definition.target is not None and definition.target.space.name == "sign" and labels.size and labels.min() >= 0:
             return labels > 0
         return labels.reshape(scores.shape).astype(scores.dtype, copy=False)
@@ -165,12 +166,26 @@ def _arguments(first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.nda
         scores, labels, weight = first, second.get_label(), second.get_weight()
     else:
         labels, scores = first, second
-    scores, labels = np.asarray(scores), np.asarray(labels)
+    scores, labels = _read(scores, "predictions"), _read(labels, "labels")
     if len(scores) != len(labels):
         raise ValueError(
             f"objective: labels and predictions must have one row for each other, got {len(labels)} and {len(scores)}"
         )
-    return scores, labels, None if weight is None or np.size(weight) == 0 else np.asarray(weight)
+    return scores, labels, None if weight is None or np.size(weight) == 0 else _read(weight, "sample_weight")
+
+
+def _read(value: Any, name: str) -> np.ndarray:
+    return array_type(value, "objective", name).read(value, "objective", name)
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """Classes as integers; what is none is not rounded to one."""
+    if labels.dtype.kind == "f":
+        wrong = ~(np.isfinite(labels) & (labels == np.trunc(labels)))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"objective: labels must be whole numbers, got {labels.reshape(-1)[row]} in row {row}")
+    return labels.astype(np.int64)
 
 
 def _by_row(weight: np.ndarray, scores: np.ndarray) -> np.ndarray:

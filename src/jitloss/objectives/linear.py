@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..loss import Loss
+from ..registry import array_type
 
 __all__ = ["scipy"]
 
@@ -58,12 +59,12 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
     (1.0, array([ 0.5, -1.5]))
     """
     _check(loss, l1, l2, options)
-    matrix = X if hasattr(X, "tocsr") else np.asarray(X)
+    matrix = X if hasattr(X, "tocsr") else _read(X, "X")
     if matrix.ndim != 2:
         raise ValueError(f"objectives.scipy: X must have a row of features for each item, got the shape {matrix.shape}")
     if matrix.dtype.kind != "f":
         matrix = matrix.astype(np.float64)
-    targets, (rows, features) = np.asarray(y), matrix.shape
+    targets, (rows, features) = _read(y, "y"), matrix.shape
     if targets.ndim == 0 or len(targets) != rows:
         raise ValueError(
             f"objectives.scipy: y must have a target for each of the {rows} rows of X, got the shape {targets.shape}"
@@ -86,6 +87,10 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
         return value, gradient
 
     return fun
+
+
+def _read(value: Any, name: str) -> np.ndarray:
+    return array_type(value, "objectives.scipy", name).read(value, "objectives.scipy", name)
 
 
 def _check(loss: Any, l1: Any, l2: Any, options: dict[str, Any]) -> None:
