@@ -6,6 +6,7 @@ import pytest
 import jitloss
 from cases import CASES, PARAMETRISED, draw
 from jitloss import check_gradient
+from jitloss.math import exp, log
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
 SMALL = {True: (3, 4), False: (7,)}
@@ -60,7 +61,7 @@ def factor_lost(prediction, target):
 @jitloss.pointwise
 def nowhere(prediction, target):
     """A gradient that is NaN where the value is smooth."""
-    return prediction * target, log(prediction) / log(prediction) * target  # noqa: F821
+    return prediction * target, log(prediction) / log(prediction) * target
 
 
 @jitloss.rowwise
@@ -114,10 +115,59 @@ def test_a_gradient_that_is_no_number_is_wrong():
     assert "WRONG" in str(found)
 
 
-def test_values_that_are_no_numbers_are_skipped():
+def test_what_comes_from_no_numbers_is_skipped():
     found = check_gradient(jitloss.mse_loss, [np.nan, 1.0, np.inf], [0.0, 0.0, 0.0])
     assert found
-    assert (found.compared, found.skipped) == (0, 3)  # the sum is NaN, whatever is moved
+    assert (found.compared, found.skipped) == (1, 2)
+    assert not check_gradient(wrong, [np.nan, 1.0], [0.0, 0.0])  # and hides nothing else
+
+
+@jitloss.pointwise
+def wrong(prediction, target):
+    error = prediction - target
+    return error * error, 77.0 * error
+
+
+@jitloss.pointwise
+def naive_softplus(prediction, target):
+    return log(1.0 + exp(prediction)), exp(prediction) / (1.0 + exp(prediction))
+
+
+@jitloss.pointwise
+def curved(prediction, target):
+    return 1e6 * prediction * prediction, 5.0 + 0.0 * prediction
+
+
+def test_what_overflows_is_wrong():
+    found = check_gradient(naive_softplus, [1.0, 800.0], [0.0, 0.0])
+    assert not found
+    assert (found.index, found.skipped) == ((1,), 0)
+    assert not check_gradient(wrong, [1e200, 1.0], [0.0, 0.0])
+
+
+def test_a_large_item_hides_no_small_one():
+    for loss, inputs in (
+        (jitloss.mse_loss, ([1e5, 0.3], [0.0, 0.0])),
+        (jitloss.poisson_nll_loss, ([20.0, 0.3], [1.0, 1.0])),
+        (jitloss.huber_loss, ([1e10, 0.3], [0.0, 0.0])),
+        (jitloss.l2_regularization, ([1e7, 0.3], 1.0)),
+    ):
+        found = check_gradient(loss, *inputs)
+        assert found, found
+        assert found.compared == 2
+    assert not check_gradient(wrong, [1e9, 1e-3], [0.0, 1.0])
+
+
+def test_a_strong_curvature_is_no_kink():
+    assert not check_gradient(curved, [0.0], [0.0])
+
+
+def test_penalties_of_several_arrays():
+    found = check_gradient(jitloss.l2_regularization, {"a": [1.0, 2.0], "b": {"c": [3.0]}})
+    assert found
+    assert found.compared == 3
+    assert found.input.startswith("params[")
+    assert check_gradient(jitloss.l1_regularization, {}).compared == 0
 
 
 KINKS = [
@@ -175,7 +225,7 @@ def test_inputs_by_keyword_of_any_kind():
         (jitloss.mse_loss, ("abc", [2.0]), {}, TypeError, "predictions is a builtins.str"),
         (jitloss.mse_loss, (["a"], [2.0]), {}, TypeError, "predictions must be .*dtype <U1"),
         (jitloss.mse_loss, ([1j], [2.0]), {}, TypeError, "predictions must be .*dtype complex128"),
-        (jitloss.l2_regularization, ({"a": [1.0]},), {}, TypeError, "params is a builtins.dict"),
+        (jitloss.l2_regularization, ({"a": ["x"]},), {}, TypeError, "params must be"),
         (jitloss.mse_loss, ([1.0], [2.0]), {"out": np.ones(1)}, TypeError, "out"),
         (jitloss.mse_loss, ([1.0], [2.0]), {"axis": 0}, TypeError, "axis"),
         (jitloss.huber_loss, ([1.0], [2.0]), {"delta": -1.0}, ValueError, "delta"),

@@ -1,5 +1,7 @@
 """Does a gradient belong to its value? Central differences, with an eye for kinks and clips."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,15 +72,16 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
     tolerance : float, default 1e-5
         The largest error that passes: the difference over the larger of 1 and the size of the gradient.
     **options
-        Parameters and options of the loss; not ``out``. With ``reduction="mean"`` gradients are compared as for the sum, so that a
-        large batch hides nothing.
+        Parameters and options of the loss; not ``out``. Each item's own value is compared, whatever the reduction, so that neither a
+        large batch nor a large item hides anything.
 
     Returns
     -------
     GradientCheck
         True where the gradient is right; printed, it names the worst element. Elements that disagree are skipped and counted where
-        the slopes to the left and to the right differ (a kink such as that of hinge loss, the edge of a clip), and where the value
-        is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all.
+        the slopes to the left and to the right differ (a kink such as that of hinge loss, the edge of a clip or of a domain), and
+        where the value is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all. A value
+        or a gradient that is not finite is wrong, but where inputs are not.
 
     Raises
     ------
@@ -98,15 +101,18 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
             raise TypeError(f"check_gradient: {name} must be a positive number, got {number!r}")
         if not 0.0 < number < np.inf:
             raise ValueError(f"check_gradient: {name} must be a positive number, got {number!r}")
-    if not loss.definition.is_penalty:
-        options = {**options, "reduction": "sum"}
     definition = loss.definition
+    if definition.is_penalty and inputs and isinstance(inputs[0], Mapping):
+        return _of_each(loss, inputs, {"step": step, "tolerance": tolerance, **options})
+    if not definition.is_penalty:
+        options = {**options, "reduction": "none"}
     options = loss.value.arguments(inputs, options)
     numbers = read(definition, options).arrays
     given = {one: options.pop(one.public) for one in definition.inputs}
     arrays = [np.array(numbers[one.name], np.float64) if one.differentiable else value for one, value in given.items()]
     gradient = loss.gradient(*arrays, **options)
     clips = any(one.name.endswith("epsilon") for one in definition.parameters)
+    finite = all(np.isfinite(numbers[one.name].astype(np.float64)).all() for one in definition.inputs)
     worst, compared, skipped = (-1.0, "", (), 0.0, 0.0), 0, 0
     for position, one in enumerate(definition.inputs):
         if not one.differentiable:
@@ -114,35 +120,70 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         own = gradient[one.name] if isinstance(gradient, dict) else gradient
         for index in np.ndindex(own.shape):
             analytic = float(own[index])
-            error, numeric, kink = _compare(loss, arrays, position, index, step, options, analytic)
-            if error > tolerance:  # a kink stays one over a shorter step, a strong curvature does not
-                again = _compare(loss, arrays, position, index, step / 16.0, options, analytic)
-                kink = kink and again[2]
-                error, numeric = min((error, numeric), again[:2])
-            clipped = clips and numeric == 0.0
-            if not np.isfinite(numeric) or (error > tolerance and (kink or clipped)):
-                skipped += 1
-                continue
+            point = _Point(loss, arrays, position, index, options, analytic)
+            error, numeric, bend, edge = point.compare(step)
+            if error > tolerance:  # a kink stays as sharp over a shorter step, a strong curvature does not
+                other, nearer, sharper, edge = point.compare(step / 16.0)
+                kink = sharper > max(1e-2 * max(1.0, abs(analytic), abs(nearer)), bend / 4.0)
+                error, numeric = min((error, numeric), (other, nearer))
+                lost = not finite and not np.isfinite([analytic, nearer]).all()  # what comes from NaN may be NaN
+                if error > tolerance and (edge or lost or kink or (clips and numeric == 0.0)):
+                    skipped += 1
+                    continue
             compared += 1
             if error > worst[0]:
                 worst = (error, one.public, index, analytic, numeric)
     return GradientCheck(worst[0] <= tolerance, max(worst[0], 0.0), *worst[1:], compared, skipped)
 
 
-def _compare(
-    loss: Loss, arrays: list[Any], position: int, index: tuple[int, ...], step: float, options: dict[str, Any], analytic: float
-) -> tuple[float, float, bool]:
-    """The error of one element's gradient, the central difference, and whether the slopes to the left and to the right differ."""
-    array = arrays[position]
-    here = float(array[index])
-    wide = step * max(1.0, abs(here))
-    values = []
-    for there in (here - wide, here, here + wide):
-        array[index] = there
-        values.append(float(loss(*arrays, **options)))
-    array[index] = here
-    left, right = (values[1] - values[0]) / wide, (values[2] - values[1]) / wide
-    numeric = (left + right) / 2.0
-    size = max(1.0, abs(analytic), abs(numeric))
-    error = abs(analytic - numeric) / size if np.isfinite(analytic) else np.inf
-    return error, numeric, abs(left - right) > 1e-2 * size
+def _of_each(loss: Loss, inputs: tuple[Any, ...], options: dict[str, Any]) -> GradientCheck:
+    """A penalty of several arrays: each by itself, and the worst of them."""
+    found = {name: check_gradient(loss, one, *inputs[1:], **options) for name, one in inputs[0].items()}
+    if not found:
+        return GradientCheck(True, 0.0, "", (), 0.0, 0.0, 0, 0)
+    name, worst = max(found.items(), key=lambda pair: pair[1].error)
+    place = worst.input.replace(loss.definition.inputs[0].public, f"{loss.definition.inputs[0].public}[{name!r}]", 1)
+    compared, skipped = (sum(getattr(one, count) for one in found.values()) for count in ("compared", "skipped"))
+    return dataclasses.replace(worst, passed=all(found.values()), input=place, compared=compared, skipped=skipped)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One element of one input, and the value of its own item: that of all would hide a small one behind a large one."""
+
+    loss: Loss
+    arrays: list[Any]
+    position: int
+    index: tuple[int, ...]
+    options: dict[str, Any]
+    analytic: float
+
+    def compare(self, step: float) -> tuple[float, float, float, bool]:
+        """The error, the central difference, by how much the slopes to both sides differ, and whether this is the edge of a domain."""
+        array = self.arrays[self.position]
+        here = float(array[self.index])
+        wide = step * max(1.0, abs(here))
+        before, value, behind = (self._value(there) for there in (here - wide, here, here + wide))
+        array[self.index] = here
+        left, right = (value - before) / wide, (behind - value) / wide
+        numeric = (left + right) / 2.0
+        fine = np.isfinite([self.analytic, value]).all()
+        error = (
+            abs(self.analytic - numeric) / max(1.0, abs(self.analytic), abs(numeric)) if fine and np.isfinite(numeric) else np.inf
+        )
+        return error, numeric, abs(left - right), bool(fine and not np.isfinite(numeric))
+
+    def _value(self, there: float) -> float:
+        self.arrays[self.position][self.index] = there
+        if not self.loss.definition.is_penalty:
+            values = np.asarray(self.loss(*self.arrays, **self.options))
+            axis = self.options.get("axis", -1)
+            return float(values[self.index if values.ndim == len(self.index) else _without(self.index, axis)])
+        alone = self.loss.definition.form == "pointwise"
+        return float(self.loss(np.array([there]) if alone else self.arrays[0], *self.arrays[1:], **self.options))
+
+
+def _without(index: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The place of a row from that of an element."""
+    place = axis % len(index)
+    return index[:place] + index[place + 1 :]
