@@ -52,6 +52,7 @@ def bad(tmp_path, monkeypatch):
     )
     Path("lies.npy").write_bytes(whole[:128].replace(b"(30, 4), }      ", b"(2**62, 4), }   "))
     Path("minus.npy").write_bytes(whole[:128].replace(b"(30, 4), } ", b"(-30, 4), }"))
+    Path("cut.npy").write_bytes(whole[:20] + b" " * 107 + b"\n" + whole[128:])
     Path("empty.npy").write_bytes(b"")
     Path("text.npy").write_text("1 2 3\n")
     Path("folder.npy").mkdir()
@@ -80,6 +81,7 @@ BAD = {
     ),
     "half a header": (["mse_loss", "header_only.npy", "q.npy"], "'header_only.npy' has a damaged .npy header"),
     "no numbers in the header": (["mse_loss", "lies.npy", "q.npy"], "'lies.npy' has a damaged .npy header"),
+    "a header that is cut off": (["mse_loss", "cut.npy", "q.npy"], "'cut.npy' has a damaged .npy header"),
     "a negative size": (["mse_loss", "minus.npy", "q.npy"], "'minus.npy' has a damaged .npy header"),
     "a size beyond every disk": (["mse_loss", "huge.npy", "q.npy"], "'huge.npy' is truncated: it has 128 bytes, an array (9999"),
     "objects": (["mse_loss", "objects.npy", "q.npy"], "'objects.npy' holds Python objects, which are never unpickled"),
@@ -226,6 +228,17 @@ def test_what_an_encoding_lacks_is_a_question_mark(encoding, monkeypatch):
     assert cli.main(["info"]) == 0
     assert written.getvalue() == "2.5×, 3 µs ✓\n".encode(encoding, "replace")
     assert stream.errors == "strict"
+
+
+def test_output_that_is_closed(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["info"]) == 0
+
+
+def test_benchmarks_that_cannot_be(tmp_path, capsys):
+    np.save(tmp_path / "file.npy", 1.0)
+    complains(["bench", "mse_loss:100", "--json", str(tmp_path / "file.npy" / "x")], "there is no folder", capsys)
+    complains(["bench", "mse_loss:99999999999999"], "Unable to allocate", capsys)
 
 
 def test_info_without_a_cache(capsys, monkeypatch):

@@ -12,6 +12,7 @@ from cases import ALL, CASES, PARAMETRISED, Case, agree, draw
 from jitloss import compilers, huber_loss, l1_loss, l2_regularization, mse_loss
 from jitloss.algebra import sum_of
 from jitloss.compilers import cpu
+from jitloss.definition import Weight
 
 EACH = [case for case in CASES if not case.labels]
 
@@ -516,3 +517,45 @@ def test_bad_penalties(case):
         case.loss()
     with pytest.raises(TypeError, match="set"):
         case.loss({1.0, 2.0})
+
+
+@jitloss.pointwise
+def squares(weight: Weight, k=1.0):
+    return k * weight * weight, 2.0 * k * weight
+
+
+@jitloss.rowwise
+class rows_of_squares:
+    def terms(weight: Weight):
+        return weight * weight
+
+    def value(sums):
+        return sums
+
+    def slope(weight):
+        return 2.0 * weight
+
+
+@pytest.mark.parametrize("loss", [squares, rows_of_squares], ids=lambda one: one.__name__)
+def test_custom_penalties_take_dicts(loss):
+    params = {"a": np.ones((1, 2)), "b": {"c": np.full((2, 1), 3.0)}}
+    value, gradients = loss.value_and_gradient(params)
+    assert value == 20.0
+    np.testing.assert_array_equal(gradients["b"]["c"], [[6.0], [6.0]])
+    assert (0.5 * loss)(weights=params) == 10.0
+    with pytest.raises(TypeError, match=r"weights\['a'\]: .*weights must be"):
+        loss({"a": ["text"]})
+
+
+def test_sums_with_custom_penalties_take_dicts():
+    params = {"a": np.array([2.0, -1.0])}
+    want = squares(params) + jitloss.l1_regularization(params)
+    for loss in (squares + jitloss.l1_regularization, jitloss.l1_regularization + squares):
+        assert isinstance(loss, jitloss.Penalty)
+        assert loss(params) == pytest.approx(want)
+
+
+def test_weights_that_overflow():
+    large = 1e200 * mse_loss
+    with pytest.raises(ValueError, match="mse_loss: a loss is multiplied by a finite number, got inf in all"):
+        large * 1e200

@@ -256,6 +256,9 @@ REFUSED = {
     "integer result": ("return prediction, 1", "line 2", "integer literal 1"),
     "integer compared": ("return where(target == 1, 1.0, 2.0), 1.0", "line 2", "integer literal 1"),
     "integer pair": ("return (1, 2)", "line 2", "integer literal 1"),
+    "branch": ("if target > 1.0:\n        return prediction, 1.0, 0.0\n    return target, 1.0", "line 3", "returns 3, elsewhere 2"),
+    "branch without a result": ("if target < 1.0:\n        return prediction, 1.0", "line [23]", "returns 0, elsewhere 2"),
+    "global too large": ("return prediction * HUGE, 1.0", "line 2", "'HUGE' stands for an int"),
     "integer argument": ("return maximum(prediction, 0), 1.0", "line 2", "integer literal 0"),
     "integer base": ("return 2 ** prediction, 1.0", "line 2", "integer literal 2"),
     "complex": ("return prediction * 1j, 1.0", "line 2", "1j is a complex"),
@@ -317,6 +320,7 @@ def listed(x, other=TABLE):
 SCOPE = {
     "np": np,
     "ARRAY": np.ones(3),
+    "HUGE": 10**400,
     "TABLE": TABLE,
     "mse_loss": jitloss.mse_loss,
     **{one.__name__: one for one in (recursive, looping, two, outer, starred, listed)},
@@ -582,3 +586,40 @@ def changing(prediction, target):
     assert loss.value_and_gradient([1.0], [1.0]) == (8.0, [6.0])
     del scope["FACTOR"]
     assert loss(np.float32([1.0]), np.float32([1.0])) == 8.0
+
+
+@jitloss.pointwise
+def with_a_switch_that_may_be_none(prediction, target, k=None):
+    factor = k if k else 1.0
+    return factor * prediction, factor
+
+
+@jitloss.pointwise
+def with_an_assignment_inside(prediction, target):
+    value = (error := prediction - target) * error
+    return value, 2.0 * error
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (with_a_switch_that_may_be_none, "No definition for lowering"),
+        (with_an_assignment_inside, "variable 'value' cannot be determined"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_what_numba_cannot_compile_is_one_line(loss, said):
+    with pytest.raises(
+        DefinitionError, match=f"^{loss.__name__}: the definition cannot be compiled for float64: .*{said}"
+    ) as caught:
+        loss([1.0], [0.0])
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+def test_a_default_too_large_for_a_float():
+    with pytest.raises(DefinitionError, match="k must be a finite number, got inf as its default"):
+
+        @jitloss.pointwise
+        def large(prediction, target, k=10**400):
+            return k * prediction, k

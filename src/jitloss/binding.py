@@ -14,7 +14,7 @@ from typing import Any
 
 from . import math as maths
 
-__all__ = ["DefinitionError", "bind", "check", "frozen"]
+__all__ = ["DefinitionError", "bind", "check", "check_results", "frozen"]
 
 Function = Callable[..., Any]
 
@@ -150,6 +150,14 @@ def _as_float(value: Any) -> Any:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+def _fits(value: Any) -> bool:
+    try:
+        _as_float(value)
+    except OverflowError:
+        return False
+    return True
+
+
 def _names(function: FunctionType, owner: str) -> dict[str, Any]:
     """What the global names and closed-over names of a function stand for."""
     code = function.__code__
@@ -197,7 +205,7 @@ def _known(name: str, value: Any, owner: str) -> Any:
         known = None
     if known is not None:
         return known
-    if isinstance(_plain(value), FunctionType) or value is None or isinstance(value, (bool, int, float)):
+    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, (bool, int, float)) and _fits(value)):
         return value
     if isinstance(value, ModuleType):
         raise DefinitionError(
@@ -280,6 +288,31 @@ def _check_code(function: FunctionType, owner: str) -> None:
             step.opname.startswith("LOAD_") and ("CONST" in step.opname or "INT" in step.opname)
         ):
             _check_constant(step.argval, following, place)
+
+
+def check_results(function: Function, count: int, owner: str) -> None:
+    """Refuse a function with a branch that returns another number of results, as far as its text tells."""
+    before = None
+    for step in dis.get_instructions(_plain(function)):
+        found = _returned(step, before)
+        if found not in (None, count):
+            line = step.positions.lineno if step.positions else "?"
+            raise DefinitionError(
+                f"{owner}, line {line}: always the same number of results: here it returns {found}, elsewhere {count}"
+            )
+        before = step
+
+
+def _returned(step: dis.Instruction, before: dis.Instruction | None) -> int | None:
+    """How many results an instruction returns; None where it returns nothing, or something made elsewhere."""
+    if step.opname == "RETURN_CONST":
+        constant = step.argval
+    elif step.opname == "RETURN_VALUE" and before is not None and before.opname == "LOAD_CONST":
+        constant = before.argval
+    else:
+        built = step.opname == "RETURN_VALUE" and before is not None and before.opname == "BUILD_TUPLE"
+        return before.arg if built and before is not None else None
+    return len(constant) if isinstance(constant, tuple) else 0 if constant is None else 1
 
 
 def _check_constant(value: Any, following: dis.Instruction | None, where: str) -> None:

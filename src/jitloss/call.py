@@ -5,6 +5,7 @@ Nothing is written before everything has been checked, labels included, so a cal
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -93,6 +94,14 @@ def total_of(
     if memory.writes and not memory.over and stores.streams(memory.moved):
         return stores.faster(kernel, memory.moved, memory.new, stored)
     return stored(False)
+
+
+def _innermost(error: Exception) -> str:
+    """What numba says last, of the definition itself: before it stands how it came there."""
+    text: str = re.split(r"\w+Error: ", re.sub(r"\x1b\[[\d;]*m", "", str(error)))[-1]
+    lines = [line.strip() for line in text.splitlines()]
+    said = [line for line in lines if line and not line.startswith(("Failed in ", "During: ", "File ", "<source "))]
+    return said[0] if said else text.strip()
 
 
 class Evaluation:
@@ -365,9 +374,11 @@ class Evaluation:
         try:
             yield
         except Exception as error:
-            if not type(error).__module__.startswith("numba."):
+            if not type(error).__module__.startswith("numba.") and not isinstance(error, NotImplementedError):
                 raise
-            raise DefinitionError(f"{self.owner}: the definition cannot be compiled for {self.working}: {error}") from error
+            raise DefinitionError(
+                f"{self.owner}: the definition cannot be compiled for {self.working}: {_innermost(error)}"
+            ) from error
 
     def _outputs(self) -> tuple[Outputs | None, Outputs | None]:
         if not self.wants.gradient:

@@ -57,7 +57,7 @@ def _parser() -> Parser:
 def _bench(arguments: argparse.Namespace) -> None:
     try:
         bench.command(arguments)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -69,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             label = arguments.label
             arguments.run(arguments)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # where it is closed
+                sys.stdout.flush()
     except SystemExit as error:  # argparse has said what there was to say
         return _code(error)
     except CommandError as error:

@@ -81,10 +81,11 @@ class PenaltyForm(Form):
     """A form of a penalty: of one array, or of a dict of arrays (of dicts, of lists …), summed over all of them."""
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
-        first = args[0] if args else options.get("params")
+        name = self.inputs[0]
+        first = args[0] if args else options.get(name)
         extra = {name: options.pop(name) for name in ("stream", "check") if name in options and _is_on_device(first)}
         arguments = self.arguments(args, options)
-        params = arguments.pop("params")
+        params = arguments.pop(name)
         if not isinstance(params, Mapping):
             return super().__call__(params, **arguments, **extra)
         library = _library(self.__name__, params)
@@ -95,9 +96,9 @@ class PenaltyForm(Form):
         if out is not None and library is None:
             self._validate_each(params, outs, arguments)
         results = {}
-        for name, array in params.items():
+        for key, array in params.items():
             more = extra if _is_on_device(array) else {}
-            results[name] = _named(f"params[{name!r}]", self, array, **arguments, **outs[name], **more)
+            results[key] = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
         return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
 
     def validate(self, /, *args: Any, **options: Any) -> None:
@@ -111,7 +112,7 @@ class PenaltyForm(Form):
         """All arrays before the first is written to; those whose ``out`` is plainly right need no closer look."""
         for name, array in params.items():
             if not _alike(outs[name].get("out"), array):
-                _named(f"params[{name!r}]", self.validate, array, **options, **outs[name])
+                _named(f"{self.inputs[0]}[{name!r}]", self.validate, array, **options, **outs[name])
 
     def _outs(self, params: Mapping[Any, Any], out: Any, library: "Library | None") -> dict[Any, dict[str, Any]]:
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
@@ -146,7 +147,7 @@ def _is_on_device(params: Any) -> bool:
     return any(library_of(one) is not None for _, one in _leaves(params))
 
 
-class Penalty(Loss):
+class Penalty(Loss, penalties=True):
     """A penalty on parameters: ``l2_regularization(params)`` over an array or a dict of arrays, gradients in the same shape."""
 
     form = PenaltyForm

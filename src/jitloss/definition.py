@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .binding import DefinitionError, bind, check, frozen
+from .binding import DefinitionError, bind, check, check_results, frozen
 
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
@@ -415,6 +415,7 @@ def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters
     for label, count in counts.items():
         if count != counts[""]:
             raise DefinitionError(f"{owner}: always the same number of results: it returns {counts['']}, but {count}{label}")
+    check_results(function, counts[""], owner)
     return Part(function, arguments, counts[""])
 
 
@@ -455,7 +456,7 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
     choices = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
     ranges = [extra for choice in choices for extra in getattr(choice, "__metadata__", ()) if isinstance(extra, Range)]
     if isinstance(default, (int, float)) and not isinstance(default, bool):
-        default = float(default)
+        default = as_float(default)
     elif default is not None and not isinstance(default, bool):
         raise DefinitionError(
             f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted"

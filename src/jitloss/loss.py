@@ -264,8 +264,13 @@ class Loss:
     """
     )
 
-    def __init_subclass__(cls) -> None:
+    of_penalties: "type[Loss]"
+    """The subclass for penalties on parameters."""
+
+    def __init_subclass__(cls, *, penalties: bool = False) -> None:
         cls.__doc__ = _Documented(cls.__doc__)  # type: ignore[assignment]
+        if penalties:
+            Loss.of_penalties = cls
 
     def __init__(
         self, definition: Definition, *, module: str | None = None, terms: "tuple[tuple[float, Loss], ...]" = ()
@@ -397,9 +402,14 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     weights: dict[Loss, float] = {}
     for weight, one in terms:
         weights[one] = weights.get(one, 0.0) + weight
+    for one, weight in weights.items():
+        if not np.isfinite(weight):
+            raise ValueError(f"{one.__name__}: a loss is multiplied by a finite number, got {weight!r} in all")
     first = next(iter(weights))
     definition = sum_of(tuple(one.definition for one in weights)) if len(weights) > 1 else first.definition
-    loss = type(first)(definition, terms=tuple((weight, one) for one, weight in weights.items()))
+    loss = (Loss.of_penalties if definition.is_penalty else type(first))(
+        definition, terms=tuple((weight, one) for one, weight in weights.items())
+    )
     parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
     loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
     loss._name_forms()
@@ -437,7 +447,7 @@ def pointwise(function: Callable[..., Any]) -> Loss:
     >>> custom_loss.value_and_gradient([1.0, 2.0], [0.0, 4.0], alpha=0.5)
     (3.25, array([ 1.25, -2.25]))
     """
-    return Loss(_callable(definitions.pointwise(function)))
+    return _made(definitions.pointwise(function))
 
 
 def rowwise(cls: type) -> Loss:
@@ -478,11 +488,11 @@ def rowwise(cls: type) -> Loss:
     >>> squared_distance([[1.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]])
     2.5
     """
-    return Loss(_callable(definitions.rowwise(cls)))
+    return _made(definitions.rowwise(cls))
 
 
-def _callable(definition: Definition) -> Definition:
-    """The definition, if every argument of its call can have a name of its own."""
+def _made(definition: Definition) -> Loss:
+    """The loss of a definition, if every argument of its call can have a name of its own."""
     names = [*(one.public for one in definition.inputs), *(one.name for one in definition.parameters)]
     for name in names:
         if names.count(name) > 1:
@@ -493,4 +503,5 @@ def _callable(definition: Definition) -> Definition:
             raise definitions.DefinitionError(
                 f"{definition.name}: the argument {name!r} has the name of an option. Every loss has {', '.join(DEFAULTS)}, out"
             )
-    return definition
+    kind = Loss.of_penalties if definition.is_penalty else Loss
+    return kind(definition)

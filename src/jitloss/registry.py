@@ -90,7 +90,7 @@ def register_array_type(
     array([ 1., -2.])
     """
     for argument, function in (("to_numpy", to_numpy), ("from_numpy", from_numpy), ("from_value", from_value), ("call", call)):
-        if function is not None and not callable(function):
+        if not callable(function) and (function is not None or argument == "to_numpy"):
             raise TypeError(f"register_array_type: {argument} must be callable, got {function!r}")
     if not isinstance(kind, type) and not (isinstance(kind, str) and re.fullmatch(r"\w+\.\w+", kind)):
         raise TypeError(

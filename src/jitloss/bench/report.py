@@ -118,7 +118,9 @@ def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Re
     works = tuple(Work.parse(text) for text in arguments.works) or WORKS
     if arguments.rounds < 0:
         raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
-    if arguments.json and not os.access(arguments.json.parent, os.W_OK):  # said now, not after minutes of measuring
+    if arguments.json and not (
+        arguments.json.parent.is_dir() and os.access(arguments.json.parent, os.W_OK)
+    ):  # said now, not after minutes of measuring
         raise ValueError(f"--json {arguments.json}: there is no folder {str(arguments.json.parent)!r} that can be written to")
     report = run(works, arguments.quick, arguments.rounds)
     show(report, targets)

@@ -65,7 +65,9 @@ class Source:
                 )
             with warnings.catch_warnings(action="ignore"):
                 shape, fortran, dtype = readers[version](file)
-        except (ValueError, TypeError, SyntaxError, EOFError, OverflowError, RecursionError, MemoryError):
+        except CommandError:
+            raise
+        except Exception:  # whatever Python says of a text that is none
             raise self._refusal("has a damaged .npy header") from None
         if dtype.hasobject:
             raise self._refusal("holds Python objects, which are never unpickled; wanted an array of numbers")
