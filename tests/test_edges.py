@@ -138,3 +138,12 @@ def test_messages_name_the_place_and_what_came():
         jitloss.mse_loss(np.ones((2, 3)), np.ones((2, 3)), sample_weight=[[1, 1, 1], [1, 1, -1]])
     with pytest.raises(TypeError, match=r"out must be a pair of arrays.* got ndarray"):
         jitloss.mse_loss.value_gradient_hessian(np.ones(3), np.ones(3), out=np.ones(3))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_small_probabilities_of_what_does_not_happen(dtype):
+    """log(1 - p) is that of p, and not that of 1 - p as it is rounded."""
+    p = np.array([1e-3, 1e-5, 1e-6, 2e-7, 1e-12, 0.0, 0.3], dtype)
+    values = jitloss.binary_cross_entropy(p, np.zeros_like(p), reduction="none")
+    want = -np.log1p(-p.astype(np.float64)).astype(dtype)
+    np.testing.assert_allclose(values.astype(float), want.astype(float), rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)

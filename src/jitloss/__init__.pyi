@@ -3776,7 +3776,8 @@ class _TripletLoss(Loss):
         -------
         float
             The mean over the rows, those that cost nothing included. ``reduction="none"``: an array with
-            the value of each row, of the dtype of ``anchors``.
+            the value of each row, of the dtype of ``anchors``, or where dtypes differ that of the
+            arithmetic, float32 or float64.
 
         Raises
         ------
@@ -3996,7 +3997,8 @@ class _ContrastiveLoss(Loss):
             integers are taken as float64.
         labels : array_like
             One for each pair, 1 where it is of the same kind and 0 where it is not; of the shape of
-            ``embeddings1`` without ``axis``. Any integer, bool or floating dtype.
+            ``embeddings1`` without ``axis``. Numbers are taken as they are: turn labels of -1 and 1, or of
+            0 and 255, into bools first. Any integer, bool or floating dtype.
         margin : float, default 1.0
             How far apart the other pairs should be, a number that is not negative, in the unit of the
             distance.
@@ -4018,7 +4020,8 @@ class _ContrastiveLoss(Loss):
         -------
         float
             The mean over the rows; neither part is halved. ``reduction="none"``: an array with the value of
-            each row, of the dtype of ``embeddings1``.
+            each row, of the dtype of ``embeddings1``, or where dtypes differ that of the arithmetic,
+            float32 or float64.
 
         Raises
         ------

@@ -131,7 +131,7 @@ _OUT = {
 
 _MEAN = "The mean over the {item}s{counted}."
 _SUM = "The sum over all elements, never a mean."
-_ITEMS = '``reduction="none"``: an array with the value of each {item}, of the dtype of {first}.'
+_ITEMS = '``reduction="none"``: an array with the value of each {item}, of the dtype of {first}{mixed}.'
 _GRADIENT = {
     "one": "The gradient of the value with respect to {first}, weights and divisor of the mean included: of the same shape and "
     "dtype.",
@@ -187,6 +187,9 @@ def _words(definition: Definition) -> dict[str, str]:
         "item": "element" if pointwise else "row",
         "items": f"that of {first}" if pointwise else f"that of {first} without ``axis``",
         "first": first,
+        "mixed": ""
+        if len(definition.differentiable) == 1
+        else ", or where dtypes differ that of the arithmetic, float32 or float64",
         "counted": " that are not ignored" if labels else "",
         "mass": mass,
         "classes": "an array with one for each, or a dict by label"

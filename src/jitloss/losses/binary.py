@@ -1,7 +1,7 @@
 """Losses of a yes-or-no target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
 
 from ..definition import Binary, Epsilon, Exponent, Logit, NonNegative, Positives, Probability, Real, Share, Sign, pointwise
-from ..math import abs, exp, log, maximum, power, sign, softplus, times, where
+from ..math import abs, exp, log, log1p, maximum, power, sign, softplus, times, where
 
 
 def split(logit):
@@ -89,7 +89,8 @@ def binary_cross_entropy(
     no = maximum(1.0 - prediction, epsilon)
     positive = target if pos_weight is None else target * pos_weight
     negative = 1.0 - target
-    value = -(positive * log(yes) + negative * log(no))
+    lost = where(1.0 - prediction <= epsilon, log(epsilon), log1p(-prediction))
+    value = -(positive * log(yes) + negative * lost)
     return value, (negative * yes - positive * no) / (yes * no), positive / (yes * yes) + negative / (no * no)
 
 

@@ -150,7 +150,8 @@ class contrastive_loss:
         Embeddings to compare them with, of the same shape.
     labels : array_like
         One for each pair, 1 where it is of the same kind and 0 where it is not; of the shape of
-        ``embeddings1`` without ``axis``.
+        ``embeddings1`` without ``axis``. Numbers are taken as they are: turn labels of -1 and 1, or of 0
+        and 255, into bools first.
     margin : float, default 1.0
         How far apart the other pairs should be, a number that is not negative, in the unit of the
         distance.
