@@ -1,5 +1,7 @@
 """The objective of linear models: scikit-learn's estimators find the same minimum."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy import optimize, sparse
@@ -106,3 +108,11 @@ def test_missing_values():
     pd = pytest.importorskip("pandas")
     with pytest.raises(ValueError, match=r"objectives.scipy: y cannot be read as an array: a column with 1 missing value "):
         objective(jitloss.mse_loss, np.ones((2, 1)), pd.Series([1.0, None], dtype="Float64"))
+
+
+def test_it_pickles():
+    made = objective(jitloss.huber_loss, X, Y, l2=0.1, delta=2.0)
+    again = pickle.loads(pickle.dumps(made))
+    (value, gradient), (other, same) = made(np.ones(10)), again(np.ones(10))
+    assert value == other
+    np.testing.assert_array_equal(gradient, same)

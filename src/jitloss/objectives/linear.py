@@ -1,6 +1,7 @@
 """Objectives of linear models for SciPy's minimisers."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,29 +65,45 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
         raise ValueError(f"objectives.scipy: X must have a row of features for each item, got the shape {matrix.shape}")
     if matrix.dtype.kind != "f":
         matrix = matrix.astype(np.float64)
-    targets, (rows, features) = _read(y, "y"), matrix.shape
+    targets, rows = _read(y, "y"), matrix.shape[0]
     if targets.ndim == 0 or len(targets) != rows:
         raise ValueError(
             f"objectives.scipy: y must have a target for each of the {rows} rows of X, got the shape {targets.shape}"
         )
-    by_rows = loss.definition.form == "rowwise"
+    return _Linear(loss, matrix, targets, l1, l2, options)
 
-    def fun(w: Any) -> tuple[float, np.ndarray]:
-        weights = np.asarray(w, np.float64)
+
+@dataclass(frozen=True)
+class _Linear:
+    """The objective: a function of weights that pickles with its data."""
+
+    loss: Loss
+    matrix: Any
+    targets: np.ndarray
+    l1: float
+    l2: float
+    options: dict[str, Any]
+
+    def __call__(self, w: Any) -> tuple[float, np.ndarray]:
+        weights, matrix = self._weights(w), self.matrix
+        by_rows = self.loss.definition.form == "rowwise"
+        shaped = weights.reshape(matrix.shape[1], -1) if by_rows else weights
+        scores = np.ascontiguousarray(matrix @ shaped.astype(matrix.dtype, copy=False))
+        value, slopes = self.loss.value_and_gradient(scores, self.targets, **self.options, out=scores)
+        gradient = np.asarray(matrix.T @ slopes, np.float64).reshape(-1)
+        if self.l1:
+            value, gradient = value + self.l1 * float(np.abs(weights).sum()), gradient + self.l1 * np.sign(weights)
+        if self.l2:
+            value, gradient = value + 0.5 * self.l2 * float(weights @ weights), gradient + self.l2 * weights
+        return value, gradient
+
+    def _weights(self, w: Any) -> np.ndarray:
+        weights, features = np.asarray(w, np.float64), self.matrix.shape[1]
+        by_rows = self.loss.definition.form == "rowwise"
         if weights.ndim != 1 or weights.size % features or (not by_rows and weights.size != features):
             wanted = f"a multiple of {features} numbers, (features, classes) ravelled" if by_rows else f"{features} numbers"
             raise ValueError(f"objectives.scipy: w must have {wanted}, got the shape {weights.shape}")
-        shaped = weights.reshape(features, -1) if by_rows else weights
-        scores = np.ascontiguousarray(matrix @ shaped.astype(matrix.dtype, copy=False))
-        value, slopes = loss.value_and_gradient(scores, targets, **options, out=scores)
-        gradient = np.asarray(matrix.T @ slopes, np.float64).reshape(-1)
-        if l1:
-            value, gradient = value + l1 * float(np.abs(weights).sum()), gradient + l1 * np.sign(weights)
-        if l2:
-            value, gradient = value + 0.5 * l2 * float(weights @ weights), gradient + l2 * weights
-        return value, gradient
-
-    return fun
+        return weights
 
 
 def _read(value: Any, name: str) -> np.ndarray:
