@@ -473,3 +473,24 @@ def test_more_data_than_a_worker_has_memory():
         memory_limit="400MB",
     )
     assert "True 2" in out
+
+
+class DataSet:
+    """What lies in a file, as Dask takes it."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim, self.read = array, array.shape, array.dtype, array.ndim, 0
+
+    def __getitem__(self, place):
+        part = self.array[place]
+        self.read += part.size
+        return part
+
+
+def test_data_sets_are_read_by_blocks():
+    data = DataSet(np.zeros(10))
+    lazy = jitloss.mse_loss(da.from_array(np.arange(10.0), chunks=4), data)
+    assert data.read == 0
+    assert lazy.compute() == 28.5
+    with pytest.raises(TypeError, match="its mask would be lost"):
+        jitloss.mse_loss(da.ones(2, chunks=1), np.ma.masked_array([1.0, 2.0], [0, 1]))

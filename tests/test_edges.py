@@ -147,3 +147,18 @@ def test_small_probabilities_of_what_does_not_happen(dtype):
     values = jitloss.binary_cross_entropy(p, np.zeros_like(p), reduction="none")
     want = -np.log1p(-p.astype(np.float64)).astype(dtype)
     np.testing.assert_allclose(values.astype(float), want.astype(float), rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+
+
+def test_factors_beyond_float32():
+    p = np.float32([0.3, 0.6])
+    for loss in (1e39 * jitloss.mse_loss, 1e39 * jitloss.mse_loss + jitloss.l1_loss):
+        assert np.isfinite(loss(p.astype(np.float64), np.zeros(2)))
+        for dtype in (np.float16, np.float32):
+            with pytest.raises(ValueError, match=r"multiplied by a number that float32 arithmetic can hold, got 1e\+39"):
+                loss(p.astype(dtype), np.zeros(2, dtype), reduction="none")
+
+
+def test_products_of_weights_beyond_float32():
+    p = np.float32([0.3, 0.6])
+    with pytest.raises(ValueError, match=r"sample_weight times class_weight must hold numbers .* at index 1"):
+        jitloss.binary_cross_entropy(p, np.float32([0, 1]), class_weight=[1.0, 1e30], sample_weight=[1.0, 1e30])

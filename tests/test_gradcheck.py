@@ -239,3 +239,10 @@ def test_inputs_by_keyword_of_any_kind():
 def test_wrong_calls(loss, args, options, error, message):
     with pytest.raises(error, match=message):
         check_gradient(loss, *args, **options)
+
+
+def test_what_the_loss_refuses_is_refused():
+    with pytest.raises(ValueError, match="reduction must be"):
+        check_gradient(jitloss.mse_loss, [1.0], [0.0], reduction="bogus")
+    assert check_gradient(jitloss.l2_regularization, params={"a": [1.0]}).compared == 1
+    assert check_gradient(jitloss.mse_loss, [1.0], targets=[0.5]).compared == 1

@@ -7,6 +7,7 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, agree, draw, weights
+from jitloss.arrays import cuda
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -257,3 +258,13 @@ def test_wrong_calls_are_refused_when_they_are_traced():
 def test_a_bad_label_is_an_error_of_the_program():
     with pytest.raises(Exception, match="wanted a class from 0 to 2"):
         jax.block_until_ready(jax.jit(LABELS.loss)(jnp.zeros((2, 3)), jnp.array([0, 3])))
+
+
+def test_memory_on_a_device_has_the_bytes_that_kernels_write():
+    """Sums are in float64 where JAX makes no such arrays, too; here on a device that is the host."""
+    library = cuda.Jax()
+    made = library.empty(jnp.ones(3), (2, 64), np.dtype(np.float64))
+    assert (made.dtype, made.nbytes) == (np.float64, 1024)
+    assert library.from_host(np.ones(3), jnp.ones(3)).dtype == np.float64
+    with pytest.raises(ValueError, match="is not for JAX arrays"):
+        library.stream(jnp.ones(3), 7)

@@ -13,6 +13,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import jitloss
 from cases import CASES, ROWS, agree, draw
+from jitloss.definition import Sign
 from jitloss.math import sqrt
 from processes import call as in_a_process
 from processes import python
@@ -292,6 +293,18 @@ def test_a_bool_is_a_sign_of_hinge_loss(target):
     form = jitloss.hinge_loss.value_and_gradient
     assert numba.njit(lambda p, t: form(p, t))(0.3, target) == form(0.3, target)
     np.testing.assert_allclose(numba.njit(lambda p: form(p, target))(np.float32(0.3)), form(np.float32(0.3), target), rtol=1e-6)
+
+
+@jitloss.pointwise
+def of_two_signs(prediction, target: Sign, other: Sign):
+    return prediction * target + 2.0 * other, target
+
+
+def test_several_bools_are_signs():
+    compiled_call = numba.njit(lambda p, t, o: of_two_signs(p, t, o))
+    for given in ((0.5, True, False), (0.5, False, True), (0.5, -1.0, False), (0.5, True, 1.0)):
+        target, other = (one if isinstance(one, float) else 2.0 * one - 1.0 for one in given[1:])
+        assert compiled_call(*given) == 0.5 * target + 2.0 * other
 
 
 def test_the_disk_cache_of_the_caller(tmp_path):

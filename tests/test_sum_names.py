@@ -7,7 +7,7 @@ import pytest
 
 import jitloss
 from jitloss import cross_entropy_with_logits, huber_loss, triplet_loss
-from jitloss.definition import RealTarget
+from jitloss.definition import Binary, Probability, RealTarget
 
 ONE, ZERO = np.array([5.0]), np.array([0.0])
 ROWS = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 1.0]])
@@ -138,3 +138,30 @@ def test_a_number_and_a_switch_stay_apart():
 
 def test_equal_parameters_are_one():
     assert "delta" in inspect.signature(huber_loss + squared + huber_loss).parameters
+
+
+@jitloss.pointwise
+def binary(prediction: Probability, label: Binary):
+    return (prediction - label) * (prediction - label), 2.0 * (prediction - label)
+
+
+def test_inputs_have_the_first_losses_names():
+    for first in (jitloss.focal_loss, jitloss.binary_cross_entropy):
+        assert list(inspect.signature(first + binary).parameters)[:2] == ["predictions", "targets"]
+        assert list(inspect.signature(binary + first).parameters)[:2] == ["predictions", "labels"]
+
+
+@jitloss.pointwise
+def sample(prediction, target, weight=1.0):
+    return weight * (prediction - target), weight
+
+
+@jitloss.pointwise
+def another(prediction, target, weight=2.0):
+    return weight * (prediction - target), weight
+
+
+def test_new_names_are_no_options():
+    for loss in (sample + another, another + sample):
+        assert loss([1.0, 1.0], [0.0, 0.0], sample_weight=[1.0, 0.5]) == pytest.approx(3.0 * 0.75)
+        assert "another_weight" in repr(loss)

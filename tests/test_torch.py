@@ -494,6 +494,15 @@ def test_what_is_written_to_is_known_to_autograd():
         assert jitloss.mse_loss.gradient(made, t, out=made) is made
 
 
+def test_a_refused_call_has_written_nothing():
+    leaf = torch.tensor([1.0, 2.0], requires_grad=True)
+    made = (2 * leaf).exp()
+    with pytest.raises(ValueError, match="same shape"):
+        jitloss.mse_loss.gradient(torch.ones(2), torch.ones(3), out=made.detach())
+    made.sum().backward()
+    assert torch.equal(leaf.grad, 2 * made.detach())
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of PyTorch's own
 def test_forward_mode_is_refused():
     with torch.autograd.forward_ad.dual_level():

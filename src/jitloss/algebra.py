@@ -11,11 +11,11 @@ __all__ = ["sum_of"]
 
 
 @functools.lru_cache(maxsize=256)
-def sum_of(members: tuple[Definition, ...]) -> Definition:
+def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset()) -> Definition:
     """The definition of a sum of weighted members; the weights are numbers of the call, so one kernel serves all of them.
 
     Inputs are matched by their place and take the first member's names. Parameters of one name and one default are one parameter;
-    where defaults differ, each is called by its member's name too.
+    where defaults differ, each is called by its member's name too. Names of options are ``reserved``.
     """
     first = members[0]
     for other in members[1:]:
@@ -24,7 +24,7 @@ def sum_of(members: tuple[Definition, ...]) -> Definition:
         inputs = tuple(functools.reduce(_merge, column) for column in zip(*(member.inputs for member in members), strict=True))
     except TypeError as error:
         raise TypeError(f"cannot add {' and '.join(dict.fromkeys(member.name for member in members))}: {error}") from None
-    parameters, renamed = _parameters(members, inputs)
+    parameters, renamed = _parameters(members, inputs, reserved)
     leaves = tuple(_rename(member, inputs, names) for member, names in zip(members, renamed, strict=True))
     return dataclasses.replace(
         first,
@@ -57,16 +57,18 @@ _LOOSE = {"real": 0, "classes": 1}
 def _merge(one: Input, other: Input) -> Input:
     """The input that serves both: spaces are equal, or one is any real number, or one is labels where the other wants rows."""
     if one.space.name == other.space.name:
-        return one if one.space.graded else other
+        return dataclasses.replace(one, space=one.space if one.space.graded else other.space)
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
         looser = min((one, other), key=lambda each: _LOOSE.get(each.space.name, 2))
         return dataclasses.replace(one, space=(other if looser is one else one).space)
     raise TypeError(f"{one.public} are of a {one.space.name} for the one and of a {other.space.name} for the other")
 
 
-def _parameters(members: Sequence[Definition], inputs: Sequence[Input]) -> tuple[list[Parameter], list[dict[str, str]]]:
+def _parameters(
+    members: Sequence[Definition], inputs: Sequence[Input], reserved: Collection[str]
+) -> tuple[list[Parameter], list[dict[str, str]]]:
     """The sum's parameters, and for each member what its own are called there."""
-    taken = {name for one in inputs for name in (one.name, one.public)}
+    taken = {*reserved, *(name for one in inputs for name in (one.name, one.public))}
     seen: dict[str, Parameter] = {}
     clashing = set()
     for one in itertools.chain.from_iterable(member.parameters for member in members):

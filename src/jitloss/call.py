@@ -18,10 +18,12 @@ from .definition import Definition, DefinitionError, Parameter
 from .inputs import Arrays, dtype_name, geometry, native, read
 from .options import (
     DEFAULTS,
+    LARGEST,
     Weights,
     binary_counts,
     binary_weights,
     class_weights,
+    held,
     ignored_label,
     int64_labels,
     normalizer_of,
@@ -122,6 +124,7 @@ class Evaluation:
         self.labels: np.ndarray | None = None
         self.ignored = 0
         self._choose_precision()
+        self._check_factors(weights)
         self.factor = weights[0] if weights and not definition.sum_of else 1.0
         self._read_parameters(weights if definition.sum_of else ())
         self._read_labels()
@@ -161,6 +164,13 @@ class Evaluation:
         self.like = self.arrays[self.definition.inputs[0].name]
         written = {self.dtypes[one.name] for one in self.definition.differentiable}
         self.output = self.like.dtype if len(written) == 1 else np.dtype(self.working)  # a kernel writes one dtype
+
+    def _check_factors(self, weights: tuple[float, ...]) -> None:
+        for weight in weights:
+            if self.working == "float32" and abs(weight) > LARGEST:
+                raise ValueError(
+                    f"{self.owner}: a loss is multiplied by a number that float32 arithmetic can hold, got {weight!r}"
+                )
 
     def _read_parameters(self, weights: tuple[float, ...]) -> None:
         """The parameters as numbers for the kernel's table, and as letters for what is compiled in."""
@@ -240,8 +250,8 @@ class Evaluation:
         assert pair is not None
         each = binary_weights(targets, pair[0], pair[1], target.space.graded).reshape(self.geometry.items)
         if self.sample is not None:
-            each *= np.repeat(self.sample.array.reshape(-1), self.sample.span).reshape(each.shape)
-        self.sample = Weights(np.ascontiguousarray(each, self.working), 1)
+            each = each * np.repeat(self.sample.array.reshape(-1).astype(np.float64), self.sample.span).reshape(each.shape)
+        self.sample = Weights(held(each, self.working, owner, "sample_weight times class_weight", self._place), 1)
 
     def _fold_factor(self) -> None:
         """The number that a loss is multiplied by, as a weight of every item: values of half types would be rounded before it."""

@@ -72,7 +72,7 @@ def _added(owner: str, library: "Library | None", streams: list[Any], values: It
         return sum(values, 0.0)
     from .device import added
 
-    if any(one is not streams[0] for one in streams):
+    if any(one is not streams[0] and one != streams[0] for one in streams):
         raise ValueError(f"{owner}: values that are added must be on one stream")
     return added(owner, library, [one for one in values if library_of(one)], *streams[:1])  # an empty dict gave a float
 

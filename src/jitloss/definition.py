@@ -8,6 +8,7 @@ Arguments are known by their names: ``prediction`` becomes the public argument `
 number lives in (:data:`Logit`, :data:`Probability` …) and which values a parameter may take (:data:`Positive` …).
 """
 
+import ctypes
 import dataclasses
 import functools
 import inspect
@@ -162,8 +163,7 @@ class Parameter:
     def in_float32(self, value: float, owner: str) -> float:
         """The value for float32 arithmetic, no less than the floor; an error where it is no such number once it is rounded."""
         value = max(value, self.range.floor)
-        with np.errstate(over="ignore", under="ignore"):
-            rounded = float(np.float64(value).astype(np.float32))
+        rounded = ctypes.c_float(value).value  # NumPy would warn
         if rounded not in self.range or (np.isinf(rounded) and self.range.high > np.finfo(np.float32).max):
             raise ValueError(
                 f"{owner}: {self.name} must be {self.range.description} in float32 arithmetic, got {value!r}, there {rounded}"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from . import monitoring
-from .arrays.cuda import DeviceArray, Library
+from .arrays.cuda import DeviceArray, Library, widened
 from .arrays.devices import library_of
 from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
@@ -64,7 +64,8 @@ def added(owner: str, library: Library, values: Sequence[Any], stream: Any = Non
         raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
     while len(views) > 1:
         parts, rest = views[:MOST_ADDED], views[MOST_ADDED:]
-        total = library.view(library.empty(values[0], (), np.result_type(*(one.dtype for one in parts))))
+        with library.on(stream, values[0]):
+            total = library.view(library.empty(values[0], (), np.result_type(*(one.dtype for one in parts))))
         kernel = compiler().adding_kernel(tuple(dtype_name(one.dtype) for one in parts), dtype_name(total.dtype))
         pointers = tuple(memory(library, one) for one in parts)
         kernel(total.device, library.stream(values[0], stream), 1, pointers, memory(library, total))
@@ -119,7 +120,8 @@ class DeviceEvaluation(Evaluation):
         self.returned: list[tuple[str, DeviceArray]] = []
         self.cuda = compiler()
         first = arguments[definition.inputs[0].public]
-        self.stream, self.first = library.stream(first, stream), first
+        self.owner = definition.name
+        self.stream, self.first = self._stream(first, stream), first
         super().__init__(definition, weights, arguments, wants)
 
     # Inputs ---------------------------------------------------------------------------------------------------------------------
@@ -135,8 +137,24 @@ class DeviceEvaluation(Evaluation):
             self._check_dtype(one)
         self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # it looks at shapes
 
+    def _stream(self, first: Any, given: Any) -> int:
+        try:
+            return self.library.stream(first, given)
+        except TypeError:
+            raise TypeError(f"{self.owner}: stream must be a stream, or its handle as an integer, got {given!r}") from None
+        except ValueError as error:
+            said = "must be a stream, or its handle as an integer" if isinstance(given, str) else str(error)
+            raise ValueError(f"{self.owner}: stream {said}, got {given!r}") from None
+
     def _view(self, value: Any, argument: str) -> DeviceArray:
-        view = self.library.view(value)
+        try:
+            view = self.library.view(value)
+        except TypeError as error:  # a dtype that NumPy does not know
+            raise TypeError(f"{self.owner}: {argument}: {error}") from None
+        if not getattr(view.dtype, "isnative", True):
+            raise TypeError(
+                f"{self.owner}: on a device {argument} must have the machine's byte order, got the dtype {view.dtype.str}"
+            )
         if view.contiguous:
             return view
         try:
@@ -221,6 +239,10 @@ class DeviceEvaluation(Evaluation):
                 f"{self.owner}: sample_weight must be in host memory or one of {self.library.name}, got one of {library.name}"
             )
         view = self._view(weight, "sample_weight")
+        if view.device != self.device:
+            raise ValueError(
+                f"{self.owner}: sample_weight is on device {view.device}, the arrays of the call on device {self.device}"
+            )
         if dtype_name(view.dtype) not in FLOATS | INTEGERS | {"bool"}:
             raise TypeError(f"{self.owner}: sample_weight must hold numbers, got {dtype_name(view.dtype)}")
         if view.shape != items[: view.ndim]:
@@ -330,12 +352,17 @@ class DeviceEvaluation(Evaluation):
             self._run_loss(outs, items, value, scale, counts)
         else:
             if items is not None:
-                kind = np.float32 if dtype_name(self.output) == "bfloat16" else self.output
-                items = self._upload(np.zeros(self.geometry.items, kind))  # rows without a column
+                items = self._zeros()
             self._total(None, 0, scale, self._count(counts == "weights") if counts else None, value)
         if watching:
             self._report(value, items, outs)
         return self._results(items if alone else value if self.wants.value else None, outs)
+
+    def _zeros(self) -> DeviceArray:
+        """The values of rows without a column. What NumPy cannot make has no zeros, and is float32 where there are rows."""
+        if dtype_name(self.output) == "bfloat16" and 0 in self.geometry.items:
+            return self._new(self.geometry.items, self.output)
+        return self._upload(np.zeros(self.geometry.items, np.float32 if dtype_name(self.output) == "bfloat16" else self.output))
 
     def _parts(self, counted: DeviceArray | None) -> tuple[Any, int]:
         """What the blocks that count have found, and how many there are."""
@@ -454,6 +481,8 @@ class DeviceEvaluation(Evaluation):
             kind = type(out)
             raise TypeError(f"{self.owner}: out must be one of {self.library.name}, got {kind.__module__}.{kind.__qualname__}")
         view, like = self.library.view(out), self.views[name]
+        if not getattr(view.dtype, "isnative", True):
+            raise ValueError(f"{self.owner}: on a device out must have the machine's byte order, got the dtype {view.dtype.str}")
         if view.shape != like.shape:
             raise ValueError(f"{self.owner}: out must have the shape of {public}, {like.shape}, got {view.shape}")
         if dtype_name(view.dtype) != dtype_name(self.output):
@@ -485,5 +514,10 @@ class DeviceEvaluation(Evaluation):
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
         """What :func:`jitloss.errstate` asks for; it waits for the device."""
         number = 0.0 if value is None else float(self.library.to_host(value.value))
-        seen = None if items is None or (value is not None and np.isfinite(number)) else self.library.to_host(items.value)
-        monitoring.report(self.owner, number, seen, tuple(self.library.to_host(one.value) for one in outs))
+        seen = None if items is None or (value is not None and np.isfinite(number)) else self._numbers(items)
+        monitoring.report(self.owner, number, seen, tuple(self._numbers(one) for one in outs))
+
+    def _numbers(self, result: DeviceArray) -> np.ndarray:
+        """A result on the host; numba has no bfloat16, and holds words."""
+        array = self.library.to_host(result.value)
+        return widened(array) if array.dtype == np.uint16 else array

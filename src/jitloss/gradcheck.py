@@ -102,7 +102,9 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         if not 0.0 < number < np.inf:
             raise ValueError(f"check_gradient: {name} must be a positive number, got {number!r}")
     definition = loss.definition
-    if definition.is_penalty and inputs and isinstance(inputs[0], Mapping):
+    inputs = (*inputs, *(options.pop(one.public) for one in definition.inputs[len(inputs) :] if one.public in options))
+    loss(*inputs, **options)  # which says what is wrong
+    if definition.is_penalty and isinstance(inputs[0], Mapping):
         return _of_each(loss, inputs, {"step": step, "tolerance": tolerance, **options})
     if not definition.is_penalty:
         options = {**options, "reduction": "none"}

@@ -17,7 +17,7 @@ from .keys import new_key
 from .large import Large
 from .options import DEFAULTS, option_names
 from .quick import ABSENT, LONG_WAY, Quick
-from .registry import adapter_of, array_type
+from .registry import adapter_of, array_type, is_supported
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
@@ -76,6 +76,11 @@ class Form:
     def by_rows(self) -> bool:
         """Whether an item is a row."""
         return self.loss.definition.form == "rowwise"
+
+    @staticmethod
+    def reads(value: Any) -> bool:
+        """Whether an argument is of a type that is registered."""
+        return is_supported(type(value))
 
     def in_numpy(self, name: str, value: Any) -> np.ndarray:
         """An argument of another library's as a NumPy array."""
@@ -406,7 +411,7 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
         if not np.isfinite(weight):
             raise ValueError(f"{one.__name__}: a loss is multiplied by a finite number, got {weight!r} in all")
     first = next(iter(weights))
-    definition = sum_of(tuple(one.definition for one in weights)) if len(weights) > 1 else first.definition
+    definition = sum_of(tuple(one.definition for one in weights), _RESERVED) if len(weights) > 1 else first.definition
     loss = (Loss.of_penalties if definition.is_penalty else type(first))(
         definition, terms=tuple((weight, one) for one, weight in weights.items())
     )
@@ -491,6 +496,9 @@ def rowwise(cls: type) -> Loss:
     return _made(definitions.rowwise(cls))
 
 
+_RESERVED = frozenset({*DEFAULTS, "out"})
+
+
 def _made(definition: Definition) -> Loss:
     """The loss of a definition, if every argument of its call can have a name of its own."""
     names = [*(one.public for one in definition.inputs), *(one.name for one in definition.parameters)]
@@ -499,7 +507,7 @@ def _made(definition: Definition) -> Loss:
             raise definitions.DefinitionError(
                 f"{definition.name}: two arguments of the call would be {name!r}; the input {name[:-1]!r} is called {name!r} there"
             )
-        if name in DEFAULTS or name == "out":
+        if name in _RESERVED:
             raise definitions.DefinitionError(
                 f"{definition.name}: the argument {name!r} has the name of an option. Every loss has {', '.join(DEFAULTS)}, out"
             )

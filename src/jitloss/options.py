@@ -10,12 +10,14 @@ from .registry import array_type
 
 __all__ = [
     "DEFAULTS",
+    "LARGEST",
     "NO_LABEL",
     "Weights",
     "balanced_weights",
     "binary_weights",
     "class_weights",
     "fitting_sample_weights",
+    "held",
     "ignored_label",
     "int64_labels",
     "normalizer_of",
@@ -26,6 +28,9 @@ __all__ = [
     "sample_weights",
     "smoothing",
 ]
+
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number of float32."""
 
 DEFAULTS: Final[dict[str, Any]] = {
     "reduction": "mean",
@@ -83,17 +88,17 @@ def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
     return f"{weight} at index {list(where) if len(where) > 1 else number}"
 
 
-def _held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
+def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
     """Weights in the working precision; an error where one is too large for it."""
     with np.errstate(over="ignore"):
-        held = np.ascontiguousarray(weights, working)
-    if weights.dtype.itemsize > held.dtype.itemsize and held.size and held.max() == np.inf:
-        lost = np.isinf(held) & np.isfinite(weights)
+        cast = np.ascontiguousarray(weights, working)
+    if weights.dtype.itemsize > cast.dtype.itemsize and cast.size and cast.max() == np.inf:
+        lost = np.isinf(cast) & np.isfinite(weights)
         if lost.any():
             first = int(np.argmax(lost))
             got = _at(weights.reshape(-1)[first], first, weights.shape, place)
-            raise ValueError(f"{owner}: {option} must hold numbers that {held.dtype} arithmetic can, got {got}")
-    return held
+            raise ValueError(f"{owner}: {option} must hold numbers that {cast.dtype} arithmetic can, got {got}")
+    return cast
 
 
 class Weights(NamedTuple):
@@ -113,7 +118,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
     array = fitting_sample_weights(value, shape, owner)
     _refuse_negative(array, owner, "sample_weight", place)
     span = int(np.prod(shape[array.ndim :], dtype=np.int64))
-    return Weights(_held(array, working, owner, "sample_weight", place), span)
+    return Weights(held(array, working, owner, "sample_weight", place), span)
 
 
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
@@ -160,17 +165,18 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
             )
         weights = given.astype(np.float64)
     _refuse_negative(weights, owner, "class_weight")
-    return _held(weights, working, owner, "class_weight")
+    return held(weights, working, owner, "class_weight")
 
 
 def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bool) -> np.ndarray:
     """The weights of targets from those of the two classes: where they are ``graded``, a target between 0 and 1 has a share of both."""
-    targets = targets.astype(np.float64)
-    between: Any = negative
+    ones = targets == 1
+    weights: np.ndarray = np.where(ones, positive, negative)
     if graded:
-        with np.errstate(invalid="ignore"):  # an infinite weight, times a share of 0 that is not taken
-            between = np.where(targets == 0.0, negative, (1.0 - targets) * negative + targets * positive)
-    weights: np.ndarray = np.where(targets == 1.0, positive, between)
+        rest = ~(ones | (targets == 0))
+        if rest.any():
+            share = targets[rest].astype(np.float64)
+            weights[rest] = (1.0 - share) * negative + share * positive
     return weights
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from .arrays import adapter, columns
 from .arrays import numpy as host
 
-__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "register_array_type", "supported"]
+__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_supported", "register_array_type", "supported"]
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
@@ -119,6 +119,10 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
             )
         _found[kind] = entry
     return entry
+
+
+def is_supported(kind: type) -> bool:
+    return kind in _found or _look_up(kind) is not None
 
 
 def _look_up(kind: type) -> ArrayType | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import monitoring
 from .arrays.cuda import Library
+from .arrays.devices import library_of
 from .device import Address, DeviceEvaluation, packed
 from .keys import PLAIN
 
@@ -146,9 +147,19 @@ def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) ->
 
 def _apart(addresses: list[int], arrays: list[Any]) -> tuple[Any, ...]:
     """Which arrays are at one place, and whether any others lie in each other's way."""
-    ends = [address + one.nbytes for address, one in zip(addresses, arrays, strict=True)]
+    ends = [address + _bytes_of(one) for address, one in zip(addresses, arrays, strict=True)]
     pairs = [(a, b) for a in range(len(arrays)) for b in range(a) if addresses[a] < ends[b] and addresses[b] < ends[a]]
     return tuple((a, b, addresses[a] == addresses[b]) for a, b in pairs)
+
+
+def _bytes_of(array: Any) -> int:
+    """An array that only has an interface has no bytes by that name."""
+    size: int | None = getattr(array, "nbytes", None)
+    if size is None:
+        library = library_of(array)
+        assert library is not None
+        size = library.view(array).nbytes
+    return size
 
 
 def _parts(arguments: Any) -> Iterator[Any]:

@@ -232,6 +232,32 @@ def test_errors_are_those_of_the_host(loss, inputs, options):
     assert (type(got), str(got)) == (type(wanted), str(wanted))
 
 
+def test_another_byte_order_is_refused():
+    """A kernel would read other numbers."""
+    here, there = np.ones(4, np.float32), np.ones(4, np.dtype(np.float32).newbyteorder())
+    for inputs, options, name in (
+        ((there, here), {}, "predictions"),
+        ((here, there), {}, "targets"),
+        ((here, here), {"sample_weight": there}, "sample_weight"),
+    ):
+        given = {key: on_device(one) for key, one in options.items()}
+        with pytest.raises(TypeError, match=f"mse_loss: on a device {name} must have the machine's byte order, got the dtype"):
+            mse_loss(*map(on_device, inputs), **given)
+    with pytest.raises(ValueError, match="mse_loss: on a device out must have the machine's byte order"):
+        mse_loss.gradient(on_device(here), on_device(here), out=on_device(there))
+
+
+def test_equal_streams_are_one():
+    """Handles that are integers need not be one object."""
+    given = on_device(np.ones(4, np.float32))
+    total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(mse_loss, 0.5))
+    streams = ({"stream": int(text)} for text in ("1000", "1000"))
+    value = total(
+        {"a": given, "b": given}, {"a": on_device(np.zeros(4, np.float32)), "b": given}, **dict(zip("ab", streams, strict=True))
+    )
+    assert float(on_host(value)) == 1.0
+
+
 def test_bad_weights_on_the_device():
     inputs = [on_device(np.zeros((3, 2))) for _ in range(2)]
     for error, weight, words in (

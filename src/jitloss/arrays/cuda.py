@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BFLOAT16", "TORCH", "DeviceArray", "Library", "finder"]
+__all__ = ["BFLOAT16", "TORCH", "DeviceArray", "Library", "finder", "widened"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,16 @@ class Library:
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         from numba import cuda
 
-        return cuda.device_array(shape, np.dtype(np.uint16) if dtype is BFLOAT16 else dtype)
+        with self._beside(like):
+            return cuda.device_array(shape, np.dtype(np.uint16) if dtype is BFLOAT16 else dtype)
+
+    def _beside(self, like: Any) -> AbstractContextManager[Any]:
+        """Within it, numba's arrays are made on the device of another array."""
+        from numba import cuda
+
+        device = self.view(like).device
+        own: AbstractContextManager[Any] = nullcontext() if cuda.get_current_device().id == device else cuda.gpus[device]
+        return own
 
     def stream(self, like: Any, given: Any) -> int:
         """The stream to launch on: the one that is given, else the library's current one, or the one that an interface names."""
@@ -98,12 +107,13 @@ class Library:
         from numba import cuda
 
         array: np.ndarray = cuda.as_cuda_array(value).copy_to_host()
-        return array
+        return widened(array) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
 
     def from_host(self, array: np.ndarray, like: Any) -> Any:
         from numba import cuda
 
-        return cuda.to_device(array)
+        with self._beside(like):
+            return cuda.to_device(array)
 
     def given_back(self, value: Any, like: Any) -> Any:
         """A result in the caller's own type."""
@@ -131,6 +141,9 @@ class Simulated(Numba):
     """Arrays of numba's simulator, which lie on the host."""
 
     name = "numba's simulated device arrays"
+
+    def _beside(self, like: Any) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def stream(self, like: Any, given: Any) -> int:
         return 0
@@ -285,12 +298,16 @@ class Jax(Library):
         return DeviceArray(pointer, value.shape, dtype, int(device.local_hardware_id or 0), True, False, value)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+        import jax
         import jax.numpy as jnp
 
-        return jnp.empty(shape, dtype.name, device=next(iter(like.devices()))).block_until_ready()
+        with jax.enable_x64(True):  # sums are in float64, whatever JAX's own default is
+            return jnp.empty(shape, dtype.name, device=next(iter(like.devices()))).block_until_ready()
 
     def stream(self, like: Any, given: Any) -> int:
-        return super().stream(None, given)
+        if given is not None:
+            raise ValueError("is not for JAX arrays, whose streams nobody sees")
+        return 0
 
     def given_back(self, value: Any, like: Any) -> Any:
         from cuda.core import LEGACY_DEFAULT_STREAM
@@ -307,7 +324,14 @@ class Jax(Library):
     def from_host(self, array: np.ndarray, like: Any) -> Any:
         import jax
 
-        return jax.device_put(array, next(iter(like.devices()))).block_until_ready()
+        with jax.enable_x64(True):
+            return jax.device_put(array, next(iter(like.devices()))).block_until_ready()
+
+
+def widened(array: np.ndarray) -> np.ndarray:
+    """The numbers of bfloat16 elements, which lie here as words of 16 bits."""
+    numbers: np.ndarray = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return numbers
 
 
 @functools.cache

@@ -30,8 +30,16 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         return _compiled(form, args, options)
     if forward_ad._current_level >= 0:
         _refuse_tangents(form, args, options)
-    if options.get("out") is not None:
-        _announce(form, options["out"])
+    out = options.get("out")
+    if out is None:
+        return _called(form, args, options)
+    written = _written(form, out)
+    results = _called(form, args, options)
+    increment_version(written)  # a call that fails has written nothing
+    return results
+
+
+def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     if form.recorded:
         replayed = _replayed(form, args, options)
         if replayed is not None:
@@ -174,13 +182,13 @@ def _on_device(form: Any, given: Arguments) -> Any:
     return form.evaluate(tuple(detached.pop(name) for name in form.inputs), detached)
 
 
-def _announce(form: Any, out: Any) -> None:
-    """Tell autograd what is written to, as PyTorch's own operations in place do."""
+def _written(form: Any, out: Any) -> list[Tensor]:
+    """The tensors that are written to, of which autograd is told, as it is by PyTorch's own operations in place."""
     tensors = [one for one in _pairs(out, out).values() if not one.is_inference()]
     for one in tensors:
         if one.requires_grad and one.is_leaf and torch.is_grad_enabled():
             raise ValueError(f"{form.__name__}: out must not be a leaf that requires a gradient; give out.detach()")
-    increment_version(tensors)
+    return tensors
 
 
 def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:

@@ -113,9 +113,10 @@ def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
     signs = [at for at, one in inputs if one.space.name == "sign" and isinstance(kinds[at], (types.Boolean, bool))]
     function, both, which = call.function, form.kind == "value_and_gradient", int(form.kind == "gradient")
 
-    read = jit(
-        _signed(places, constants, working, *signs) if signs else lambda *all: cast(select(all, places), working) + constants
-    )
+    read = _plain(places, constants, working)
+    for sign in signs:
+        read = _signed(jit(read), sign, len(places) + len(constants), working)
+    read = jit(read)
 
     def impl(*arguments):  # type: ignore[no-untyped-def]
         numbers = read(*arguments)
@@ -127,15 +128,20 @@ def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
     return impl
 
 
-def _signed(places: Sequence[int], constants: tuple[Any, ...], working: Any, sign: int) -> Function:
-    """The numbers of a call, of which the bool at the place ``sign`` stands for 1 or -1."""
-    before, after, one = tuple(range(sign)), tuple(range(sign + 1, len(places))), working(1.0)
+def _plain(places: Sequence[int], constants: tuple[Any, ...], working: Any) -> Function:
+    """The numbers of a call: its arguments at some places, then constants."""
+    return lambda *arguments: cast(select(arguments, places), working) + constants
 
-    def read(*arguments):  # type: ignore[no-untyped-def]
-        numbers = cast(select(arguments, places), working)
-        return select(numbers, before) + (numbers[sign] + numbers[sign] - one,) + select(numbers, after) + constants
 
-    return read
+def _signed(read: Function, sign: int, count: int, working: Any) -> Function:
+    """The same numbers, of which the bool at the place ``sign`` stands for 1 or -1."""
+    before, after, one = tuple(range(sign)), tuple(range(sign + 1, count)), working(1.0)
+
+    def signed(*arguments):  # type: ignore[no-untyped-def]
+        numbers = read(*arguments)
+        return select(numbers, before) + (numbers[sign] + numbers[sign] - one,) + select(numbers, after)
+
+    return signed
 
 
 def placed(names: Sequence[int], elements: int, parameters: Given) -> tuple[int, ...]:
