@@ -600,6 +600,21 @@ def with_an_assignment_inside(prediction, target):
     return value, 2.0 * error
 
 
+def test_methods_are_no_parts():
+    with pytest.raises(DefinitionError, match=r"methods.value: the functions of a definition take no self"):
+
+        @jitloss.rowwise
+        class methods:
+            def terms(prediction, target):
+                return prediction * target
+
+            def value(self, sums):
+                return sums
+
+            def slope(prediction, target):
+                return target
+
+
 @pytest.mark.parametrize(
     ("loss", "said"),
     [

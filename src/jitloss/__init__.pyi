@@ -2729,7 +2729,8 @@ class _BinaryCrossEntropyWithLogits(Loss):
             float64; integers are taken as float64.
         targets : array_like
             1 for the positive class and 0 for the negative, or a probability between them; of the shape of
-            ``logits``. Any integer, bool or floating dtype.
+            ``logits``. Numbers are taken as they are: turn targets of -1 and 1, or of 0 and 255, into bools
+            first. Any integer, bool or floating dtype.
         pos_weight : float, "balanced" or None, default None
             A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
             class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the

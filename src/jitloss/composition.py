@@ -214,7 +214,10 @@ class WeightedSum:
                 raise ValueError(f"weighted_sum: {argument} must hold the outputs {', '.join(needed)}: {problem}")
         unknown = [name for name in options if name not in self.terms]
         if unknown:
-            raise TypeError(f"weighted_sum: options are given by output name, {', '.join(self.terms)}; got {unknown[0]!r}")
+            raise TypeError(
+                f"weighted_sum: options are given by output name, {', '.join(self.terms)}; got {unknown[0]!r}. Options of one output, "
+                f"out among them, are a dict: {next(iter(self.terms), 'name')}={{{unknown[0]!r}: ...}}"
+            )
         arguments = {}
         for name, (loss, _, fixed) in self.terms.items():
             mine = options.get(name, {})

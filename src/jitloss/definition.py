@@ -336,6 +336,8 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
             f"{name}: a rowwise definition has the functions terms, value, slope and, if it needs one, peak: {problem}"
         )
     for part, function in functions.items():
+        if "self" in _arguments(function):
+            raise DefinitionError(f"{name}.{part}: the functions of a definition take no self: there is no object, only numbers")
         check(function, f"{name}.{part}")
         for argument in inspect.signature(function).parameters.values() if _has_defaults(function) else ():
             if argument.default is not argument.empty:

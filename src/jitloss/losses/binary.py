@@ -123,7 +123,8 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
         Log-odds of the positive class, any real numbers; of any shape.
     targets : array_like
         1 for the positive class and 0 for the negative, or a probability between them; of the shape of
-        ``logits``.
+        ``logits``. Numbers are taken as they are: turn targets of -1 and 1, or of 0 and 255, into bools
+        first.
     pos_weight : float, "balanced" or None, default None
         A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
         class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
