@@ -260,8 +260,6 @@ class Loss:
         The forms, with the same arguments as the loss itself. All of them take one pass over the inputs.
     value : callable
         The loss itself, as a form like the others.
-    formula : str
-        The formula: the LaTeX of its docstring, else the source of its definition.
     definition : Definition
         The maths that all of it is made from.
     terms : tuple of (float, Loss)
