@@ -106,10 +106,9 @@ _OF_A_ROW = ("peak", "sums", "terms")
 def _rename(member: Definition, inputs: Sequence[Input], parameters: dict[str, str]) -> Definition:
     """A member whose parts take the sum's inputs and parameters; its coefficients have names that are nobody else's."""
     names = {mine.name: theirs.name for mine, theirs in zip(member.inputs, inputs, strict=True)} | parameters
-    own = dict.fromkeys(_OF_A_ROW) | names if member.form == "rowwise" else names
 
     def renamed(argument: str) -> str:
-        return names.get(argument, argument) if argument in own else f"{argument} of a row"
+        return names.get(argument) or (argument if argument in _OF_A_ROW else f"{argument} of a row")
 
     parts = {key: Part(part.function, tuple(map(renamed, part.arguments)), part.results) for key, part in member.parts.items()}
     return dataclasses.replace(member, parts=parts)

@@ -90,15 +90,14 @@ def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
 
 def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
     """Weights in the working precision; an error where one is too large for it."""
-    with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(weights, working)
-    if weights.dtype.itemsize > cast.dtype.itemsize and cast.size and cast.max() == np.inf:
-        lost = np.isinf(cast) & np.isfinite(weights)
-        if lost.any():
-            first = int(np.argmax(lost))
-            got = _at(weights.reshape(-1)[first], first, weights.shape, place)
-            raise ValueError(f"{owner}: {option} must hold numbers that {cast.dtype} arithmetic can, got {got}")
-    return cast
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(weights, working)
+    except FloatingPointError:
+        flat = weights.reshape(-1)
+        first = int(np.argmax((flat > LARGEST) & np.isfinite(flat)))
+        got = _at(flat[first], first, weights.shape, place)
+        raise ValueError(f"{owner}: {option} must hold numbers that {np.dtype(working)} arithmetic can, got {got}") from None
 
 
 class Weights(NamedTuple):

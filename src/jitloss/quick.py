@@ -17,7 +17,7 @@ from .call import CHUNK, SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
 from .keys import PLAIN
 from .monitoring import WATCHED, watching
-from .options import DEFAULTS, LARGEST, NO_LABEL
+from .options import DEFAULTS, NO_LABEL
 
 __all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "fixed_divisor", "key_of", "readable", "taken_as_they_are"]
 
@@ -282,9 +282,11 @@ def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) 
         return LONG_WAY
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
         return LONG_WAY
-    if given.dtype.kind == "f" and given.dtype.itemsize > working.itemsize and not given.max() <= LARGEST:
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(given, working)
+    except FloatingPointError:
         return LONG_WAY
-    return np.ascontiguousarray(given, working)
 
 
 def _usable(out: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:

@@ -298,10 +298,9 @@ class Jax(Library):
         return DeviceArray(pointer, value.shape, dtype, int(device.local_hardware_id or 0), True, False, value)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-        import jax
         import jax.numpy as jnp
 
-        with jax.enable_x64(True):  # sums are in float64, whatever JAX's own default is
+        with _in_64_bits():
             return jnp.empty(shape, dtype.name, device=next(iter(like.devices()))).block_until_ready()
 
     def stream(self, like: Any, given: Any) -> int:
@@ -324,8 +323,18 @@ class Jax(Library):
     def from_host(self, array: np.ndarray, like: Any) -> Any:
         import jax
 
-        with jax.enable_x64(True):
+        with _in_64_bits():
             return jax.device_put(array, next(iter(like.devices()))).block_until_ready()
+
+
+def _in_64_bits() -> AbstractContextManager[Any]:
+    """Within it JAX makes arrays of float64, as kernels want them for sums, whatever its own default is."""
+    import jax
+    import jax.experimental
+
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where an older JAX has it
+    own: AbstractContextManager[Any] = home.enable_x64(True)
+    return own
 
 
 def widened(array: np.ndarray) -> np.ndarray:

@@ -186,10 +186,9 @@ class _Call:
         """The options that the graph finds, and the keys of their tasks."""
 
     def _lazy(self, form: Any, name: str, value: Any) -> Any:
+        """An input as Dask's array. What is not registered may be as lazy as one, such as a data set in a file."""
         array: Any = value
-        if not isinstance(
-            value, da.Array
-        ):  # what is not registered may be as lazy as an array of Dask's, such as a data set in a file
+        if not isinstance(value, da.Array):
             array = da.asarray(form.in_numpy(name, value) if form.reads(value) else value)
         if any(math.isnan(length) for length in array.shape):
             raise ValueError(f"{self.owner}: {name} has blocks of unknown length; call its compute_chunk_sizes() first")

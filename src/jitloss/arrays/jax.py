@@ -35,10 +35,13 @@ def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[st
     arguments: dict[str, Any] = form.arguments(args, options)
     if arguments.get("out") is not None:
         raise ValueError(f"{form.__name__}: out is not for JAX arrays, which nobody may write to; leave it out")
-    if isinstance(arguments[form.inputs[0]], jax.Array):
-        others = [name for name in form.inputs if not isinstance(arguments[name], (jax.Array, Mapping))]
-        arguments |= {name: form.in_numpy(name, arguments[name]) for name in others}
-    return arguments
+    return arguments | _read(form, arguments) if isinstance(arguments[form.inputs[0]], jax.Array) else arguments
+
+
+def _read(form: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of other libraries as NumPy arrays."""
+    others = [name for name in form.inputs if not isinstance(given[name], (jax.Array, Mapping))]
+    return {name: form.in_numpy(name, given[name]) for name in others}
 
 
 # Memory -----------------------------------------------------------------------------------------------------------------------
@@ -92,8 +95,7 @@ def _to_jax(array: np.ndarray) -> jax.Array:
 
 def _traced(form: Any, given: dict[str, Any]) -> Any:
     """The results as functions of the arrays of a call, which JAX may compile, batch and differentiate once."""
-    others = [name for name in form.inputs if not isinstance(given[name], (jax.Array, Mapping))]
-    given |= {name: form.in_numpy(name, given[name]) for name in others}
+    given |= _read(form, given)
     names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
     rest = {name: value for name, value in given.items() if name not in names}
     shapes = _shapes(form, rest, {name: given[name] for name in names})
