@@ -25,7 +25,7 @@ from .binding import DefinitionError, bind, check, check_results, frozen
 
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
-    "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Probability", "Range", "Real", "RealTarget", "Same",
+    "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Positives", "Probability", "Range", "Real", "RealTarget", "Same",
     "Share", "Sign", "Space", "Weight", "as_float", "pointwise", "rowwise",
 ]  # fmt: skip
 
