@@ -1,5 +1,6 @@
 """Several losses as one: named outputs with weights, and penalties on the parameters of a model."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,16 +66,27 @@ def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tupl
     check_apart(owner, calls)
 
 
-def _added(owner: str, library: "Library | None", streams: list[Any], values: Iterable[Any]) -> Any:
+def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, Any], streams: list[Any]) -> None:
+    """Raise where the values of losses of ``arrays`` on a device cannot be added there, before any is computed."""
+    if library is None:
+        return
+    devices: set[int] = set()
+    with contextlib.suppress(TypeError):  # of a dtype that the call itself names
+        devices.update(library.view(one).device for _, one in _leaves(arrays))
+    if len(devices) > 1:
+        raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
+    if any(one is not streams[0] and one != streams[0] for one in streams):
+        raise ValueError(f"{owner}: values that are added must be on one stream")
+
+
+def _added(library: "Library | None", stream: list[Any], values: Iterable[Any]) -> Any:
     """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
     values = list(values)
     if library is None or any(getattr(one, "requires_grad", False) for one in values):
         return sum(values, 0.0)
     from .device import added
 
-    if any(one is not streams[0] and one != streams[0] for one in streams):
-        raise ValueError(f"{owner}: values that are added must be on one stream")
-    return added(owner, library, [one for one in values if library_of(one)], *streams[:1])  # an empty dict gave a float
+    return added(library, [one for one in values if library_of(one)], *stream)  # an empty dict gave a float
 
 
 class PenaltyForm(Form):
@@ -93,19 +105,21 @@ class PenaltyForm(Form):
         outs = self._outs(params, out, library)
         if not params:
             super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
-        if out is not None and library is None:
-            self._validate_each(params, outs, arguments)
+        if out is not None:
+            self._validate_each(params, outs, {**arguments, **extra})
+        if self.wants.value:
+            _check_addable(self.__name__, library, params, [extra.get("stream")])
         results = {}
         for key, array in params.items():
             more = extra if _is_on_device(array) else {}
             results[key] = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
-        return self._join(params, results, functools.partial(_added, self.__name__, library, [extra.get("stream")]))
+        return self._join(params, results, functools.partial(_added, library, [extra.get("stream")]))
 
     def validate(self, /, *args: Any, **options: Any) -> None:
         params = args[0]
         if not isinstance(params, Mapping):
             return super().validate(params, **options)
-        outs = self._outs(params, options.pop("out", None), None)
+        outs = self._outs(params, options.pop("out", None), _library(self.__name__, params))
         return self._validate_each(params, outs, options)
 
     def _validate_each(self, params: Mapping[Any, Any], outs: Mapping[Any, Any], options: Mapping[str, Any]) -> None:
@@ -188,18 +202,20 @@ class WeightedSum:
     ) -> tuple[dict[str, Any], Callable[[Iterable[Any]], Any]]:
         """What a form of each loss gives, by output, and how their values are added."""
         results, given = {}, self._arguments(outputs, targets, options)
-        library = _library("weighted_sum", {name: inputs[0] for name, (inputs, _) in given.items()})
+        firsts = {name: inputs[0] for name, (inputs, _) in given.items()}
         streams = [mine.get("stream") for _, mine in given.values()]
+        library = _library("weighted_sum", firsts)
         _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+        if form != "gradient":
+            _check_addable("weighted_sum", library, firsts, streams)
         order = _in_order(given)
-        if library is None:
-            for name in order.doubtful[1:]:  # the first one looks before it writes
-                inputs, mine = given[name]
-                _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
+        for name in order.doubtful[1:]:  # the first one looks before it writes
+            inputs, mine = given[name]
+            _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
         for name in itertools.chain(*order):
             inputs, mine = given[name]
             results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
-        return {name: results[name] for name in given}, functools.partial(_added, "weighted_sum", library, streams)
+        return {name: results[name] for name in given}, functools.partial(_added, library, streams[:1])
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]

@@ -19,7 +19,7 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, dtype_name, geometry
-from .options import NO_LABEL, binary_weights, class_weights, ignored_label, sample_weights
+from .options import binary_weights, class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
 __all__ = ["Address", "DeviceEvaluation", "added", "packed", "places"]
@@ -52,16 +52,16 @@ def memory(library: Library, view: DeviceArray | None) -> Any:
     return None if view is None else library.to_host(view.value).reshape(-1)
 
 
+_NEVER = -(2**63) + 0x1D0E5A0F
+"""The ignored label where none is: labels stay on the device unseen, so one that neither casts of NaN nor people write."""
+
 MOST_ADDED = 256
 """Values that one kernel adds: as many pointers find a place among its arguments."""
 
 
-def added(owner: str, library: Library, values: Sequence[Any], stream: Any = None) -> Any:
+def added(library: Library, values: Sequence[Any], stream: Any = None) -> Any:
     """The sum of values that lie on a device, added there, in float64."""
     views = [library.view(one) for one in values]
-    devices = {view.device for view in views}
-    if len(devices) > 1:
-        raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
     while len(views) > 1:
         parts, rest = views[:MOST_ADDED], views[MOST_ADDED:]
         with library.on(stream, values[0]):
@@ -195,7 +195,7 @@ class DeviceEvaluation(Evaluation):
         return self.library.to_host(self.views[name].value)
 
     def _read_labels(self) -> None:
-        self.labels, self.ignored = None, NO_LABEL
+        self.labels, self.ignored = None, _NEVER
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         self.label_view = self.views[self.definition.target.name] if self.geometry.labels and self.definition.target else None
         if self.label_view is not None and ignored is not None:
@@ -337,6 +337,11 @@ class DeviceEvaluation(Evaluation):
                 labels = self._host(self.definition.target.name)  # type: ignore[union-attr]
                 self.labels = labels.astype(np.int64)
                 self._refuse_label(labels)
+
+    def validate(self) -> None:
+        """Raise what :meth:`run_on_device` would raise before it launches anything that writes."""
+        self._outs()
+        self._check_labels()
 
     def run_on_device(self) -> list[Any]:
         """Value, gradients and second derivatives as far as they are wanted, in the caller's own type."""

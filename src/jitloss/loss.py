@@ -1,8 +1,9 @@
 """The public object: a loss that is called, and the forms in which it gives its gradient."""
 
+import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .registry import adapter_of, array_type, is_supported
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
+    from .device import DeviceEvaluation
     from .parts import Parts
 
 __all__ = ["Form", "Loss", "pointwise", "rowwise"]
@@ -146,11 +148,17 @@ class Form:
         return result
 
     def validate(self, /, *args: Any, **options: Any) -> None:
-        """Raise what a call on the host's arrays would raise before it writes to ``out``: one of several calls must not fail alone."""
-        if adapter_of((*args, *options.values())) is None:
-            arguments = self.arguments(args, options)
-            if library_of_call(self.loss.definition, arguments) is None:
-                Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants).validate()
+        """Raise what a call would raise before it writes to ``out``: one of several calls must not fail alone."""
+        if adapter_of((*args, *options.values())) is not None:
+            return
+        extra = self._device_options(args, options)
+        arguments = self.arguments(args, options)
+        library = library_of_call(self.loss.definition, arguments)
+        if library is None:
+            Evaluation(self.loss.definition, self.loss.weights, arguments, self.wants).validate()
+            return
+        with self._evaluation(library, arguments, extra) as evaluation:
+            evaluation.validate()
 
     @property
     def _numba_type_(self) -> Any:
@@ -170,13 +178,21 @@ class Form:
         first = args[0] if args else options.get(self.inputs[0])
         return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
 
-    def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], given: Any) -> Any:
-        """A call on a device; one that was ``given`` so, its inputs and its options, is recorded."""
+    @contextlib.contextmanager
+    def _evaluation(
+        self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]
+    ) -> Iterator["DeviceEvaluation"]:
+        """The steps of a call on a device, with its stream as the library's own."""
         from .device import DeviceEvaluation
-        from .replay import Replay
 
         with library.on(extra.get("stream"), arguments[self.inputs[0]]):
-            evaluation = DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
+            yield DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
+
+    def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], given: Any) -> Any:
+        """A call on a device; one that was ``given`` so, its inputs and its options, is recorded."""
+        from .replay import Replay
+
+        with self._evaluation(library, arguments, extra) as evaluation:
             results = evaluation.run_on_device()
         if given is not None and len(given[0]) == len(self.inputs):
             self._replay = self._replay or Replay()

@@ -219,6 +219,28 @@ def test_outs_of_weighted_sums():
     compare(on_host(got), want, "gradient")
 
 
+def test_nothing_is_written_where_one_of_several_is_refused():
+    outputs, targets = map(on_device, total_inputs())
+    names = ("anchor", "positive", "negative")
+    own = {"label": {"out": outputs["label"]}, "near": {"out": dict(zip(names, outputs["near"], strict=True))}}
+    wrong = on_device(np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match="size: .*'b'.*out must have the shape of params"):
+        TOTAL.gradient(outputs, targets, **own, size={"out": {"w": outputs["size"]["w"], "b": wrong}})
+    with pytest.raises(ValueError, match="box: .*sample_weight"):
+        TOTAL.gradient(outputs, targets, **own, box={"out": outputs["box"], "sample_weight": np.ones(3)})
+    with pytest.raises(ValueError, match="one stream"):
+        TOTAL.value_and_gradient(outputs, targets, **own | {"label": own["label"] | {"stream": 1}})
+    params = on_device(PARAMS)
+    with pytest.raises(ValueError, match="out must have the shape of params"):
+        jitloss.l2_regularization.gradient(params, out=params | {"e": wrong})
+    for name, output in total_inputs()[0].items():
+        if name in ("label", "size"):
+            compare(on_host(outputs[name]), output, "outputs")
+    for mine, array in zip(outputs["near"], total_inputs()[0]["near"], strict=True):
+        compare(on_host(mine), array, "outputs")
+    compare(on_host(params), PARAMS, "params")
+
+
 def test_weighted_sums_in_one_dtype_and_place():
     outputs, targets = total_inputs()
     outputs["box"] = outputs["box"].astype(np.float64)

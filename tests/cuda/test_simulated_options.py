@@ -189,8 +189,20 @@ def test_an_ignored_label_that_the_dtype_cannot_hold():
     labels[1] = 2**64 - 100
     items = on_host(cross_entropy_with_logits(on_device(logits), on_device(labels), reduction="none"))
     assert np.isnan(items).tolist() == [False, True, False]
+    labels[1] = 2**63
+    assert np.isnan(on_host(cross_entropy_with_logits(on_device(logits), on_device(labels), reduction="none")))[1]
     labels[1] = 2**63 + 1
     equal_on_both_sides(cross_entropy_with_logits, logits, labels, ignore_index=2**63 + 1)
+
+
+def test_the_least_label_is_ignored_only_where_it_is_said():
+    """NaN cast to int64 is -2**63: no class, but a label that may be ignored as any other."""
+    logits, labels = small(LOGITS)
+    labels = labels.astype(np.int64)
+    labels[1] = -(2**63)
+    items = on_host(cross_entropy_with_logits(on_device(logits), on_device(labels), ignore_index=None, reduction="none"))
+    assert np.isnan(items).tolist() == [False, True, False]
+    equal_on_both_sides(cross_entropy_with_logits, logits, labels, ignore_index=-(2**63))
 
 
 @pytest.mark.parametrize("dtype", ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))])
