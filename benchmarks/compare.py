@@ -62,7 +62,7 @@ def draw(report: bench.Report, file: Path) -> None:
             if allocating is None:
                 continue
             place, reusing = group + (position - 1) * height, row.ratios.get(bench.OUT, {}).get(name, 0)
-            texts = [f"{ratio:.{1 if ratio < 10 else 0}f}" for ratio in (allocating, reusing) if ratio >= allocating]
+            texts = [f"{ratio:.{1 if ratio < 10 else 0}f}" for ratio in (allocating, reusing) if ratio]
             far = max(allocating, reusing)
             if far > allocating:
                 axes.barh(place, far - 1, height * 0.9, left=1, color=colour, alpha=0.4)

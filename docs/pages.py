@@ -21,7 +21,7 @@ OPTIONS = {
     "class_weight": 'a weight for each class: an array, a dict, or `"balanced"`',
     "axis": "the axis of the classes or coordinates",
     "ignore_index": "the label of rows that do not count",
-    "label_smoothing": "the share of the target that is spread over all classes",
+    "label_smoothing": "a share $s$: targets become $(1 - s) t + s / C$ over $C$ classes",
 }
 """What each option is, in one line."""
 
@@ -57,7 +57,7 @@ def page(loss: jitloss.Loss) -> str:
     if same := _elsewhere(definition.name):
         body += ["## The same numbers elsewhere", same]
     if "Examples" in parts:
-        body += ["## Example", f"```python\n{parts['Examples'].strip()}\n```"]
+        body += ["## Example", *_examples(parts["Examples"])]
     if "References" in parts:
         body += ["## References", markdown(parts["References"])]
     return "\n\n".join(body) + "\n"
@@ -74,13 +74,24 @@ def _arguments(definition: Definition, texts: dict[str, str]) -> str:
 
 
 def _options(loss: jitloss.Loss) -> str:
-    names = option_names(loss.definition)
-    if not names:
-        return "None: a penalty is a sum, and has no items to average."
-    rows = [(f"`{name}={DEFAULTS[name]!r}`".replace("'", '"'), OPTIONS[name]) for name in names]
-    return table(
-        ("option", "what it is"), *rows, ("`out=None`", "an array for the gradient; the predictions themselves are taken")
-    )
+    rows = [(f"`{name}={DEFAULTS[name]!r}`".replace("'", '"'), OPTIONS[name]) for name in option_names(loss.definition)]
+    out = table(("option", "what it is"), *rows, ("`out=None`", f"of a form with a gradient: {_out(loss.definition)}"))
+    return out if rows else f"{out}\n\nA penalty is a sum, and has no items to average."
+
+
+def _out(definition: Definition) -> str:
+    first = f"`{definition.inputs[0].public}`"
+    if len(definition.differentiable) > 1:
+        names = ", ".join(f"`{one.name}`" for one in definition.differentiable)
+        return f"a dict with arrays for the gradients, by the names {names}; each may be the input itself"
+    dicts = ", or a dict of arrays where it is one" if definition.is_penalty else ""
+    return f"an array for the gradient{dicts}; it may be {first} itself"
+
+
+def _examples(text: str) -> list[str]:
+    """Examples as code, and what is said between them as text."""
+    blocks = re.split(r"\n\n+", text.strip())
+    return [f"```python\n{one}\n```" if one.startswith(">>>") else markdown(one) for one in blocks]
 
 
 def _elsewhere(name: str) -> str:
@@ -100,6 +111,7 @@ def _returned(loss: jitloss.Loss, parts: dict[str, str]) -> str:
     hessian = "gives the diagonal of the second derivative too" if loss.definition.hessian else "is not defined for this loss"
     names = [one.name for one in loss.definition.differentiable]
     gradient = "a dict with " + ", ".join(f"`{name}`" for name in names) if len(names) > 1 else "an array like the first argument"
+    gradient += ", or a dict with its keys" if loss.definition.is_penalty else ""
     return f"{markdown(words)} The gradient is {gradient}. `{loss.__name__}.value_gradient_hessian` {hessian}."
 
 
@@ -133,13 +145,18 @@ def api() -> str:
     body.append("## Functions of definitions\n\nWhat a definition may call is listed in [your own loss](your-own-loss.md).")
     body.append("## Objectives")
     body += [_object("jitloss.objectives", name, getattr(jitloss.objectives, name)) for name in ("xgboost", "lightgbm", "scipy")]
+    body += ["## PyTorch's names", "The modules of `jitloss.torch` call these: [PyTorch](pytorch.md#under-pytorch-s-names)."]
+    functions = jitloss.torch.functional
+    body += [_object("jitloss.torch", name, getattr(functions, name)) for name in functions.__all__]
     return "\n\n".join(body) + "\n"
 
 
 def _object(module: str, name: str, value: object) -> str:
     kind = "autoclass" if isinstance(value, type) else "autofunction"
-    members = "\n   :members:" if isinstance(value, type) and name not in ("Form", "Definition", "DefinitionError") else ""
-    return f"## {module}.{name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}{members}\n```"
+    members = "members" if isinstance(value, type) else ""
+    members = {"Form": "", "Definition": "", "DefinitionError": "show-inheritance"}.get(name, members)
+    option = f"\n   :{members}:" if members else ""
+    return f"## {module}.{name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}{option}\n```"
 
 
 def _cell(text: str) -> str:

@@ -1626,9 +1626,10 @@ class _CrossEntropyLoss(Loss):
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
-            the sum of sample weight times class weight of the true label, which is PyTorch's rule. A
-            positive number: a count of your own, that of the whole batch where it is computed in pieces.
-            Where nothing counts, the value is 0.0 and the gradient 0.
+            the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
+            dense targets has the sum of target times class weight, where PyTorch divides by the number of
+            rows. A positive number: a count of your own, that of the whole batch where it is computed in
+            pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
             of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0,
@@ -1636,7 +1637,8 @@ class _CrossEntropyLoss(Loss):
         class_weight : array_like, dict or "balanced", default None
             A weight, not negative, for each class: an array with one for each, or a dict by label. In a
             dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: rows / (classes that occur × rows of the class).
+            from the targets of the call: rows / (classes that occur × rows of the class); dense targets are
+            counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -1928,19 +1930,20 @@ class _CrossEntropyWithLogits(Loss):
             Labels have any integer or bool dtype, dense targets any floating one too.
         z_loss : float or None, default None
             A number :math:`\zeta` that is not negative: each row's value gains
-            :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in [2]_. Sample
+            :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample
             weights scale it, class weights and the targets' sum do not. None: off.
         softcap : float or None, default None
-            A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in [3]_, and the
-            gradient is with respect to the logits that are given. None: off.
+            A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in Gemma 2 [3]_, and
+            the gradient is with respect to the logits that are given. None: off.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the rows by the normalizer, ``"sum"`` does not. ``"none"`` gives
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
-            the sum of sample weight times class weight of the true label, which is PyTorch's rule. A
-            positive number: a count of your own, that of the whole batch where it is computed in pieces.
-            Where nothing counts, the value is 0.0 and the gradient 0.
+            the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
+            dense targets has the sum of target times class weight, where PyTorch divides by the number of
+            rows. A positive number: a count of your own, that of the whole batch where it is computed in
+            pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
             of ``logits`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0, whatever the
@@ -1948,7 +1951,8 @@ class _CrossEntropyWithLogits(Loss):
         class_weight : array_like, dict or "balanced", default None
             A weight, not negative, for each class: an array with one for each, or a dict by label. In a
             dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: rows / (classes that occur × rows of the class).
+            from the targets of the call: rows / (classes that occur × rows of the class); dense targets are
+            counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -2495,7 +2499,8 @@ class _BinaryCrossEntropy(Loss):
             is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
             element holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them. In a
+            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them; an
+            element with a target :math:`t` between them has the weight :math:`(1 - t) w_0 + t w_1`. In a
             dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
             from the targets of the call: elements / (classes that occur × elements of the class), which
             needs targets that are 0 or 1.
@@ -2748,7 +2753,8 @@ class _BinaryCrossEntropyWithLogits(Loss):
             is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0, whatever the element
             holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them. In a
+            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them; an
+            element with a target :math:`t` between them has the weight :math:`(1 - t) w_0 + t w_1`. In a
             dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
             from the targets of the call: elements / (classes that occur × elements of the class), which
             needs targets that are 0 or 1.

@@ -90,7 +90,7 @@ def _added(library: "Library | None", stream: list[Any], values: Iterable[Any]) 
 
 
 class PenaltyForm(Form):
-    """A form of a penalty: of one array, or of a dict of arrays (of dicts, of lists …), summed over all of them."""
+    """A form of a penalty: of one array, or of a dict of arrays or of such dicts, summed over all of them."""
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         name = self.inputs[0]

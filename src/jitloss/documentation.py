@@ -176,13 +176,25 @@ def _opening(definition: Definition, text: str, kind: str) -> str:
     return "\n\n".join([*parts, text or f"{definition.name}."])
 
 
+def _between(definition: Definition) -> str:
+    """What class weights do to a target that is neither 0 nor 1."""
+    if definition.target is None or not definition.target.space.graded:
+        return ""
+    return "; an element with a target :math:`t` between them has the weight :math:`(1 - t) w_0 + t w_1`"
+
+
 def _words(definition: Definition) -> dict[str, str]:
     """What the shared texts say of this loss."""
     pointwise, labels = definition.form == "pointwise", definition.takes_labels
     first = f"``{definition.inputs[0].public}``"
     mass = "the sum of their sample weights"
     if "class_weight" in option_names(definition):
-        mass = "the sum of sample weight times class weight" + (" of the true label, which is PyTorch's rule" if labels else "")
+        mass = "the sum of sample weight times class weight"
+    if labels:
+        mass += (
+            " of the true label, which is PyTorch's rule; a row of dense targets has the sum of target times class weight, "
+            "where PyTorch divides by the number of rows"
+        )
     return {
         "item": "element" if pointwise else "row",
         "items": f"that of {first}" if pointwise else f"that of {first} without ``axis``",
@@ -194,8 +206,8 @@ def _words(definition: Definition) -> dict[str, str]:
         "mass": mass,
         "classes": "an array with one for each, or a dict by label"
         if labels
-        else "a pair for the targets 0 and 1, or a dict by them",
-        "balanced": "" if labels else ", which needs targets that are 0 or 1",
+        else f"a pair for the targets 0 and 1, or a dict by them{_between(definition)}",
+        "balanced": "; dense targets are counted by their sums" if labels else ", which needs targets that are 0 or 1",
         "keys": ", ".join(f'``"{one.name}"``' for one in definition.differentiable),
     }
 

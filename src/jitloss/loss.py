@@ -179,9 +179,7 @@ class Form:
         return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
 
     @contextlib.contextmanager
-    def _evaluation(
-        self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]
-    ) -> Iterator["DeviceEvaluation"]:
+    def _evaluation(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]) -> Iterator["DeviceEvaluation"]:
         """The steps of a call on a device, with its stream as the library's own."""
         from .device import DeviceEvaluation
 

@@ -224,9 +224,9 @@ def test_nothing_is_written_where_one_of_several_is_refused():
     names = ("anchor", "positive", "negative")
     own = {"label": {"out": outputs["label"]}, "near": {"out": dict(zip(names, outputs["near"], strict=True))}}
     wrong = on_device(np.zeros((2, 2), np.float32))
-    with pytest.raises(ValueError, match="size: .*'b'.*out must have the shape of params"):
+    with pytest.raises(ValueError, match=r"size: .*'b'.*out must have the shape of params"):
         TOTAL.gradient(outputs, targets, **own, size={"out": {"w": outputs["size"]["w"], "b": wrong}})
-    with pytest.raises(ValueError, match="box: .*sample_weight"):
+    with pytest.raises(ValueError, match=r"box: .*sample_weight"):
         TOTAL.gradient(outputs, targets, **own, box={"out": outputs["box"], "sample_weight": np.ones(3)})
     with pytest.raises(ValueError, match="one stream"):
         TOTAL.value_and_gradient(outputs, targets, **own | {"label": own["label"] | {"stream": 1}})

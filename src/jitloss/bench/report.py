@@ -197,13 +197,13 @@ def show(report: Report, targets: Targets | None = None) -> None:
         _show_plain(body, notes)
         return
     console = Console() if sys.stdout.isatty() else Console(width=150)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left")
+    table, narrow = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), console.width < 110
     for position, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if position > 1 else "left", min_width=0 if position else 32)
+        table.add_column(heading, justify="right" if position > 1 else "left", min_width=0 if position or narrow else 32)
     for title, *line in body:
         table.add_row(title, *(_coloured(cell) for cell in line))
     console.print(table)
-    for note in notes:
+    for note in (CAPTION, "", *notes):
         console.print(_coloured(note), highlight=False)
 
 

@@ -3,6 +3,8 @@
 import argparse
 import os
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,11 @@ _HELP = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = f"{parser.prog} LOSS FILE.npy … [--gradient OUT.npy] [options]"
-    width = max(map(len, jitloss.LOSSES))
-    losses = "\n".join(f"  {name:{width}}  {summary(loss)}" for name, loss in jitloss.LOSSES.items())
+    width, columns = max(map(len, jitloss.LOSSES)) + 4, shutil.get_terminal_size().columns - 2
+    losses = "\n".join(
+        textwrap.fill(f"{f'  {name}':{width}}{summary(loss)}", max(columns, 2 * width), subsequent_indent=" " * width)
+        for name, loss in jitloss.LOSSES.items()
+    )
     parser.epilog = f"losses:\n{losses}\n\n{parser.prog} LOSS --help shows the files and the options of a loss."
     parser.add_argument("loss", metavar="LOSS", help="the name of a loss")
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="FILE.npy …", help="the arrays of the loss, then its options")
@@ -112,9 +117,14 @@ def _entries(doc: str) -> dict[str, str]:
         default = re.search(r"default (.*)", kind)
         words = " ".join(text.split()) + (f" Default: {default.group(1)}." if default else "")
         words = words.replace("bfloat16, ", "")  # which .npy files do not know
-        words = re.sub(r":math:`([^`]*)`", r"\1", words.replace("``", "").replace("None", "none"))
-        entries[name] = re.sub(r"(\[\d+\])_", r"\1", words).replace("%", "%%")
+        words = re.sub(r":math:`([^`]*)`", lambda formula: _plain(formula[1]), words.replace("``", "").replace("None", "none"))
+        entries[name] = re.sub(r" \[\d+\]_", "", words).replace("%", "%%")
     return entries
+
+
+def _plain(formula: str) -> str:
+    """A formula as it is read on a terminal: names of functions and letters, without TeX's marks."""
+    return re.sub(r"[\\{}]", "", formula)
 
 
 # The work ---------------------------------------------------------------------------------------------------------------------
@@ -144,7 +154,7 @@ def _open(definition: Definition, given: dict[str, Any]) -> dict[str, Source]:
         value = given.get(name)
         if value is None or (name == "class_weight" and value == "balanced"):
             continue
-        if name == "class_weight" and not os.path.exists(str(value)):
+        if name == "class_weight" and not str(value).endswith(".npy") and not os.path.exists(str(value)):
             raise CommandError(
                 f"class_weight: wanted 'balanced' or an .npy file with a weight for each class, got {str(value)!r}"
             )

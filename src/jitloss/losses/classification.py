@@ -225,10 +225,10 @@ class cross_entropy_with_logits:
         the shape of ``logits``, a weight for each class that is not negative, which need not sum to 1.
     z_loss : float or None, default None
         A number :math:`\zeta` that is not negative: each row's value gains :math:`\zeta (\log \sum_k
-        e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in [2]_. Sample weights scale it, class weights
+        e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample weights scale it, class weights
         and the targets' sum do not. None: off.
     softcap : float or None, default None
-        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in [3]_, and the
+        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in Gemma 2 [3]_, and the
         gradient is with respect to the logits that are given. None: off.
 
     Returns

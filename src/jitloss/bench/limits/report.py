@@ -127,7 +127,7 @@ def show(report: Report) -> None:
         print(*notes, sep="\n")
         return
     console = Console() if sys.stdout.isatty() else Console(width=150)
-    table, before = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=CAPTION, caption_justify="left"), ""
+    table, before = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), ""
     for position, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if position in (2, 3) else "left")
     for group, (name, *cells) in lines(report):
@@ -136,7 +136,7 @@ def show(report: Report) -> None:
             before = group
         table.add_row(name, *(cell.replace("✓", "[green]✓[/green]").replace("✗", "[red]✗[/red]") for cell in cells))
     console.print(table)
-    for note in notes:
+    for note in (CAPTION, "", *notes):
         console.print(note, highlight=False)
 
 
