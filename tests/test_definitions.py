@@ -238,6 +238,7 @@ REFUSED = {
     "attribute": ("return prediction.real, 1.0", "line 2", "no attributes"),
     "method": ("return prediction.sum(), 1.0", "line 2", "no attributes"),
     "module": ("return np.exp(prediction), 1.0", "line 2", "module 'np'.*write exp"),
+    "module's number": ("return np.pi * prediction, 1.0", "line 2", "module 'np'.*from math import pi"),
     "set attribute": ("prediction.x = target\n    return prediction, 1.0", "line 2", "no attributes"),
     "import": ("import math\n    return prediction, 1.0", "line 2", "no imports"),
     "import from": ("from math import exp\n    return exp(prediction), 1.0", "line 2", "no imports"),
@@ -257,7 +258,7 @@ REFUSED = {
     "integer compared": ("return where(target == 1, 1.0, 2.0), 1.0", "line 2", "integer literal 1"),
     "integer pair": ("return (1, 2)", "line 2", "integer literal 1"),
     "branch": ("if target > 1.0:\n        return prediction, 1.0, 0.0\n    return target, 1.0", "line 3", "returns 3, elsewhere 2"),
-    "branch without a result": ("if target < 1.0:\n        return prediction, 1.0", "line [23]", "returns 0, elsewhere 2"),
+    "branch without a result": ("if target < 1.0:\n        return prediction, 1.0", "line [23]", "no None"),
     "global too large": ("return prediction * HUGE, 1.0", "line 2", "'HUGE' stands for an int"),
     "integer argument": ("return maximum(prediction, 0), 1.0", "line 2", "integer literal 0"),
     "integer base": ("return 2 ** prediction, 1.0", "line 2", "integer literal 2"),
@@ -273,7 +274,7 @@ REFUSED = {
     "raise": ("raise ValueError", "line 2", "no exceptions"),
     "assert": ("assert prediction > 0.0\n    return prediction, 1.0", "line 2", "no exceptions"),
     "try": ("try:\n        return prediction, 1.0\n    except ValueError:\n        return 1.0, 1.0", "line [34]", "no exceptions"),
-    "with": ("with target:\n        return prediction, 1.0", "line 2", "no exceptions"),
+    "with": ("with target:\n        return prediction, 1.0", "line 2", "no with"),
     "recursion": ("return recursive(prediction), 1.0", "in recursive, line", "no recursion"),
     "helper": ("return looping(prediction), 1.0", "in looping, line", "no loops"),
     "helper of helper": ("return outer(prediction), 1.0", "in outer, in looping, line", "no loops"),
@@ -283,7 +284,14 @@ REFUSED = {
     "one number": ("return prediction", "", "returns 2 or 3 numbers.*returns 1"),
     "one in a tuple": ("return (prediction,)", "", "returns 2 or 3 numbers.*returns 1"),
     "four numbers": ("return prediction, 1.0, 0.0, 0.0", "", "returns 2 or 3 numbers.*returns 4"),
-    "nothing": ("value = prediction", "", "returns numbers.*None"),
+    "nothing": ("value = prediction", "line 2", "no None"),
+    "none on a branch": ("slope = None\n    if target < 1.0:\n        slope = 1.0\n    return prediction, slope", "line 2", "no None"),
+    "none of a choice": ("slope = 1.0 if target < 1.0 else None\n    return prediction, slope", "line 2", "no None"),
+    "none of a helper": ("return at_times(prediction), 1.0", "in at_times, line", "no None"),
+    "negative power": ("return prediction ** -1, 1.0", "line 2", "the power -1: write it as a float, -1.0"),
+    "negative power of a name": ("prediction **= -2\n    return prediction, 1.0", "line 2", "the power -2"),
+    "walrus": ("value = (error := prediction - target) * error\n    return value, error", "line 2", "no :="),
+    "walrus in a condition": ("if (x := prediction - target) > 0.0:\n        return 1.0, 1.0\n    return x, -1.0", "line 2", "no :="),
     "none": ("return prediction, None", "", "returns numbers.*None"),
     "no tuple": ("return ()", "", "returns no number"),
     "wrong call": ("return exp(prediction, target), 1.0", "", "run once on plain numbers it raised TypeError"),
@@ -313,6 +321,11 @@ def starred(*xs):
     return xs[0]
 
 
+def at_times(x):  # noqa: RET503
+    if x > 0.0:
+        return x
+
+
 def listed(x, other=TABLE):
     return x
 
@@ -323,7 +336,9 @@ SCOPE = {
     "HUGE": 10**400,
     "TABLE": TABLE,
     "mse_loss": jitloss.mse_loss,
-    **{one.__name__: one for one in (recursive, looping, two, outer, starred, listed)},
+    **{one.__name__: one for one in (recursive, looping, two, outer, starred, at_times, listed)},
+    "Real": definition.Real,
+    "Positive": definition.Positive,
 }
 
 
@@ -345,6 +360,9 @@ ARGUMENTS = {
     "*args": (", *args", "line 1: no \\*args or \\*\\*kwargs"),
     "**kwargs": (", **kwargs", "line 1: no \\*args or \\*\\*kwargs"),
     "text": (", a='x'", "parameter a has the default 'x'"),
+    "self": (", self", "takes no self"),
+    "space of a parameter": (", k: Real = 1.0", "the parameter k is annotated with the space"),
+    "range of an input": (", k: Positive", "the input k is annotated as a positive number"),
     "list": (", a=[]", "parameter a has the default \\[\\]"),
     "array": (", a=np.ones(2)", "parameter a has the default array"),
     "infinite": (", a=float('inf')", "a must be a finite number, got inf"),
@@ -595,9 +613,14 @@ def with_a_switch_that_may_be_none(prediction, target, k=None):
 
 
 @jitloss.pointwise
-def with_an_assignment_inside(prediction, target):
-    value = (error := prediction - target) * error
-    return value, 2.0 * error
+def with_one_argument_too_many(prediction, target):
+    return max(prediction, target, 0.0) if prediction > 100.0 else prediction, 1.0
+
+
+@jitloss.pointwise
+def with_a_choice_of_functions(prediction, target, switch=True):
+    one = exp if switch else log1p  # noqa: F821
+    return one(prediction), 1.0
 
 
 def test_methods_are_no_parts():
@@ -618,8 +641,9 @@ def test_methods_are_no_parts():
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        (with_a_switch_that_may_be_none, "No definition for lowering"),
-        (with_an_assignment_inside, "variable 'value' cannot be determined"),
+        (with_a_switch_that_may_be_none, "factor is None on one branch and a number on another"),
+        (with_one_argument_too_many, r"maximum\(a, b\): too many positional arguments"),
+        (with_a_choice_of_functions, "Cannot unify exp and log1p"),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )
@@ -630,6 +654,61 @@ def test_what_numba_cannot_compile_is_one_line(loss, said):
         loss([1.0], [0.0])
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def plain_inputs(a, target):
+    return a - target, 1.0
+
+
+def test_names_whose_plural_is_a_keyword():
+    loss = jitloss.pointwise(plain_inputs)
+    assert loss.value_and_gradient(a=[1.0, 3.0], targets=[0.0, 0.0]) == (2.0, pytest.approx([0.5, 0.5]))
+
+
+FACTOR_OF_NUMPY = np.float32(0.5)
+
+
+@jitloss.pointwise
+def numbers_of_numpy(prediction, target, k=np.float32(2.0), n=np.int64(3)):  # noqa: B008
+    return k * n * FACTOR_OF_NUMPY * (prediction - target), k * n * FACTOR_OF_NUMPY
+
+
+def test_numbers_of_numpy_are_numbers():
+    value, gradient = numbers_of_numpy.value_and_gradient(np.float32([1.0, 2.0]), np.float32([0.0, 0.0]), reduction="sum")
+    assert (value, gradient.tolist(), gradient.dtype) == (9.0, [3.0, 3.0], np.float32)
+
+
+@jitloss.rowwise
+class weighted_by_static_functions:
+    @staticmethod
+    def terms(prediction, target):
+        return prediction * target
+
+    @staticmethod
+    def value(sums):
+        return sums, 1.0
+
+    @staticmethod
+    def slope(target, factor):
+        return factor * target
+
+
+def test_static_functions_are_parts():
+    assert weighted_by_static_functions([[1.0, 2.0]], [[3.0, 4.0]]) == 11.0
+
+
+def test_a_decorated_function_has_the_arguments_that_it_takes():
+    def inner(prediction, target, alpha=5.0):
+        return alpha * (prediction - target), alpha
+
+    @functools.wraps(inner)
+    def outer(prediction, target):
+        return inner(prediction, target)
+
+    loss = jitloss.pointwise(outer)
+    assert loss([1.0], [0.0]) == 5.0
+    with pytest.raises(TypeError, match="alpha"):
+        loss([1.0], [0.0], alpha=2.0)
 
 
 def test_a_default_too_large_for_a_float():

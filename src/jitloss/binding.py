@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from . import math as maths
 
 __all__ = ["DefinitionError", "bind", "check", "check_results", "frozen"]
@@ -95,7 +97,10 @@ def bind(
         def precise(value: Any) -> Any:
             if isinstance(value, tuple):
                 return tuple(map(precise, value))
-            return number(value) if type(value) is float else value
+            if type(value) is not float:
+                return value
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
+                return number(value)
 
         code = plain.__code__
         code = code.replace(
@@ -146,8 +151,11 @@ def _is_helper(value: Any) -> bool:
     return isinstance(_plain(value), FunctionType) and value not in maths.FUNCTIONS.values()
 
 
+_NUMBERS = (bool, int, float, np.integer, np.floating)
+
+
 def _as_float(value: Any) -> Any:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    return float(value) if isinstance(value, _NUMBERS) and not isinstance(value, (bool, np.bool_)) else value
 
 
 def _fits(value: Any) -> bool:
@@ -205,12 +213,12 @@ def _known(name: str, value: Any, owner: str) -> Any:
         known = None
     if known is not None:
         return known
-    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, (bool, int, float)) and _fits(value)):
+    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, _NUMBERS) and _fits(value)):
         return value
     if isinstance(value, ModuleType):
         raise DefinitionError(
-            f"{owner}: calls into the module {name!r}. A definition calls functions by their plain names: "
-            f"write exp(x), not {name}.exp(x); known are {', '.join(maths.FUNCTIONS)}"
+            f"{owner}: reaches into the module {name!r}. A definition uses plain names: write exp(x), not {name}.exp(x), and import "
+            f"numbers by their names, from math import pi; the functions known are {', '.join(maths.FUNCTIONS)}"
         )
     raise DefinitionError(
         f"{owner}: the name {name!r} stands for {_article(value)}. A definition may name its own arguments, numbers, other plain "
@@ -227,6 +235,10 @@ _LOOPS = "no loops: a definition says what happens to one element or one row, th
 _ATTRIBUTES = "no attributes: a definition is given single numbers"
 _ARRAYS = "no arrays, lists or dicts: a definition is given single numbers and returns single numbers"
 _PURE = "no variables from outside are written: a definition is a pure function of its arguments"
+_WALRUS = "no := inside of an expression, which numba cannot compile: assign the name on a line of its own"
+_NONE = (
+    "no None for a number: a name stands for a number, and a function returns one, on every branch; only a parameter may be None"
+)
 _ERRORS = "no exceptions: a definition raises and catches nothing, a compiled kernel gives NaN"
 _GENERATORS = "no generators and coroutines: a definition returns its numbers"
 
@@ -253,19 +265,25 @@ _REFUSED = {
     "LOAD_ASSERTION_ERROR": _ERRORS,
     "RAISE_VARARGS": _ERRORS,
     "PUSH_EXC_INFO": _ERRORS,
-    "BEFORE_WITH": _ERRORS,
+    "BEFORE_WITH": "no with: a definition is plain maths, and opens nothing",
     "YIELD_VALUE": _GENERATORS,
     "RETURN_GENERATOR": _GENERATORS,
 }
 """The instructions that no definition has, by the beginnings of their names, and the rule that each would break."""
 
 
-_SUSPICIOUS = {code for name, code in dis.opmap.items() if name.startswith(tuple(_REFUSED)) or name == "LOAD_SMALL_INT"}
+_SUSPICIOUS = {code for name, code in dis.opmap.items() if name.startswith(tuple(_REFUSED)) or name in ("LOAD_SMALL_INT", "COPY")}
+"""Instructions that may break a rule."""
+
+
+_LOADS = tuple(dis.opmap[name] for name in ("LOAD_CONST", "RETURN_CONST") if name in dis.opmap)
 
 
 def _looks_wrong(function: FunctionType) -> bool:
     """Whether a closer look can find anything: what is refused leaves a mark in the bytes or among the constants."""
     code = function.__code__
+    if None in code.co_consts and any(bytes((load, code.co_consts.index(None))) in code.co_code for load in _LOADS):
+        return True
     constants = (one for one in code.co_consts if one is not None and one is not function.__doc__)
     return any(type(one) not in (float, bool) for one in constants) or not _SUSPICIOUS.isdisjoint(code.co_code[::2])
 
@@ -283,11 +301,33 @@ def _check_code(function: FunctionType, owner: str) -> None:
                     _known(before, function.__globals__.get(before), places[-1])  # a module has a message of its own
                 raise DefinitionError(f"{places[-1]}: {rule}")
         before = step.argval if step.opname == "LOAD_GLOBAL" else None
+    names = [step.opname for step in steps]
+    for index, place in enumerate(places):
+        if _is_walrus(names[index : index + 3]):
+            raise DefinitionError(f"{place}: {_WALRUS}")
+        if _is_none(steps[index : index + 2]):
+            raise DefinitionError(f"{place}: {_NONE}")
     for step, following, place in zip(steps, [*steps[1:], None], places, strict=True):
         if step.opname == "RETURN_CONST" or (
             step.opname.startswith("LOAD_") and ("CONST" in step.opname or "INT" in step.opname)
         ):
             _check_constant(step.argval, following, place)
+
+
+def _is_none(steps: list[dis.Instruction]) -> bool:
+    """Whether None is given a name or returned."""
+    load, following = steps[0], steps[-1].opname
+    if load.opname == "RETURN_CONST":
+        return load.argval is None
+    kept = following.startswith("STORE_FAST") or following in ("RETURN_VALUE", "JUMP_FORWARD")
+    return load.opname == "LOAD_CONST" and load.argval is None and kept
+
+
+def _is_walrus(names: list[str]) -> bool:
+    """Whether a number that is given a name is used besides; ``a = b = x`` gives it another name at once."""
+    if names[0] != "COPY" or not names[1].startswith("STORE_FAST"):
+        return False
+    return names[1] != "STORE_FAST_STORE_FAST" and not (names[1] == "STORE_FAST" and names[2].startswith(("STORE_FAST", "COPY")))
 
 
 _RETURNS = {code for name, code in dis.opmap.items() if name.startswith("RETURN_") and name != "RETURN_GENERATOR"}
@@ -329,6 +369,10 @@ def _check_constant(value: Any, following: dis.Instruction | None, where: str) -
             continue
         if not isinstance(one, int):
             raise DefinitionError(f"{where}: the constant {one!r} is {_article(one)}: a definition works on real numbers")
+        if power and one < 0 and following is not None and following.argrepr != "[]":
+            raise DefinitionError(
+                f"{where}: the power {one}: write it as a float, {one}.0, or divide; an integer one may not be negative"
+            )
         if not power and after != "BINARY_SUBSCR":
             raise DefinitionError(
                 f"{where}: integer literal {one}. An integer times a float32 is computed in float64: write it as a float, {one}.0"

@@ -101,6 +101,7 @@ def total_of(
 def _innermost(error: Exception) -> str:
     """What numba says last, of the definition itself: before it stands how it came there."""
     text: str = re.split(r"\w+Error: ", re.sub(r"\x1b\[[\d;]*m", "", str(error)))[-1]
+    text = re.sub(r"Function\(<function (\w+) at \w+>\)", r"\1", text)
     lines = [line.strip() for line in text.splitlines()]
     said = [line for line in lines if line and not line.startswith(("Failed in ", "During: ", "File ", "<source "))]
     return said[0] if said else text.strip()

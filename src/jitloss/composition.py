@@ -95,7 +95,9 @@ class PenaltyForm(Form):
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         name = self.inputs[0]
         first = args[0] if args else options.get(name)
-        extra = {name: options.pop(name) for name in ("stream", "check") if name in options and _is_on_device(first)}
+        extra: dict[str, Any] = {
+            name: options.pop(name) for name in ("stream", "check") if name in options and _is_on_device(first)
+        }
         arguments = self.arguments(args, options)
         params = arguments.pop(name)
         if not isinstance(params, Mapping):

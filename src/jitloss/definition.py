@@ -12,6 +12,7 @@ import ctypes
 import dataclasses
 import functools
 import inspect
+import keyword
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -115,9 +116,10 @@ class Input:
 
     @functools.cached_property
     def public(self) -> str:
-        """The argument of the public call: ``logit`` is ``logits``, ``embedding1`` is ``embeddings1``."""
+        """The argument of the public call: ``logit`` is ``logits``, ``embedding1`` is ``embeddings1``; ``a`` stays, "as" is a keyword."""
         stem, digits = re.fullmatch(r"(.*?)(\d*)", self.name).groups()  # type: ignore[union-attr]
-        return f"{stem}s{digits}"
+        several = f"{stem}s{digits}"
+        return self.name if keyword.iskeyword(several) else several
 
 
 @dataclass(frozen=True)
@@ -238,16 +240,21 @@ class Definition:
 
 def pointwise(function: Function) -> Definition:
     """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
-    if not inspect.isfunction(getattr(function, "py_func", function)):
+    if not inspect.isfunction(_python(function)):
         raise TypeError(f"pointwise: a function is wanted, got {function!r}")
     name = function.__name__
     check(function, name)
     inputs: list[Input] = []
     parameters: list[Parameter] = []
     hints = _hints(function, name)
-    for argument in inspect.signature(function).parameters.values():
+    arguments = inspect.signature(_python(function), follow_wrapped=False).parameters
+    if "self" in arguments:
+        raise DefinitionError(
+            f"{name}: a definition takes no self: there is no object, only numbers; write it outside of the class"
+        )
+    for argument in arguments.values():
         if argument.default is argument.empty:
-            space = _space(hints.get(argument.name), argument.name)
+            space = _space(hints.get(argument.name), argument.name, name)
             inputs.append(Input(argument.name, space, differentiable=not inputs))
         else:
             keyword_only = argument.kind is argument.KEYWORD_ONLY
@@ -281,7 +288,7 @@ def rowwise(cls: type) -> Definition:
     if not isinstance(cls, type):
         raise TypeError(f"rowwise: a class of functions is wanted, got {cls!r}")
     name = cls.__name__
-    functions = {key: value for key, value in vars(cls).items() if inspect.isfunction(value)}
+    functions = {key: _unwrapped(value) for key, value in vars(cls).items() if inspect.isfunction(_unwrapped(value))}
     _check_parts(name, functions)
     parameters = _class_parameters(cls, name)
     known = {one.name for one in parameters} | {"peak", "sums", "terms"}
@@ -292,7 +299,7 @@ def rowwise(cls: type) -> Definition:
             f"{name}.value: takes sums and one number per row; {argument} has a number per element: sum it in terms"
         )
     hints = {**_hints(functions["value"], f"{name}.value"), **_hints(functions["terms"], f"{name}.terms")}
-    spaces = {argument: _space(hints.get(argument), argument, rowwise=True) for argument in elements + per_row}
+    spaces = {argument: _space(hints.get(argument), argument, name, rowwise=True) for argument in elements + per_row}
     helpers: dict[Any, Any] = {}  # of all parts
     held = {key: frozen(function, helpers) for key, function in functions.items()}
     parts = _row_parts(name, held, elements, per_row, parameters)
@@ -325,6 +332,11 @@ def rowwise(cls: type) -> Definition:
     )
 
 
+def _unwrapped(value: Any) -> Any:
+    """A function of a class without the decorator that tells linters that it takes no self."""
+    return value.__func__ if isinstance(value, staticmethod) else value
+
+
 def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
     missing = [part for part in _PARTS[1:] if part not in functions]
     extra = [part for part in functions if part not in _PARTS]
@@ -339,7 +351,9 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
         if "self" in _arguments(function):
             raise DefinitionError(f"{name}.{part}: the functions of a definition take no self: there is no object, only numbers")
         check(function, f"{name}.{part}")
-        for argument in inspect.signature(function).parameters.values() if _has_defaults(function) else ():
+        for argument in (
+            inspect.signature(_python(function), follow_wrapped=False).parameters.values() if _has_defaults(function) else ()
+        ):
             if argument.default is not argument.empty:
                 raise DefinitionError(
                     f"{name}.{part}: the argument {argument.name!r} has a default. A parameter is an attribute of the class, "
@@ -354,7 +368,7 @@ def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
     for key in names:
         if hints.get(key) is dataclasses.KW_ONLY:
             keyword_only = True
-        elif key in vars(cls) and not key.startswith("__") and not inspect.isfunction(vars(cls)[key]):
+        elif key in vars(cls) and not key.startswith("__") and not inspect.isfunction(_unwrapped(vars(cls)[key])):
             parameters.append(_parameter(key, vars(cls)[key], hints.get(key), keyword_only, name))
     return tuple(parameters)
 
@@ -392,12 +406,17 @@ def _expect(owner: str, function: Function, allowed: list[str]) -> None:
             raise DefinitionError(f"{owner}: unknown argument {argument!r}; it may take {', '.join(allowed)}")
 
 
+def _python(function: Function) -> Function:
+    """A function without what numba has put around it."""
+    return typing.cast(Function, getattr(function, "py_func", function))
+
+
 def _has_defaults(function: Function) -> bool:
     return bool(function.__defaults__ or function.__kwdefaults__)  # asking for a signature takes longer
 
 
 def _arguments(function: Function) -> tuple[str, ...]:
-    code = getattr(function, "py_func", function).__code__
+    code = _python(function).__code__
     names: tuple[str, ...] = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return names
 
@@ -445,19 +464,28 @@ def _hints(function: Any, owner: str) -> dict[str, Any]:
         raise DefinitionError(f"{owner}: its annotations cannot be read: {error}") from error
 
 
-def _space(hint: Any, argument: str, rowwise: bool = False) -> Space:
+def _space(hint: Any, argument: str, owner: str, rowwise: bool = False) -> Space:
     """The annotated space, else the usual one for an argument of that name."""
     for extra in getattr(hint, "__metadata__", ()):
         if isinstance(extra, Space):
             return extra
+        if isinstance(extra, Range):
+            raise DefinitionError(
+                f"{owner}: the input {argument} is annotated as {extra.description}, which is for parameters: an input has a space "
+                f"(Real, Logit, Probability …), and no value of it is refused"
+            )
     usual = {"target": Classes if rowwise else RealTarget, "logit": Logit, "label": Same}.get(argument, Real)
     return typing.cast(Space, usual.__metadata__[0])  # type: ignore[attr-defined]
 
 
 def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: str) -> Parameter:
+    if any(isinstance(extra, Space) for extra in getattr(hint, "__metadata__", ())):
+        raise DefinitionError(
+            f"{owner}: the parameter {name} is annotated with the space of an input; a parameter has a range (Positive, Share …)"
+        )
     choices = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
     ranges = [extra for choice in choices for extra in getattr(choice, "__metadata__", ()) if isinstance(extra, Range)]
-    if isinstance(default, (int, float)) and not isinstance(default, bool):
+    if isinstance(default, (int, float, np.integer, np.floating)) and not isinstance(default, bool):
         default = as_float(default)
     elif default is not None and not isinstance(default, bool):
         raise DefinitionError(

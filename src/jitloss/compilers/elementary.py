@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
 
 from .. import math as maths
 
@@ -462,7 +463,10 @@ def teach(
     @tools.type_callable(function)
     def typed(context: Any) -> Callable[..., Any]:
         def typer(*arguments: Any, **named: Any) -> Any:
-            bound = parameters.bind(*arguments, **named).args
+            try:
+                bound = parameters.bind(*arguments, **named).args
+            except TypeError as error:
+                raise TypingError(f"{function.__name__}({', '.join(parameters.parameters)}): {error}") from None
             if all(isinstance(one, (types.Float, types.Integer, types.Boolean)) for one in bound):
                 narrow = all(one == types.float32 for one in bound[len(condition) :])
                 working = types.float32 if narrow else types.float64

@@ -11,6 +11,7 @@ from typing import Any
 
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.errors import TypingError
 from numba.core.typed_passes import (
     AnnotateTypes,
     InlineOverloads,
@@ -20,6 +21,7 @@ from numba.core.typed_passes import (
     NopythonRewrites,
     NopythonTypeInference,
 )
+from numba.core.types.misc import Optional
 from numba.core.untyped_passes import (
     DeadBranchPrune,
     FindLiterallyCalls,
@@ -94,6 +96,10 @@ class _InlinedLowering(_Lowering):
     _library = InlinedLibrary
 
     def run_pass(self, state: Any) -> bool:
+        for name, kind in state.typemap.items():
+            if isinstance(kind, Optional):  # None as a number would raise, and a kernel cannot
+                name = name.partition(".")[0]
+                raise TypingError(f"{'a result' if name.startswith('$') else name} is None on one branch and a number on another")
         state.flags.no_compile = True
         super().run_pass(state)
         key: Any = [].append  # numba files a function under the built-in one that runs it, of which this one has none
