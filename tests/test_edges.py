@@ -59,8 +59,35 @@ def test_class_weights_of_targets_that_are_0_or_1_are_exact():
     log2 = np.log(2)
     assert bce([0.0], [1], class_weight=[1e17, 1.0]) == pytest.approx(log2)
     assert bce([0.0], [1], class_weight=[1e6, 1e-6]) == pytest.approx(1e-6 * log2, rel=1e-12)
-    np.testing.assert_allclose(bce([0.0, 0.0], [0, 1], class_weight=[np.inf, 1], reduction="none"), [np.inf, log2])
     np.testing.assert_allclose(bce([0.0, 0.0], [0.25, 0.0], class_weight=[2, 1], reduction="none"), [1.75 * log2, 2 * log2])
+
+
+def test_weights_are_finite():
+    """0 times an infinite weight is no 0, and what is ignored is one."""
+    z = np.zeros((2, 2))
+    for call, where in (
+        (lambda: ce(z, [0, -100], sample_weight=[1, np.inf]), "sample_weight .* inf at index 1"),
+        (lambda: ce(z, [0, 1], class_weight=[1, np.inf]), "class_weight .* inf at index 1"),
+        (lambda: bce([0.0, 0.0], [0, 1], class_weight={0: np.inf}), "class_weight .* inf at index 0"),
+        (
+            lambda: jitloss.mse_loss([[1.0], [2.0]], [[0.0], [0.0]], sample_weight=[np.inf, 1.0]),
+            "sample_weight .* inf at index 0",
+        ),
+    ):
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"must not be negative, infinite or NaN, got {where.partition(' .* ')[2]}"):
+                call()
+
+
+@pytest.mark.parametrize("length", [1, 3, 8, 100])
+@pytest.mark.parametrize(("dtype", "large"), [(np.float32, 1.2e38), (np.float64, 5e307)])
+def test_an_exponential_is_infinite_whatever_is_subtracted(length, dtype, large):
+    p, t = np.full(length, large, dtype), np.full(length, 3.0, dtype)
+    assert jitloss.poisson_nll_loss(p, t) == np.inf
+    assert jitloss.poisson_nll_loss(p / 1.1, t) == np.inf
+    value, gradient = jitloss.poisson_nll_loss.value_and_gradient(p, t)
+    assert value == np.inf
+    assert (gradient == np.inf).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -290,8 +290,14 @@ def test_wrong_weights_are_the_same_errors_after_right_ones():
     for _ in range(2):
         form(logits, labels, sample_weight=right, class_weight=np.ones(7), out=out)
     for options, message in [
-        ({"sample_weight": np.r_[right[:-1], -1.0], "class_weight": np.ones(7)}, "sample_weight must not be negative or NaN"),
-        ({"sample_weight": np.r_[right[:-1], np.nan], "class_weight": np.ones(7)}, "sample_weight must not be negative or NaN"),
+        (
+            {"sample_weight": np.r_[right[:-1], -1.0], "class_weight": np.ones(7)},
+            "sample_weight must not be negative, infinite or NaN",
+        ),
+        (
+            {"sample_weight": np.r_[right[:-1], np.nan], "class_weight": np.ones(7)},
+            "sample_weight must not be negative, infinite or NaN",
+        ),
         ({"sample_weight": right[:-1], "class_weight": np.ones(7)}, "sample_weight must have the leading axes"),
         ({"sample_weight": right, "class_weight": np.ones(6)}, "class_weight must hold one weight for each of 7 classes"),
     ]:

@@ -234,9 +234,9 @@ class _MseLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -447,9 +447,9 @@ class _L1Loss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -673,9 +673,9 @@ class _HuberLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -893,9 +893,9 @@ class _LogCoshLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -1129,9 +1129,9 @@ class _QuantileLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -1358,9 +1358,9 @@ class _PoissonNllLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -1631,14 +1631,14 @@ class _CrossEntropyLoss(Loss):
             rows. A positive number: a count of your own, that of the whole batch where it is computed in
             pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
-            of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0,
-            whatever the row holds.
+            A weight, finite and not negative, for each row, or for all rows that share leading axes: its
+            shape is that of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives
+            exactly 0, whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: an array with one for each, or a dict by label. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: rows / (classes that occur × rows of the class); dense targets are
-            counted by their sums.
+            A weight, finite and not negative, for each class: an array with one for each, or a dict by
+            label. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
+            scikit-learn's weights from the targets of the call: rows / (classes that occur × rows of the
+            class); dense targets are counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -1933,8 +1933,9 @@ class _CrossEntropyWithLogits(Loss):
             :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample
             weights scale it, class weights and the targets' sum do not. None: off.
         softcap : float or None, default None
-            A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in Gemma 2 [3]_, and
-            the gradient is with respect to the logits that are given. None: off.
+            A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, infinite ones
+            :math:`\pm c`, so that -inf masks no class, as in Gemma 2 [3]_, and the gradient is with respect
+            to the logits that are given. None: off.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the rows by the normalizer, ``"sum"`` does not. ``"none"`` gives
             the value of each row, and the gradient of each row's own value.
@@ -1945,14 +1946,14 @@ class _CrossEntropyWithLogits(Loss):
             rows. A positive number: a count of your own, that of the whole batch where it is computed in
             pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
-            of ``logits`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            row holds.
+            A weight, finite and not negative, for each row, or for all rows that share leading axes: its
+            shape is that of ``logits`` without ``axis``, or the beginning of that. Weight 0 gives exactly
+            0, whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: an array with one for each, or a dict by label. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: rows / (classes that occur × rows of the class); dense targets are
-            counted by their sums.
+            A weight, finite and not negative, for each class: an array with one for each, or a dict by
+            label. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
+            scikit-learn's weights from the targets of the call: rows / (classes that occur × rows of the
+            class); dense targets are counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -2229,9 +2230,9 @@ class _KlDivergence(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
-            of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0,
-            whatever the row holds.
+            A weight, finite and not negative, for each row, or for all rows that share leading axes: its
+            shape is that of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives
+            exactly 0, whatever the row holds.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
 
@@ -2495,15 +2496,15 @@ class _BinaryCrossEntropy(Loss):
             sample weight times class weight. A positive number: a count of your own, that of the whole
             batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them; an
-            element with a target :math:`t` between them has the weight :math:`(1 - t) w_0 + t w_1`. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: elements / (classes that occur × elements of the class), which
-            needs targets that are 0 or 1.
+            A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
+            them; an element with a target :math:`t` between them has the weight
+            :math:`(1 - t) w_0 + t w_1`. In a dict, classes that are not named have weight 1. ``"balanced"``
+            computes scikit-learn's weights from the targets of the call: elements / (classes that occur ×
+            elements of the class), which needs targets that are 0 or 1.
 
         Returns
         -------
@@ -2749,15 +2750,15 @@ class _BinaryCrossEntropyWithLogits(Loss):
             sample weight times class weight. A positive number: a count of your own, that of the whole
             batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0, whatever the element
-            holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them; an
-            element with a target :math:`t` between them has the weight :math:`(1 - t) w_0 + t w_1`. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: elements / (classes that occur × elements of the class), which
-            needs targets that are 0 or 1.
+            A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
+            them; an element with a target :math:`t` between them has the weight
+            :math:`(1 - t) w_0 + t w_1`. In a dict, classes that are not named have weight 1. ``"balanced"``
+            computes scikit-learn's weights from the targets of the call: elements / (classes that occur ×
+            elements of the class), which needs targets that are 0 or 1.
 
         Returns
         -------
@@ -3032,14 +3033,14 @@ class _FocalLoss(Loss):
             sample weight times class weight. A positive number: a count of your own, that of the whole
             batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: elements / (classes that occur × elements of the class), which
-            needs targets that are 0 or 1.
+            A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
+            them. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
+            scikit-learn's weights from the targets of the call: elements / (classes that occur × elements
+            of the class), which needs targets that are 0 or 1.
 
         Returns
         -------
@@ -3305,14 +3306,14 @@ class _FocalLossWithLogits(Loss):
             sample weight times class weight. A positive number: a count of your own, that of the whole
             batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0, whatever the element
-            holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
-            A weight, not negative, for each class: a pair for the targets 0 and 1, or a dict by them. In a
-            dict, classes that are not named have weight 1. ``"balanced"`` computes scikit-learn's weights
-            from the targets of the call: elements / (classes that occur × elements of the class), which
-            needs targets that are 0 or 1.
+            A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
+            them. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
+            scikit-learn's weights from the targets of the call: elements / (classes that occur × elements
+            of the class), which needs targets that are 0 or 1.
 
         Returns
         -------
@@ -3541,9 +3542,9 @@ class _HingeLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each element, or for all elements that share leading axes: its shape
-            is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0, whatever the
-            element holds.
+            A weight, finite and not negative, for each element, or for all elements that share leading
+            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            whatever the element holds.
 
         Returns
         -------
@@ -3773,9 +3774,9 @@ class _TripletLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
-            of ``anchors`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0, whatever
-            the row holds.
+            A weight, finite and not negative, for each row, or for all rows that share leading axes: its
+            shape is that of ``anchors`` without ``axis``, or the beginning of that. Weight 0 gives exactly
+            0, whatever the row holds.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
 
@@ -4017,9 +4018,9 @@ class _ContrastiveLoss(Loss):
             sample weights. A positive number: a count of your own, that of the whole batch where it is
             computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
-            A weight, not negative, for each row, or for all rows that share leading axes: its shape is that
-            of ``embeddings1`` without ``axis``, or the beginning of that. Weight 0 gives exactly 0,
-            whatever the row holds.
+            A weight, finite and not negative, for each row, or for all rows that share leading axes: its
+            shape is that of ``embeddings1`` without ``axis``, or the beginning of that. Weight 0 gives
+            exactly 0, whatever the row holds.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
 

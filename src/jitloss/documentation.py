@@ -91,12 +91,12 @@ _OPTIONS = {
     ),
     "sample_weight": (
         "array_like",
-        "A weight, not negative, for each {item}, or for all {item}s that share leading axes: its shape is {items}, or the "
+        "A weight, finite and not negative, for each {item}, or for all {item}s that share leading axes: its shape is {items}, or the "
         "beginning of that. Weight 0 gives exactly 0, whatever the {item} holds.",
     ),
     "class_weight": (
         'array_like, dict or "balanced"',
-        "A weight, not negative, for each class: {classes}. In a dict, classes that are not named have weight 1. "
+        "A weight, finite and not negative, for each class: {classes}. In a dict, classes that are not named have weight 1. "
         '``"balanced"`` computes scikit-learn\'s weights from the targets of the call: {item}s / (classes that occur × {item}s '
         "of the class){balanced}.",
     ),

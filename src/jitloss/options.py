@@ -77,10 +77,12 @@ def place_of(index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 
 def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place = place_of) -> None:
-    if weights.size and not weights.min() >= 0:  # also where the smallest is NaN
+    """An error for weights that are negative, infinite or NaN: what is ignored or weighs 0 counts for nothing, beside any of them."""
+    if weights.size and not (weights.min() >= 0 and weights.max() < np.inf):  # also where the smallest is NaN
         flat = weights.reshape(-1)
-        first = int(np.argmax(~(flat >= 0)))
-        raise ValueError(f"{owner}: {option} must not be negative or NaN, got {_at(flat[first], first, weights.shape, place)}")
+        first = int(np.argmax(~((flat >= 0) & (flat < np.inf))))
+        got = _at(flat[first], first, weights.shape, place)
+        raise ValueError(f"{owner}: {option} must not be negative, infinite or NaN, got {got}")
 
 
 def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
@@ -95,7 +97,7 @@ def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Plac
             return np.ascontiguousarray(weights, working)
     except FloatingPointError:
         flat = weights.reshape(-1)
-        first = int(np.argmax((flat > LARGEST) & np.isfinite(flat)))
+        first = int(np.argmax(flat > LARGEST))
         got = _at(flat[first], first, weights.shape, place)
         raise ValueError(f"{owner}: {option} must hold numbers that {np.dtype(working)} arithmetic can, got {got}") from None
 

@@ -278,7 +278,9 @@ def _plain_weights(done: Evaluation) -> bool:
 
 def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
     """Weights as a kernel takes them; :data:`LONG_WAY` where something about them is not plain."""
-    if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not given.min() >= 0:
+    if given.shape != shape or given.dtype.kind not in "fiub" or not given.size:
+        return LONG_WAY
+    if not (given.min() >= 0 and given.max() < np.inf):
         return LONG_WAY
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
         return LONG_WAY

@@ -257,5 +257,5 @@ def test_weights_are_looked_at_where_that_is_wanted():
     inputs, weight = small(Case(mse_loss)), np.ones(19)
     weight[7] = -1.0
     for given, options in ((weight, {}), (on_device(weight), {"check": True})):
-        with pytest.raises(ValueError, match=r"sample_weight must not be negative or NaN, got -1\.0 at index 7"):
+        with pytest.raises(ValueError, match=r"sample_weight must not be negative, infinite or NaN, got -1\.0 at index 7"):
             mse_loss(*map(on_device, inputs), sample_weight=given, **options)

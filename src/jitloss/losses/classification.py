@@ -228,7 +228,8 @@ class cross_entropy_with_logits:
         e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample weights scale it, class weights
         and the targets' sum do not. None: off.
     softcap : float or None, default None
-        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, as in Gemma 2 [3]_, and the
+        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, infinite ones
+        :math:`\pm c`, so that -inf masks no class, as in Gemma 2 [3]_, and the
         gradient is with respect to the logits that are given. None: off.
 
     Returns

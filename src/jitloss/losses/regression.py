@@ -1,5 +1,7 @@
 """Losses of a real-valued prediction."""
 
+from math import inf
+
 from ..definition import Count, Fraction, LogRate, Positive, Real, RealTarget, pointwise
 from ..math import abs, clip, exp, log, log_cosh, maximum, sign, tanh, times, where
 
@@ -428,7 +430,7 @@ def poisson_nll_loss(prediction: LogRate, target: Count, full=False):
     1.3245
     """
     rate = exp(prediction)
-    value = rate - times(target, prediction)
+    value = where(rate < inf, rate - times(target, prediction), rate)  # both may be too large, and NaN stays
     if full:
         value = value + log_factorial(target)
     return value, rate - target, rate
