@@ -122,7 +122,10 @@ BAD = {
     "a bad ignored label": ([*CE, "--ignore-index", "1.5"], "ignore_index must be an integer or None, got 1.5"),
     "weights that are no file": ([*MSE, "--sample-weight", "nowhere.npy"], "cannot read sample_weight from 'nowhere.npy'"),
     "weights of another shape": ([*MSE, "--sample-weight", "three.npy"], "sample_weight must have the leading axes of the items"),
-    "a negative weight": ([*MSE, "--sample-weight", "negative.npy"], "sample_weight must not be negative, infinite or NaN, got -1.0 at index 21"),
+    "a negative weight": (
+        [*MSE, "--sample-weight", "negative.npy"],
+        "sample_weight must not be negative, infinite or NaN, got -1.0 at index 21",
+    ),
     "class weights that are no file": ([*CE, "--class-weight", "balance"], "wanted 'balanced' or an .npy file with a weight for"),
     "class weights of another shape": ([*CE, "--class-weight", "three.npy"], "one weight for each of 4 classes, got the shape (3,)"),
     "no single value": ([*MSE, "--reduction", "none"], "there is no single value to print: give --values OUT.npy"),

@@ -255,6 +255,57 @@ def test_wrong_calls_are_refused_when_they_are_traced():
         jax.jit(jitloss.mse_loss)(jnp.ones(3), jnp.ones(4))
 
 
+LOGITS = jnp.ones((3, 6))
+CLASSES = jnp.array([0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"reduction": "median"}, ValueError, "reduction must be"),
+        ({"normalizer": -2.0}, ValueError, "normalizer must be"),
+        ({"label_smoothing": 7.0}, ValueError, "label_smoothing must be"),
+        ({"softcap": -1.0}, ValueError, "softcap must be"),
+        ({"class_weight": [1.0, 2.0]}, ValueError, "class_weight must hold one weight for each of 6 classes"),
+        ({"class_weight": jnp.ones(5)}, ValueError, "class_weight must hold one weight for each of 6 classes"),
+        ({"class_weight": {9: 1.0}}, ValueError, "class_weight names the class 9"),
+        ({"sample_weight": jnp.ones(4)}, ValueError, "sample_weight must have the leading axes"),
+    ],
+    ids=lambda one: str(one)[:30],
+)
+def test_options_are_refused_when_they_are_traced(options, error, said):
+    with pytest.raises(error, match=f"^cross_entropy_with_logits: {said}"):
+        jax.eval_shape(lambda z: jitloss.cross_entropy_with_logits(z, CLASSES, **options), LOGITS)
+
+
+def test_traced_options():
+    given = jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=w), LOGITS, jnp.ones(6))
+    assert given.shape == ()
+    with pytest.raises(ValueError, match="class_weight must hold one weight for each of 6 classes"):
+        jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=w), LOGITS, jnp.ones(5))
+    with pytest.raises(TypeError, match="class_weight holds numbers that are traced, which must stand in an array"):
+        jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight={0: w}), LOGITS, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "bool"])
+def test_dtypes_are_refused_when_they_are_traced(dtype):
+    with pytest.raises(TypeError, match=f"mse_loss: predictions must be float16.*got the dtype {dtype}"):
+        jax.eval_shape(jitloss.mse_loss, jnp.ones(3).astype(dtype), jnp.ones(3))
+    with pytest.raises(TypeError, match="mse_loss: predictions must hold numbers, got the dtype key"):
+        jax.eval_shape(jitloss.mse_loss, jax.random.key(0), jnp.ones(3))
+
+
+def test_numbers_of_python():
+    assert jax.grad(jitloss.mse_loss)(1.0, 3.0) == -4.0
+    found = jax.grad(jitloss.l2_regularization)({"w": np.ones(3, np.float32), "b": 1.0})
+    np.testing.assert_allclose(found["b"], 0.01, rtol=1e-6)
+
+
+def test_a_derivative_of_a_gradient_is_refused():
+    with pytest.raises(NotImplementedError, match="mse_loss_gradient: a loss is differentiated once"):
+        jax.grad(lambda a: jitloss.mse_loss.gradient(a, a).sum())(jnp.ones(3))
+
+
 def test_a_bad_label_is_an_error_of_the_program():
     with pytest.raises(Exception, match="wanted a class from 0 to 2"):
         jax.block_until_ready(jax.jit(LABELS.loss)(jnp.zeros((2, 3)), jnp.array([0, 3])))

@@ -94,6 +94,9 @@ def test_masked_arrays_are_refused():
     masked = np.ma.masked_array(PREDICTIONS, mask=[0, 1, 0])
     for name, call in (
         ("predictions", lambda: mse_loss(masked, TARGETS)),
+        ("predictions", lambda: mse_loss([masked], [TARGETS])),
+        ("predictions", lambda: mse_loss([np.ma.masked, 1.0], [0.0, 0.0])),
+        ("targets", lambda: mse_loss([[PREDICTIONS]], [[(masked,)]])),
         ("targets", lambda: mse_loss(PREDICTIONS, masked)),
         ("sample_weight", lambda: mse_loss(PREDICTIONS, TARGETS, sample_weight=masked)),
         ("out", lambda: mse_loss_gradient(PREDICTIONS, TARGETS, out=masked)),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -376,7 +377,7 @@ class Loss:
     def __mul__(self, factor: Any) -> "Loss":
         if not _is_number(factor):
             return NotImplemented
-        if not np.isfinite(definitions.as_float(factor)):
+        if not math.isfinite(definitions.as_float(factor)):
             raise ValueError(f"{self.__name__}: a loss is multiplied by a finite number, got {factor!r}")
         return _sum(tuple((float(factor) * weight, loss) for weight, loss in self._terms()))
 
@@ -420,7 +421,7 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     for weight, one in terms:
         weights[one] = weights.get(one, 0.0) + weight
     for one, weight in weights.items():
-        if not np.isfinite(weight):
+        if not math.isfinite(weight):
             raise ValueError(f"{one.__name__}: a loss is multiplied by a finite number, got {weight!r} in all")
     first = next(iter(weights))
     definition = sum_of(tuple(one.definition for one in weights), _RESERVED) if len(weights) > 1 else first.definition

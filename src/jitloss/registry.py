@@ -33,7 +33,7 @@ class ArrayType(NamedTuple):
         """A value of this type as a NumPy array, with an error that names the argument."""
         try:
             return np.asarray(self.to_numpy(value))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # the last where memory is gone, or was never there
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{owner}: {argument} cannot be read as an array: {error}") from None
 

@@ -4,7 +4,6 @@ A call on arrays that are there is evaluated at once. A call on tracers (within 
 callback: the program runs on, and asks for value and gradient on the host when it gets there.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,9 +98,10 @@ def _traced(form: Any, given: dict[str, Any]) -> Any:
     names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
     rest = {name: value for name, value in given.items() if name not in names}
     shapes = _shapes(form, rest, {name: given[name] for name in names})
-    function = _differentiable(form, names, rest) if form.kind == "value" else functools.partial(_callback, form, names, rest)
     arrays = [given[name] for name in names]
-    return function(*arrays) if form.kind == "value" else packed(form, function(shapes, *arrays))
+    if form.kind == "value":
+        return _differentiable(form, names, rest)(*arrays)
+    return packed(form, _callback(form, names, rest, shapes, *map(_once(form), arrays)))
 
 
 def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:
@@ -115,7 +115,7 @@ def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: 
 
 def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[Any]:
     """Shapes and dtypes of the results; whatever of a call can be wrong without its numbers is wrong now."""
-    form.parts().geometry({**rest, **arrays})
+    _check(form, rest, arrays)
     first = arrays[form.inputs[0]]
     real = _known(first.dtype if jnp.issubdtype(first.dtype, jnp.floating) else np.float64)
     shapes = []
@@ -126,6 +126,30 @@ def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> li
     for _ in range(form.wants.gradient + form.wants.hessian):
         shapes += [jax.ShapeDtypeStruct(arrays[name].shape, real) for name in form.differentiable]
     return shapes
+
+
+def _check(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    for name, value in rest.items():
+        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else (value,)
+        if any(isinstance(one, jax.core.Tracer) for one in inside):
+            raise TypeError(
+                f"{form.__name__}: {name} holds numbers that are traced, which must stand in an array: jnp.stack them"
+            )
+    for name, array in arrays.items():
+        if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+            raise TypeError(f"{form.__name__}: {name} must hold numbers, got the dtype {array.dtype}")
+    options = {name: _stand_in(one) for name, one in arrays.items() if name not in form.inputs and not _is_number_to_come(one)}
+    parts, given = form.parts(), {**rest, **{name: arrays[name] for name in form.inputs}, **with_numbers(options)}
+    parts.trial(given, parts.geometry(given))
+
+
+def _is_number_to_come(one: Any) -> bool:
+    return isinstance(one, jax.core.Tracer) and one.ndim == 0
+
+
+def _stand_in(one: Any) -> np.ndarray:
+    """An option as it is, or one like it."""
+    return np.ones(one.shape, one.dtype) if isinstance(one, jax.core.Tracer) else np.asarray(one)
 
 
 def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) -> Any:
@@ -143,7 +167,7 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
                     f"{form.__name__}: there is no gradient with respect to {name}, only to {', '.join(form.differentiable)}; "
                     f"give jax.lax.stop_gradient({name})"
                 )
-        values = [one.value for one in arrays]
+        values = [jnp.asarray(one.value) for one in arrays]  # a number is one of Python's here
         shapes = _shapes(with_gradient, rest, dict(zip(names, values, strict=True)))
         result, *gradients = _callback(with_gradient, names, rest, shapes, *map(_once(form), values))
         return result, (gradients, values)

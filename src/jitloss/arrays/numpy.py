@@ -17,8 +17,19 @@ def plain(value: Any) -> np.ndarray:
 
 
 def from_sequence(value: Any) -> np.ndarray:
+    _refuse_masks(value)
     result = np.asarray(value)
     return result.astype(np.float64) if result.size == 0 else result
+
+
+def _refuse_masks(value: Any) -> None:
+    """NumPy would drop masks within sequences."""
+    kinds = set(map(type, value)) if isinstance(value, (list, tuple)) else set()
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        refuse_masked(value)
+    if not kinds.isdisjoint((list, tuple)):
+        for one in value:
+            _refuse_masks(one)
 
 
 def refuse_masked(value: Any) -> np.ndarray:

@@ -26,7 +26,7 @@ Arguments = dict[str, Any]
 
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with tensors among its arguments."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or ((_modes() or _is_traced()) and options.get("out") is None):
         return _compiled(form, args, options)
     if forward_ad._current_level >= 0:
         _refuse_tangents(form, args, options)
@@ -37,6 +37,11 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     results = _called(form, args, options)
     increment_version(written)  # a call that fails has written nothing
     return results
+
+
+_modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+_is_traced: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
+"""Whether somebody writes down what is done with tensors, which may hold no numbers: then a call is one operator."""
 
 
 def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -81,14 +86,22 @@ def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Argumen
 
 def _trained(form: Any, given: Arguments) -> bool:
     """Whether autograd wants a gradient; an error where it wants one that there is not."""
-    wanted = [name for name, value in given.items() if isinstance(value, Tensor) and value.requires_grad]
+    wanted = [
+        name for name, value in given.items() if (value.requires_grad if isinstance(value, Tensor) else _holds_gradient(value))
+    ]
     for name in wanted:
-        if name not in form.differentiable:
+        if name not in form.differentiable or not isinstance(given[name], Tensor):
             raise NotImplementedError(
                 f"{form.__name__}: {name} requires a gradient, and there is none with respect to it, only to "
                 f"{', '.join(form.differentiable)}; give {name}.detach()"
             )
     return bool(wanted)
+
+
+def _holds_gradient(value: Any) -> bool:
+    """Whether a tensor that requires a gradient lies in a dict or a list."""
+    inside = value.values() if isinstance(value, Mapping) else value if type(value) in (list, tuple) else ()
+    return not PLAIN.issuperset(map(type, inside)) and any(one.requires_grad if isinstance(one, Tensor) else _holds_gradient(one) for one in inside)
 
 
 def _autocast(result: Any) -> Any:
@@ -110,22 +123,34 @@ def to_numpy(value: Tensor) -> np.ndarray:
 
 
 def _otherwise(value: Tensor) -> np.ndarray:
-    if value.layout is not torch.strided or value.is_quantized:
-        raise TypeError(f"a tensor must be dense, got one whose layout is {value.layout}")
+    if value.is_nested or value.is_quantized or value.layout is not torch.strided:
+        kind = "nested" if value.is_nested else "quantised" if value.is_quantized else f"of the layout {value.layout}"
+        raise TypeError(f"a tensor must be dense and plain, got one that is {kind}")
     if value.device.type != "cpu":
         raise TypeError(
             f"a tensor must be on the CPU or on a CUDA device, with all others of the call; got one on {value.device}"
         )
-    plain = value.detach().resolve_conj().resolve_neg()
-    array: np.ndarray = plain.view(torch.int16).numpy().view(_bfloat16()) if plain.dtype is torch.bfloat16 else plain.numpy()
+    try:
+        plain = value.detach().resolve_conj().resolve_neg()
+        array: np.ndarray = plain.view(torch.int16).numpy().view(_bfloat16()) if plain.dtype is torch.bfloat16 else plain.numpy()
+    except (RuntimeError, TypeError) as error:
+        if isinstance(error, _Missing):
+            raise
+        raise TypeError(
+            f"a tensor must hold numbers that NumPy knows, got {type(value).__name__} of {value.dtype}: {error}"
+        ) from None
     return array
+
+
+class _Missing(TypeError):
+    """A package is not installed."""
 
 
 def _bfloat16() -> Any:
     try:
         import ml_dtypes
     except ModuleNotFoundError:
-        raise TypeError("a bfloat16 tensor on the CPU needs the package ml_dtypes; install it, or give tensor.float()") from None
+        raise _Missing("a bfloat16 tensor on the CPU needs the package ml_dtypes; install it, or give tensor.float()") from None
     return ml_dtypes.bfloat16
 
 
@@ -229,11 +254,16 @@ def _scaled(
     if by is None:
         return [None] * len(names)
     if _is_one(by):
-        kept = _keeps_graph()
-        return [one if one is None or not kept else one.clone() for one in map(of_inputs.get, names)]
+        hand_out = Tensor.clone if _keeps_graph() else _as_they_are if torch.is_grad_enabled() else Tensor.detach
+        return [one if one is None else hand_out(one) for one in map(of_inputs.get, names)]
     if by.ndim and form.by_rows:
         by = by.unsqueeze(rest.get("axis", -1))
     return [_product(by, of_inputs[name]) if name in of_inputs else None for name in names]
+
+
+def _as_they_are(gradient: Tensor) -> Tensor:
+    """For whoever differentiates it, and is told."""
+    return gradient
 
 
 def _product(by: Tensor, gradient: Tensor) -> Tensor:
@@ -248,7 +278,10 @@ _keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_gra
 
 def _is_one(by: Tensor) -> bool:
     """Whether a loss is the end of its graph, as it mostly is, and its gradients need no pass more. A device is not waited for."""
-    return type(by) is Tensor and not by.ndim and by.device.type == "cpu" and by.item() == 1
+    try:
+        return type(by) is Tensor and not by.ndim and by.device.type == "cpu" and by.item() == 1
+    except RuntimeError:  # one of a batch, under vmap
+        return False
 
 
 def _once(form: Any) -> NotImplementedError:
@@ -297,6 +330,11 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     given = {**dict(zip(form.positional, args, strict=False)), **options}
     if len(args) > len(form.positional) or "out" in given:
         raise TypeError(f"{form.__name__}: under torch.compile a call takes {', '.join(form.positional)} and options, but no out")
+    twice = [name for name in form.positional[: len(args)] if name in options]
+    missing = [name for name in form.inputs if name not in given]
+    if twice or missing:
+        problem = f"multiple values for argument {twice[0]!r}" if twice else f"missing a required argument: {missing[0]!r}"
+        raise TypeError(f"{form.__name__}: {problem}")
     trained = form.kind == "value" and torch.is_grad_enabled() and _trained(form, given)
     given = {name: _as_operand(value, trained) for name, value in given.items()}
     kinds: dict[str, list[str]] = {"tensors": [], "numbers": [], "integers": [], "texts": []}

@@ -1,0 +1,132 @@
+"""PyTorch's graphs: what is handed out of them, what writes down a call instead of computing it, and odd tensors."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import jitloss
+
+torch = pytest.importorskip("torch")
+
+X = torch.arange(12.0).reshape(3, 4)
+T = torch.ones(3, 4)
+LABELS = torch.tensor([0, 1, 2])
+
+
+def leaf():
+    return X.clone().requires_grad_()
+
+
+# Gradients that are handed out ------------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_needs_no_gradient():
+    x = leaf()
+    seen = []
+    x.register_hook(lambda gradient: seen.append(gradient.requires_grad))
+    (gradient,) = torch.autograd.grad(jitloss.mse_loss(x, T), x, retain_graph=True)
+    assert not gradient.requires_grad
+    np.testing.assert_allclose(gradient.numpy(), (X - T) / 6, rtol=1e-6)
+    jitloss.mse_loss(x, T).backward()
+    assert seen == [False, False]
+
+
+def test_a_gradient_may_enter_the_next_step():
+    x, layer = leaf(), torch.nn.Linear(4, 4)
+    (gradient,) = torch.autograd.grad(jitloss.mse_loss(x, T), x)
+    jitloss.mse_loss(layer(x - 0.1 * gradient), T).backward()
+    assert layer.weight.grad is not None
+
+
+def test_a_gradient_of_a_gradient_is_refused_as_ever():
+    x = leaf()
+    (gradient,) = torch.autograd.grad(jitloss.mse_loss(x, T), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="a loss is differentiated once"):
+        gradient.sum().backward()
+
+
+def test_gradients_in_batches():
+    x = leaf()
+    loss = jitloss.mse_loss(x, T)
+    (each,) = torch.autograd.grad(loss, x, torch.tensor([1.0, 2.0]), is_grads_batched=True, retain_graph=True)
+    (one,) = torch.autograd.grad(loss, x)
+    torch.testing.assert_close(each, torch.stack([one, 2 * one]))
+    torch.testing.assert_close(torch.func.jacrev(lambda a: jitloss.mse_loss(a, T))(X), one)
+    jacobian = torch.autograd.functional.jacobian(lambda a: jitloss.mse_loss(a, T), X, vectorize=True)
+    torch.testing.assert_close(jacobian, one)
+
+
+@pytest.mark.parametrize("weight", [{0: torch.ones((), requires_grad=True)}, [torch.ones((), requires_grad=True)] * 4])
+def test_a_gradient_with_respect_to_what_lies_in_an_option_is_refused(weight):
+    with pytest.raises(NotImplementedError, match="class_weight requires a gradient, and there is none"):
+        jitloss.cross_entropy_with_logits(X, LABELS, class_weight=weight)
+
+
+# Calls that are written down --------------------------------------------------------------------------------------------------
+
+
+def twice(a):
+    return 2.0 * jitloss.mse_loss(a, T)
+
+
+def test_symbolic_traces_hold_the_call():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    for mode in ("real", "fake", "symbolic"):
+        graph = make_fx(lambda a, b: 2.0 * jitloss.mse_loss(a, b), tracing_mode=mode)(X, T)
+        torch.testing.assert_close(graph(3.0 * X, T), twice(3.0 * X))
+
+
+def test_traces_of_torchscript_hold_the_call():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(twice, (X,), check_trace=False)
+    torch.testing.assert_close(traced(3.0 * X), twice(3.0 * X))
+
+
+def test_tensors_without_numbers_give_shapes():
+    from torch._subclasses import FakeTensorMode
+
+    with FakeTensorMode():
+        x = torch.ones(3, 4)
+        values = jitloss.cross_entropy_with_logits(x, torch.zeros(3, dtype=torch.int64), reduction="none")
+        assert values.shape == (3,)
+    with pytest.raises(TypeError, match="predictions: a tensor must hold numbers that NumPy knows, got FakeTensor"):
+        jitloss.mse_loss(x, x)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda a: jitloss.mse_loss(a, T, predictions=a), "multiple values for argument 'predictions'"),
+        (lambda a: jitloss.mse_loss(a), "missing a required argument: 'targets'"),
+        (lambda a: jitloss.mse_loss(targets=a), "missing a required argument: 'predictions'"),
+    ],
+)
+def test_arguments_of_compiled_calls(call, said):
+    with pytest.raises(Exception, match=said):
+        torch.compile(call, backend="eager")(X)
+
+
+# Odd tensors ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: torch.quantize_per_tensor(X, 0.1, 0, torch.qint8), "dense and plain, got one that is quantised"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "got one that is nested"),
+        (lambda: X.to_sparse(), "got one that is of the layout torch.sparse_coo"),
+        (lambda: X.to(torch.float8_e5m2), "numbers that NumPy knows, got Tensor of torch.float8_e5m2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_no_array_can_be_made_of(make, said):
+    with pytest.raises(TypeError, match=f"mse_loss: predictions: .*{said}"):
+        jitloss.mse_loss(make(), T)
+
+
+def test_members_of_lists_that_require_a_gradient():
+    with pytest.raises(ValueError, match=r"mse_loss: predictions cannot be read as an array: .*requires grad"):
+        jitloss.mse_loss([leaf()[0, 0]], [1.0])
