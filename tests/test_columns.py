@@ -66,6 +66,29 @@ def test_arrow_nulls():
         mse_loss(P, T, sample_weight=pa.array([1.0, None, 1.0]))
 
 
+@pytest.mark.parametrize("names", [[0.5, None], [0.5, 1.0]])
+def test_arrow_arrays_that_name_their_elements(names):
+    """A null among the names is one in every row that has it."""
+    pa = pytest.importorskip("pyarrow")
+    made = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1]), pa.array(names))
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int32()), pa.array(names))
+    for one in (made, pa.chunked_array([made]), runs, pa.chunked_array([runs])):
+        if None in names:
+            with pytest.raises(ValueError, match="predictions cannot be read as an array: an Arrow array with 2 missing values"):
+                mse_loss(one, T)
+        else:
+            assert mse_loss(one, T) == mse_loss([0.5, 1.0, 1.0], T)
+
+
+def test_polars_structures_and_large_integers():
+    pl = pytest.importorskip("polars")
+    assert mse_loss(pl.Series([{"a": 1.0}, {"a": 3.0}]), np.zeros((2, 1))) == 5.0
+    with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
+        mse_loss(pl.Series([{"a": 1.0}, {"a": None}]), np.zeros((2, 1)))
+    with pytest.raises(TypeError, match=r"predictions cannot be read as an array: .*128"):
+        mse_loss(pl.Series([1, 2], dtype=pl.Int128), [0.0, 0.0])
+
+
 def test_arrow_is_not_copied():
     pa = pytest.importorskip("pyarrow")
     from jitloss.arrays import columns

@@ -494,3 +494,41 @@ def test_data_sets_are_read_by_blocks():
     assert lazy.compute() == 28.5
     with pytest.raises(TypeError, match="its mask would be lost"):
         jitloss.mse_loss(da.ones(2, chunks=1), np.ma.masked_array([1.0, 2.0], [0, 1]))
+    with pytest.raises(TypeError, match="mse_loss: predictions cannot be read as an array: a masked array"):
+        jitloss.mse_loss(da.ma.masked_array(da.ones(2, chunks=1), mask=[0, 1]), np.ones(2))
+
+
+def test_what_is_no_array_is_refused_by_name():
+    import dask
+
+    array = da.ones(3, chunks=2)
+    for what, kind in (
+        (None, "NoneType"),
+        ({"a": 1.0}, "dict"),
+        ("abc", "str"),
+        (object(), "object"),
+        (dask.delayed([1.0]), "Delayed"),
+    ):
+        with pytest.raises(TypeError, match=rf"mse_loss: targets is a [\w.]*{kind}\w*, which is not supported"):
+            jitloss.mse_loss(array, what)
+        with pytest.raises(TypeError, match=rf"mse_loss: predictions is a [\w.]*{kind}\w*, which is not supported"):
+            jitloss.mse_loss(what, array)
+
+
+def test_beside_tensors_and_jax_arrays_results_are_lazy():
+    torch, jnp = pytest.importorskip("torch"), pytest.importorskip("jax.numpy")
+    array, numbers = da.ones(3, chunks=2), np.arange(3.0, dtype=np.float32)
+    for other in (torch.from_numpy(numbers), jnp.asarray(numbers)):
+        value = jitloss.mse_loss(other, array)
+        assert isinstance(value, da.Array)
+        assert value.compute() == jitloss.mse_loss(numbers, np.ones(3))
+    with pytest.raises(TypeError, match="mse_loss: targets is a Dask array, whose results are lazy"):
+        jitloss.mse_loss(torch.ones(3, requires_grad=True), array)
+
+
+def test_class_weights_are_sent_once():
+    logits, labels = da.zeros((64, 3), chunks=(1, 3)), da.zeros(64, dtype=np.int64, chunks=1)
+    value = jitloss.cross_entropy_with_logits(logits, labels, class_weight=np.array([2.0, 1.0, 1.0]))
+    graph = dict(value.__dask_graph__())
+    assert sum(isinstance(one, np.ndarray) for one in graph.values()) == 1
+    np.testing.assert_allclose(value.compute(), 2.0 * np.log(3.0))

@@ -242,6 +242,74 @@ def test_the_floor_and_the_constants():
     np.testing.assert_array_equal(objectives.xgboost(jitloss.mse_loss, hessian=3.0)(np.zeros(2), far)[1], [3.0, 3.0])
 
 
+@pytest.mark.parametrize("delta", [0.9, 20.0, 720.0, 5000.0])
+def test_a_linear_part_is_found_wherever_it_begins(delta):
+    fixed = jitloss.huber_loss.with_parameters(delta=delta)
+    assert objectives.lightgbm(jitloss.huber_loss, delta=delta).constant == 1.0
+    for loss in (fixed, 0.5 * fixed, fixed + 0.0 * jitloss.l1_loss):
+        assert objectives.xgboost(loss).constant == 1.0
+    assert objectives.xgboost(fixed + jitloss.mse_loss).constant is None
+
+
+def test_a_curvature_that_fades_is_no_linear_part():
+    for loss, options in (
+        (LOGIT, {"pos_weight": 5000.0}),
+        (jitloss.focal_loss_with_logits, {"gamma": 5.0}),
+        (1e-3 * jitloss.log_cosh_loss, {}),
+        (1e6 * jitloss.log_cosh_loss, {}),
+        (jitloss.poisson_nll_loss, {}),
+    ):
+        assert objectives.xgboost(loss, **options).constant is None
+
+
+def test_integer_scores():
+    gradient, _ = objectives.xgboost(HALF)(np.array([0.5]), np.array([1]))
+    assert gradient == [0.5]
+    assert objectives.xgboost(HALF).metric(np.array([0.5]), np.array([1])) == 0.125
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "scores", "error", "said"),
+    [
+        (
+            SOFTMAX,
+            np.zeros(3),
+            np.zeros(3),
+            ValueError,
+            r"wants scores of the shape \(rows, classes\), got \(3,\): set num_class",
+        ),
+        (LOGIT, np.zeros(3), np.zeros((3, 2)), ValueError, r"one score for each label, got labels of the shape \(3,\)"),
+        (LOGIT, np.float64(1.0), np.float64(0.0), ValueError, r"must have rows, got the shapes \(\) and \(\)"),
+        (LOGIT, np.array(["a"]), np.zeros(1), TypeError, "labels must hold numbers, got <U1"),
+        (HALF, np.array(["2020-01-01"], "M8[D]"), np.zeros(1), TypeError, "labels must hold numbers, got datetime64"),
+        (HALF, np.zeros(1), np.zeros(1, complex), TypeError, "predictions must hold numbers, got complex128"),
+    ],
+    ids=range(6),
+)
+def test_wrong_scores_and_labels(loss, labels, scores, error, said):
+    for make in (objectives.xgboost, objectives.lightgbm):
+        with pytest.raises(error, match=f"^objective: .*{said}"):
+            make(loss)(labels, scores)
+
+
+@jitloss.pointwise
+def pretty_loss(prediction, target):
+    return (prediction - target) * (prediction - target), 2.0 * (prediction - target), 2.0
+
+
+def test_xgboost_takes_lower_values_for_better_ones_whatever_the_name():
+    objective, data = objectives.xgboost(pretty_loss), xgb.DMatrix(X, Y)
+    assert objectives.lightgbm(pretty_loss).metric.__name__ == "pretty_loss"
+    history: dict = {}
+    booster = xgb.train(
+        XGB, data, 8, obj=objective, custom_metric=objective.metric, evals=[(data, "train")], evals_result=history,
+        early_stopping_rounds=3, verbose_eval=False,
+    )  # fmt: skip
+    (values,) = history["train"].values() if len(history["train"]) == 1 else [history["train"]["loss_pretty_loss"]]
+    assert values[-1] < values[0]
+    assert booster.best_iteration == 7
+
+
 def test_float32_stays_float32_and_hinge_takes_zero_and_one():
     scores = np.array([0.5, -2.0], np.float32)
     assert [one.dtype for one in objectives.xgboost(LOGIT)(np.array([0.0, 1.0], np.float32), scores)] == [np.float32] * 2

@@ -90,6 +90,24 @@ def test_memory_maps(tmp_path):
         mse_loss_gradient(numbers, TARGETS, out=np.memmap(tmp_path / "gradient", np.float64, "r", shape=3))
 
 
+def test_two_maps_of_one_file(tmp_path):
+    """Their addresses are apart, and their elements are not."""
+    file, numbers = tmp_path / "both.npy", np.random.default_rng(0).random(5000)
+    np.save(file, numbers)
+    read, written = np.load(file, mmap_mode="r"), np.load(file, mmap_mode="r+")
+    for mine in (written[1:], written[:-1][::-1], written[1:].view(np.ndarray)):
+        with pytest.raises(ValueError, match="mse_loss: out overlaps another array of the call; it may be predictions itself"):
+            mse_loss_gradient(read[:-1], np.zeros(4999), out=mine)
+    np.testing.assert_array_equal(read, numbers)
+    with pytest.raises(ValueError, match="out overlaps"):
+        mse_loss_gradient(np.zeros(5000), read, out=written)
+    want = mse_loss_gradient(numbers[:2500], numbers[2500:])
+    np.testing.assert_array_equal(mse_loss_gradient(read[:2500], numbers[2500:], out=written[2500:]), want)
+    np.testing.assert_array_equal(
+        mse_loss_gradient(read, np.zeros(5000), out=written), mse_loss_gradient(np.r_[numbers[:2500], want], np.zeros(5000))
+    )
+
+
 def test_masked_arrays_are_refused():
     masked = np.ma.masked_array(PREDICTIONS, mask=[0, 1, 0])
     for name, call in (

@@ -87,11 +87,14 @@ def test_integers_and_lists():
     (("mse", X, Y), {}, TypeError, "loss must be a loss of jitloss"),
     ((jitloss.triplet_loss, X, Y), {}, ValueError, "a loss of predictions and targets is wanted"),
     ((jitloss.mse_loss, X[0], Y), {}, ValueError, r"X must have a row of features for each item, got the shape \(10,\)"),
+    ((jitloss.mse_loss, X + 1j, Y), {}, TypeError, "X must hold numbers, got complex128"),
+    ((jitloss.mse_loss, X.astype(str), Y), {}, TypeError, "X must hold numbers, got <U"),
+    ((jitloss.mse_loss, X[:, :0], Y), {}, ValueError, r"X must have at least one feature, got the shape \(442, 0\)"),
     ((jitloss.mse_loss, X, Y[:-1]), {}, ValueError, r"y must have a target for each of the 442 rows of X, got the shape \(441,\)"),
     ((jitloss.mse_loss, X, Y), {"l2": -1.0}, ValueError, "l2 must be finite and not negative"),
     ((jitloss.mse_loss, X, Y), {"l1": "0"}, TypeError, "l1 must be a number"),
     ((jitloss.mse_loss, X, Y), {"reduction": "none"}, ValueError, "reduction='none'"),
-], ids=range(7))  # fmt: skip
+], ids=range(10))  # fmt: skip
 def test_wrong_objectives(arguments, options, error, message):
     with pytest.raises(error, match=message):
         objective(*arguments, **options)
@@ -102,6 +105,15 @@ def test_wrong_weights():
         objective(jitloss.mse_loss, X, Y)(np.zeros(9))
     with pytest.raises(ValueError, match=r"w must have a multiple of 5 numbers, \(features, classes\) ravelled"):
         objective(SOFTMAX, XI, YI)(np.zeros(14))
+
+    with pytest.raises(TypeError, match="w must hold numbers, got complex128"):
+        objective(jitloss.mse_loss, X, Y)(np.zeros(10, complex))
+
+
+def test_objectives_are_compared_as_they_are():
+    one, other = objective(jitloss.mse_loss, X, Y), objective(jitloss.mse_loss, X, Y)
+    assert {one, other, one} == {other, one}
+    assert one != other
 
 
 def test_missing_values():

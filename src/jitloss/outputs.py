@@ -1,5 +1,6 @@
 """Where gradients go: new arrays, or the caller's ``out`` once it has been checked."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,8 +124,10 @@ def _overlaps_itself(array: np.ndarray) -> bool:
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays are the same elements at the same places."""
-    if one.ctypes.data != other.ctypes.data or one.shape != other.shape:
+    """Whether two arrays are the same elements at the same places, or maps of the same part of a file."""
+    if one.shape != other.shape:
+        return False
+    if one.ctypes.data != other.ctypes.data and (_in_file(one) is None or _in_file(one) != _in_file(other)):
         return False
     steps = zip(one.shape, one.strides, other.strides, strict=True)
     return all(size == 1 or mine == its for size, mine, its in steps)  # an axis of length 1 may have any stride
@@ -132,9 +135,25 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
     try:
-        return bool(np.shares_memory(one, other, max_work=10_000))  # type: ignore[arg-type]  # NumPy's stubs know two special values only
+        shared = np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # NumPy's stubs know two special values only
     except np.exceptions.TooHardError:
         return True
+    if shared:
+        return True
+    mine, its = _in_file(one), _in_file(other)
+    return mine is not None and its is not None and mine[0] == its[0] and mine[1] < its[2] and its[1] < mine[2]
+
+
+def _in_file(array: np.ndarray) -> tuple[str, int, int] | None:
+    """The file that an array is a map of, and from where to where; None where it is no map. Two maps of a file have two addresses."""
+    root: Any = array
+    while isinstance(root, np.ndarray) and not (isinstance(root, np.memmap) and type(root.base).__name__ == "mmap"):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None:
+        return None
+    low, high = np.lib.array_utils.byte_bounds(array)
+    start = int(root.offset) - root.ctypes.data
+    return os.path.realpath(root.filename), low + start, high + start
 
 
 def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:

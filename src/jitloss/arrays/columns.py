@@ -26,7 +26,10 @@ def from_pandas(value: Any) -> np.ndarray:
 def from_polars(value: Any) -> np.ndarray:
     """A series, or a frame whose columns have one dtype."""
     _refuse(sum(map(_nulls, value.get_columns() if hasattr(value, "columns") else [value])), "a column")
-    result: np.ndarray = value.to_numpy()
+    try:
+        result: np.ndarray = value.to_numpy()
+    except Exception as error:  # Polars' own, of a dtype that NumPy does not have
+        raise TypeError(str(error)) from None
     return result
 
 
@@ -36,6 +39,8 @@ def _nulls(column: Any) -> int:
     while getattr(column.dtype, "inner", None) is not None:
         column = column.drop_nulls().explode()
         count += column.null_count()
+    if hasattr(column.dtype, "fields"):
+        count += sum(map(_nulls, column.struct.unnest().get_columns()))
     return count
 
 
@@ -50,9 +55,20 @@ def to_polars(result: np.ndarray, argument: Any) -> Any:
 
 def from_arrow(value: Any) -> np.ndarray:
     """An array, or a chunked one, which is copied if it has several chunks."""
+    value = _decoded(value)
     _refuse(value.null_count, "an Arrow array")
     result: np.ndarray = value.to_numpy() if hasattr(value, "chunks") else value.to_numpy(zero_copy_only=False)
     return result
+
+
+def _decoded(value: Any) -> Any:
+    """An array that says each element by itself: where it names them, those that it names may be nulls."""
+    import pyarrow
+    import pyarrow.compute
+
+    if pyarrow.types.is_run_end_encoded(value.type):
+        value = pyarrow.compute.run_end_decode(value)
+    return value.cast(value.type.value_type) if pyarrow.types.is_dictionary(value.type) else value
 
 
 def to_arrow(result: np.ndarray, argument: Any) -> Any:

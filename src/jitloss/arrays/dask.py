@@ -174,7 +174,8 @@ class _Call:
         self.parts, self.packed, self.owner = form.parts(), _packed(form), form.__name__
         self.definition = self.parts.definition
         names = {*(one.public for one in self.definition.inputs), "sample_weight"}
-        arrays = {name: self._lazy(form, name, one) for name, one in arguments.items() if name in names and one is not None}
+        given = {name: one for name, one in arguments.items() if name in names and (name != "sample_weight" or one is not None)}
+        arrays = {name: self._lazy(form, name, one) for name, one in given.items()}
         rest = {name: one for name, one in arguments.items() if name not in names}
         self.options = {name: to_numpy(one) if isinstance(one, da.Array) else one for name, one in rest.items()}
         self.grid = _Grid(self.parts, arrays, self.options)
@@ -183,13 +184,16 @@ class _Call:
         self.name = f"{self.owner}-{tokenize(self.packed, self.options, {name: one.name for name, one in self.arrays.items()})}"
         self.tasks: dict[Any, Any] = {}
         self.balanced: dict[str, Any] = {}
-        """The options that the graph finds, and the keys of their tasks."""
+        """The options that the graph finds or holds, and the keys of their tasks."""
 
     def _lazy(self, form: Any, name: str, value: Any) -> Any:
         """An input as Dask's array. What is not registered may be as lazy as one, such as a data set in a file."""
         array: Any = value
         if not isinstance(value, da.Array):
-            array = da.asarray(form.in_numpy(name, value) if form.reads(value) else value)
+            lazy = not form.reads(value) and isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype")
+            array = da.asarray(value if lazy else form.in_numpy(name, value))
+        if isinstance(array._meta, np.ma.MaskedArray):
+            form.in_numpy(name, array._meta)  # which says why not
         if any(math.isnan(length) for length in array.shape):
             raise ValueError(f"{self.owner}: {name} has blocks of unknown length; call its compute_chunk_sizes() first")
         return array
@@ -219,7 +223,11 @@ class _Call:
         return self._add(stage, place, function, [*keys, *self.balanced.values()], *found)
 
     def _balance(self) -> None:
-        """Tasks for the options that are "balanced": how often each class occurs, over all blocks."""
+        """Tasks for the options that are "balanced": how often each class occurs, over all blocks; and arrays, which are sent once."""
+        for option, value in self.options.items():
+            if isinstance(value, np.ndarray) and value.ndim:
+                self.balanced[option] = (f"{self.name}-{option}",)
+                self.tasks[self.balanced[option]] = value
         for option in [name for name in ("class_weight", "pos_weight") if isinstance(self.options.get(name), str)]:
             target = self.definition.target.public
             of_items, found = target in self.grid.of_items, []

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..registry import adapter_of
 from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
@@ -19,6 +20,9 @@ __all__ = ["call", "to_numpy"]
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with JAX arrays among its arguments."""
     values = (*args, *options.values())
+    other = adapter_of(one for one in values if not isinstance(one, jax.Array))  # whose arrays are lazy, or want a gradient
+    if other is not None:
+        return other(form, args, options)
     if any(isinstance(one, jax.core.Tracer) for one in values):
         return _traced(form, _named(form, args, options))
     if any(isinstance(one, jax.Array) and not _on_host(one) for one in values):

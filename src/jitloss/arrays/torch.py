@@ -101,7 +101,9 @@ def _trained(form: Any, given: Arguments) -> bool:
 def _holds_gradient(value: Any) -> bool:
     """Whether a tensor that requires a gradient lies in a dict or a list."""
     inside = value.values() if isinstance(value, Mapping) else value if type(value) in (list, tuple) else ()
-    return not PLAIN.issuperset(map(type, inside)) and any(one.requires_grad if isinstance(one, Tensor) else _holds_gradient(one) for one in inside)
+    return not PLAIN.issuperset(map(type, inside)) and any(
+        one.requires_grad if isinstance(one, Tensor) else _holds_gradient(one) for one in inside
+    )
 
 
 def _autocast(result: Any) -> Any:
@@ -237,6 +239,11 @@ def _is_double(form: Any, given: Arguments) -> bool:
 def _differentiated(form: Any, given: Arguments) -> Tensor:
     names = [name for name, value in given.items() if isinstance(value, Tensor)]
     rest = {name: value for name, value in given.items() if name not in names}
+    lazy = next((name for name, value in rest.items() if type(value).__module__.startswith("dask.")), None)
+    if lazy is not None:
+        raise TypeError(
+            f"{form.__name__}: {lazy} is a Dask array, whose results are lazy: no tensor of the call may require a gradient"
+        )
     function = _Transformed if _is_transformed() else _Differentiated
     value: Tensor = function.apply(form, names, rest, *(given[name] for name in names))[0]  # type: ignore[no-untyped-call]
     return value

@@ -133,11 +133,22 @@ class Objective:
     def _targets(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Labels, which boosters keep as floats, as the loss wants them."""
         definition = self.loss.definition
-        if definition.takes_labels and labels.ndim < scores.ndim:
-            return _whole(labels)
+        if definition.takes_labels:
+            if scores.ndim != 2:
+                raise ValueError(
+                    f"objective: {self.loss.__name__} wants scores of the shape (rows, classes), got {scores.shape}: set num_class, or "
+                    f"choose binary_cross_entropy_with_logits"
+                )
+            if labels.ndim < 2:
+                return _whole(labels)
+        if labels.size != scores.size:
+            raise ValueError(
+                f"objective: {self.loss.__name__} wants one score for each label, got labels of the shape {labels.shape} and scores of "
+                f"the shape {scores.shape}"
+            )
         if definition.target is not None and definition.target.space.name == "sign" and labels.size and labels.min() >= 0:
             return labels > 0
-        return labels.reshape(scores.shape).astype(scores.dtype, copy=False)
+        return labels.reshape(scores.shape).astype(scores.dtype if scores.dtype.kind == "f" else np.float64, copy=False)
 
     def value(self, scores: np.ndarray, labels: np.ndarray, weight: Any) -> float:
         """The weighted mean of the loss."""
@@ -145,12 +156,18 @@ class Objective:
         return float(self.loss(scores, self._targets(scores, labels), **given))
 
 
+_UPWARD = ("auc", "aucpr", "pre", "map", "ndcg")
+"""How names begin of which XGBoost takes higher values for better ones."""
+
+
 class Metric:
     """The weighted mean of a loss as a booster calls it; lower is better."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.__name__ = self.__qualname__ = objective.__name__
+        name = objective.__name__
+        up = objective.booster == "xgboost" and name.startswith(_UPWARD) and name != "mape"
+        self.__name__ = self.__qualname__ = f"loss_{name}" if up else name
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
         """The value of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``, as the booster wants it."""
@@ -167,6 +184,8 @@ def _arguments(first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.nda
     else:
         labels, scores = first, second
     scores, labels = _read(scores, "predictions"), _read(labels, "labels")
+    if scores.ndim == 0 or labels.ndim == 0:
+        raise ValueError(f"objective: labels and predictions must have rows, got the shapes {labels.shape} and {scores.shape}")
     if len(scores) != len(labels):
         raise ValueError(
             f"objective: labels and predictions must have one row for each other, got {len(labels)} and {len(scores)}"
@@ -175,7 +194,10 @@ def _arguments(first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.nda
 
 
 def _read(value: Any, name: str) -> np.ndarray:
-    return array_type(value, "objective", name).read(value, "objective", name)
+    array = array_type(value, "objective", name).read(value, "objective", name)
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise TypeError(f"objective: {name} must hold numbers, got {array.dtype}")
+    return array
 
 
 def _whole(labels: np.ndarray) -> np.ndarray:
@@ -227,19 +249,40 @@ def _without_weights(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "class_weight"}
 
 
-_REACH = 12.0
+_GRID = np.concatenate((np.linspace(0.0, 12.0, 49), np.geomspace(12.5, 1e12, 200)))
 
 
 def _is_linear_somewhere(loss: Loss, options: dict[str, Any]) -> bool:
     """Whether a loss has a slope but no curvature somewhere, so that its own second derivative would let no leaf be made there."""
     if loss.definition.form == "rowwise" or not loss.definition.hessian:
         return False
-    numbers = [abs(float(one)) for one in options.values() if isinstance(one, (int, float, np.number)) and np.isfinite(one)]
-    reach = min(_REACH + 2.0 * max(numbers, default=0.0), 700.0)
-    scores = np.linspace(-reach, reach, 201)
-    for target in (0.0, 1.0):
-        targets = np.full_like(scores, target)
-        _, gradient, hessian = loss.value_gradient_hessian(scores, targets, reduction="sum", **_without_weights(options))
-        if np.any((hessian == 0.0) & (gradient != 0.0)):
-            return True
-    return False
+
+    def is_linear(scores: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
+        """Where it has a slope and no curvature, and the curvature."""
+        given = {"reduction": "sum", **_without_weights(options)}
+        _, gradient, hessian = loss.value_gradient_hessian(scores, np.full_like(scores, target), **given)
+        return (hessian == 0.0) & (gradient != 0.0), hessian
+
+    return any(_has_an_edge(is_linear, sign * _GRID, target) for target in (0.0, 1.0) for sign in (1.0, -1.0))
+
+
+def _has_an_edge(is_linear: Any, scores: np.ndarray, target: float) -> bool:
+    """Whether a curvature ends at once, or is nowhere. That of a smooth loss fades, and is 0 only where float64 has no number for it."""
+    found = is_linear(scores, target)[0]
+    if not found.any():
+        return False
+    first = int(np.argmax(found))
+    if first == 0:
+        return True
+    inside, outside = scores[first - 1], scores[first]
+    for _ in range(100):
+        middle = 0.5 * (inside + outside)
+        if is_linear(np.array([middle]), target)[0][0]:
+            outside = middle
+        else:
+            inside = middle
+    return bool(np.abs(is_linear(np.array([inside]), target)[1][0]) > _FADED)
+
+
+_FADED = 1e-200
+"""What a curvature that fades has fallen below before it is 0."""

@@ -63,8 +63,13 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
     matrix = X if hasattr(X, "tocsr") else _read(X, "X")
     if matrix.ndim != 2:
         raise ValueError(f"objectives.scipy: X must have a row of features for each item, got the shape {matrix.shape}")
-    if matrix.dtype.kind != "f":
-        matrix = matrix.astype(np.float64)
+    if matrix.shape[1] == 0:
+        raise ValueError(f"objectives.scipy: X must have at least one feature, got the shape {matrix.shape}")
+    kind = matrix.dtype.name
+    if matrix.dtype.kind not in "fiub" and kind != "bfloat16":
+        raise TypeError(f"objectives.scipy: X must hold numbers, got {matrix.dtype}")
+    if kind not in ("float16", "float32", "float64"):
+        matrix = matrix.astype(np.float32 if kind == "bfloat16" else np.float64)
     targets, rows = _read(y, "y"), matrix.shape[0]
     if targets.ndim == 0 or len(targets) != rows:
         raise ValueError(
@@ -73,7 +78,7 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
     return _Linear(loss, matrix, targets, l1, l2, options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Linear:
     """The objective: a function of weights that pickles with its data."""
 
@@ -98,7 +103,10 @@ class _Linear:
         return value, gradient
 
     def _weights(self, w: Any) -> np.ndarray:
-        weights, features = np.asarray(w, np.float64), self.matrix.shape[1]
+        weights, features = _read(w, "w"), self.matrix.shape[1]
+        if weights.dtype.kind not in "fiub":
+            raise TypeError(f"objectives.scipy: w must hold numbers, got {weights.dtype}")
+        weights = weights.astype(np.float64, copy=False)
         by_rows = self.loss.definition.form == "rowwise"
         if weights.ndim != 1 or weights.size % features or (not by_rows and weights.size != features):
             wanted = f"a multiple of {features} numbers, (features, classes) ravelled" if by_rows else f"{features} numbers"
