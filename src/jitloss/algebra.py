@@ -26,7 +26,7 @@ def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset
         raise TypeError(f"cannot add {' and '.join(dict.fromkeys(member.name for member in members))}: {error}") from None
     parameters, renamed = _parameters(members, inputs, reserved)
     leaves = tuple(_rename(member, inputs, names) for member, names in zip(members, renamed, strict=True))
-    return dataclasses.replace(
+    made = dataclasses.replace(
         first,
         name=" + ".join(dict.fromkeys(member.name for member in members)),
         docstring="",
@@ -36,7 +36,19 @@ def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset
         parts={},
         qualname="",
         sum_of=leaves,
+        origin=None,
     )
+    if all(member.origin is None for member in members):
+        return made
+    plain = sum_of(tuple(member.maths for member in members), reserved)
+    return dataclasses.replace(made, origin=plain if _is_alike(made, plain) else None)
+
+
+def _is_alike(one: Definition, other: Definition) -> bool:
+    """Whether the maths of two sums are the same: their parameters may have become others by their defaults."""
+    names = [[each.name for each in definition.parameters] for definition in (one, other)]
+    arguments = [[part.arguments for leaf in definition.sum_of for part in leaf.parts.values()] for definition in (one, other)]
+    return names[0] == names[1] and arguments[0] == arguments[1]
 
 
 def _check(first: Definition, other: Definition) -> None:

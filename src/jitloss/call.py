@@ -15,7 +15,7 @@ from . import monitoring, stores
 from .buffers import empty
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition, DefinitionError, Parameter
-from .inputs import Arrays, dtype_name, geometry, native, read
+from .inputs import Arrays, dtype_name, geometry, native, read, working_dtype
 from .options import (
     DEFAULTS,
     LARGEST,
@@ -160,8 +160,7 @@ class Evaluation:
         self.dtypes = {name: dtype_name(array.dtype) for name, array in self.arrays.items()}
         if self.geometry.labels and self.definition.target is not None:
             self.dtypes[self.definition.target.name] = "int64"
-        elements = (self.dtypes[one.name] for one in self.definition.inputs if not one.per_row)
-        self.working = "float64" if "float64" in elements else "float32"
+        self.working = working_dtype(self.definition, self.dtypes.values())
         self.like = self.arrays[self.definition.inputs[0].name]
         written = {self.dtypes[one.name] for one in self.definition.differentiable}
         self.output = self.like.dtype if len(written) == 1 else np.dtype(self.working)  # a kernel writes one dtype
@@ -321,7 +320,7 @@ class Evaluation:
 
     def _variant(self, items: bool) -> Variant:
         return Variant(
-            definition=self.definition,
+            definition=self.definition.maths,
             working=self.working,
             inputs=tuple(self.dtypes[one.name] for one in self.definition.inputs),
             output=dtype_name(self.output),
@@ -385,6 +384,8 @@ class Evaluation:
         try:
             yield
         except Exception as error:
+            if isinstance(error, RecursionError):
+                raise DefinitionError(f"{self.owner}: the definition is too deep for the compiler: {error}") from None
             if not type(error).__module__.startswith("numba.") and not isinstance(error, NotImplementedError):
                 raise
             raise DefinitionError(

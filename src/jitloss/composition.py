@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .arrays.devices import library_of
-from .definition import Definition, as_float
+from .definition import Definition, as_float, is_number
 from .inputs import FLOATS, dtype_name
 from .loss import Form, Loss
 from .outputs import check_apart
@@ -320,7 +320,7 @@ def weighted_sum(**terms: Any) -> WeightedSum:
         if len(parts) not in (2, 3) or not isinstance(parts[0], Loss) or (len(parts) == 3 and not isinstance(parts[2], Mapping)):
             raise TypeError(f"weighted_sum: {name} must be a loss, (loss, weight) or (loss, weight, options), got {term!r}")
         weight = parts[1]
-        if isinstance(weight, bool) or not isinstance(weight, (int, float, np.integer, np.floating)):
+        if not is_number(weight):
             raise TypeError(f"weighted_sum: the weight of {name} must be a number, got {weight!r}")
         if not np.isfinite(as_float(weight)):
             raise ValueError(f"weighted_sum: the weight of {name} must be finite, got {weight!r}")

@@ -27,7 +27,7 @@ from .binding import DefinitionError, bind, check, check_results, frozen
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
     "LogRate", "Logit", "NonNegative", "Parameter", "Part", "Positive", "Positives", "Probability", "Range", "Real", "RealTarget", "Same",
-    "Share", "Sign", "Space", "Weight", "as_float", "pointwise", "rowwise",
+    "Share", "Sign", "Space", "Weight", "as_float", "is_number", "pointwise", "rowwise",
 ]  # fmt: skip
 
 Function = Callable[..., Any]
@@ -94,6 +94,11 @@ Epsilon = Annotated[float, Range(0.0, 0.5, True, "a number strictly between 0 an
 _ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python's or of NumPy's, and no switch."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def as_float(value: Any) -> float:
     """A number as a float; infinite where it is an integer that no float is near to."""
     try:
@@ -155,7 +160,7 @@ class Parameter:
         wanted = self.range.description + (" or None" if self.optional else "")
         if value is None and self.optional:
             return None
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        if not is_number(value):
             raise TypeError(f"{owner}: {self.name} must be {wanted}, got {value!r}")
         number = as_float(value)
         if number not in self.range:
@@ -166,7 +171,7 @@ class Parameter:
         """The value for float32 arithmetic, no less than the floor; an error where it is no such number once it is rounded."""
         value = max(value, self.range.floor)
         rounded = ctypes.c_float(value).value  # NumPy would warn
-        if rounded not in self.range or (np.isinf(rounded) and self.range.high > np.finfo(np.float32).max):
+        if rounded not in self.range:
             raise ValueError(
                 f"{owner}: {self.name} must be {self.range.description} in float32 arithmetic, got {value!r}, there {rounded}"
             )
@@ -186,7 +191,7 @@ class Definition:
     """A loss as maths: everything that a compiler, a test, a page of the documentation needs to know of it.
 
     ``members`` are the definitions that a sum of losses adds up, each times a weight that the call gives; a definition written by
-    hand is its own only member.
+    hand is its own only member. ``maths`` is the definition whose kernels serve this one: itself, but for other defaults.
     """
 
     name: str
@@ -199,10 +204,15 @@ class Definition:
     module: str = ""
     qualname: str = ""
     sum_of: "tuple[Definition, ...]" = ()
+    origin: "Definition | None" = None
 
     @property
     def members(self) -> "tuple[Definition, ...]":
         return self.sum_of or (self,)
+
+    @property
+    def maths(self) -> "Definition":
+        return self.origin or self
 
     @cached_property
     def doc(self) -> str:
@@ -485,7 +495,7 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
         )
     choices = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
     ranges = [extra for choice in choices for extra in getattr(choice, "__metadata__", ()) if isinstance(extra, Range)]
-    if isinstance(default, (int, float, np.integer, np.floating)) and not isinstance(default, bool):
+    if is_number(default):
         default = as_float(default)
     elif default is not None and not isinstance(default, bool):
         raise DefinitionError(

@@ -18,7 +18,7 @@ from .arrays.devices import library_of
 from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
-from .inputs import FLOATS, INTEGERS, dtype_name, geometry
+from .inputs import FLOATS, INTEGERS, dtype_name, geometry, working_dtype
 from .options import binary_weights, class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
@@ -176,11 +176,7 @@ class DeviceEvaluation(Evaluation):
         target = self.definition.target
         if target is not None and self.dtypes[target.name] == "bool" and target.space.name == "sign":
             self.dtypes[target.name] = "sign"
-        elements = [one for one in self.definition.inputs if not one.per_row and not (self.geometry.labels and one is target)]
-        double = any(
-            self.dtypes[one.name] == "float64" or (one.differentiable and self.dtypes[one.name] in INTEGERS) for one in elements
-        )
-        self.working = "float64" if double else "float32"
+        self.working = working_dtype(self.definition, self.dtypes.values())
         written = {self.dtypes[one.name] for one in self.definition.differentiable}
         if len(written) > 1:
             raise TypeError(f"{self.owner}: on a device the inputs must have one dtype, got {', '.join(sorted(written))}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .definition import as_float, is_number
 from .inputs import read
 from .loss import Loss
 
@@ -97,9 +98,9 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
     if not isinstance(loss, Loss):
         raise TypeError(f"check_gradient: loss must be a jitloss loss, got {loss!r}")
     for name, number in (("step", step), ("tolerance", tolerance)):
-        if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
+        if not is_number(number):
             raise TypeError(f"check_gradient: {name} must be a positive number, got {number!r}")
-        if not 0.0 < number < np.inf:
+        if not 0.0 < as_float(number) < np.inf:
             raise ValueError(f"check_gradient: {name} must be a positive number, got {number!r}")
     definition = loss.definition
     inputs = (*inputs, *(options.pop(one.public) for one in definition.inputs[len(inputs) :] if one.public in options))

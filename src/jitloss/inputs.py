@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ from .registry import ArrayType, array_type
 if TYPE_CHECKING:
     from .arrays.cuda import Library
 
-__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "library_of_call", "native", "read"]
+__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "library_of_call", "native", "read", "working_dtype"]
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -29,6 +29,17 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     A name is one object: a disk cache finds a kernel by the pickle of what it holds, which tells one string from two equal ones.
     """
     return sys.intern("bool" if dtype.kind == "b" else dtype.name)
+
+
+def working_dtype(definition: Definition, dtypes: Iterable[str]) -> str:
+    """The dtype of the arithmetic and of a value, from the dtypes of the inputs in order; None for what has a number a row.
+
+    It is float64 where any array of elements is, or where what is differentiated is integers; else float32.
+    """
+    for one, name in zip(definition.inputs, dtypes, strict=True):
+        if not one.per_row and (name == "float64" or (one.differentiable and name in INTEGERS)):
+            return "float64"
+    return "float32"
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -375,7 +375,7 @@ class Loss:
     __array_ufunc__ = None  # an array times a loss is an error, not an array of losses
 
     def __mul__(self, factor: Any) -> "Loss":
-        if not _is_number(factor):
+        if not definitions.is_number(factor):
             return NotImplemented
         if not math.isfinite(definitions.as_float(factor)):
             raise ValueError(f"{self.__name__}: a loss is multiplied by a finite number, got {factor!r}")
@@ -384,7 +384,7 @@ class Loss:
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: Any) -> "Loss":
-        if not _is_number(divisor):
+        if not definitions.is_number(divisor):
             return NotImplemented
         if divisor == 0:
             raise ValueError(f"{self.__name__}: a loss is divided by a number other than 0, got {divisor!r}")
@@ -397,10 +397,6 @@ class Loss:
         return self + -other if isinstance(other, Loss) else NotImplemented
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
 def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
     known = [one.name for one in loss.definition.parameters]
     unknown = [name for name in parameters if name not in known]
@@ -410,7 +406,8 @@ def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
         dataclasses.replace(one, default=one.check(parameters.get(one.name, one.default), loss.__name__))
         for one in loss.definition.parameters
     )
-    made = type(loss)(dataclasses.replace(loss.definition, parameters=changed), module=loss.__module__)
+    definition = dataclasses.replace(loss.definition, parameters=changed, origin=loss.definition.maths)
+    made = type(loss)(definition, module=loss.__module__)
     made._origin = (loss, parameters)
     return made
 

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from .definition import Definition, as_float
+from .definition import Definition, as_float, is_number
 from .registry import array_type
 
 __all__ = [
@@ -134,7 +134,7 @@ def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np
 
 def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
     """``label_smoothing`` as the share of the target that is left and what is added to each class."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise TypeError(f"{owner}: label_smoothing must be a number from 0 to 1, got {value!r}")
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{owner}: label_smoothing must be a number from 0 to 1, got {value!r}")
@@ -214,7 +214,7 @@ def normalizer_of(value: Any, owner: str) -> str | float:
     wanted = "must be 'count', 'weights' or a positive number"
     if isinstance(value, str):
         raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise TypeError(f"{owner}: normalizer {wanted}, got {value!r}")
     if not 0.0 < as_float(value) < np.inf:
         raise ValueError(f"{owner}: normalizer {wanted}, got {value!r}")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..inputs import working_dtype
 from ..registry import adapter_of
 from ..results import flat, packed, with_numbers
 
@@ -61,7 +62,7 @@ def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
     inputs = [arrays.pop(name) for name in form.inputs]
     results = flat(form(*inputs, **with_numbers(arrays)))
     if form.wants.value and isinstance(results[0], float):
-        results[0] = np.asarray(results[0], _working([given[name] for name in form.inputs]))
+        results[0] = np.asarray(results[0], _working(form, given))
     return [np.asarray(one, _known(one.dtype)) for one in results]
 
 
@@ -70,10 +71,11 @@ def _known(dtype: Any) -> Any:
     return jax.dtypes.canonicalize_dtype(dtype)
 
 
-def _working(inputs: Sequence[Any]) -> Any:
+def _working(form: Any, given: Mapping[str, Any]) -> Any:
     """The dtype of a value: that of the arithmetic."""
-    first, dtypes = np.dtype(inputs[0].dtype), [np.dtype(one.dtype) for one in inputs if hasattr(one, "dtype")]
-    return np.float64 if np.float64 in dtypes or first.kind in "iub" else np.float32
+    arrays = (given[name] for name in form.inputs)
+    names = (str(one.dtype) if hasattr(one, "dtype") else np.asarray(one).dtype.name for one in arrays)
+    return np.dtype(working_dtype(form.loss.definition, names))
 
 
 def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:
@@ -126,7 +128,7 @@ def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> li
     if form.wants.value:
         by_items = rest.get("reduction") == "none"
         items = form.items(tuple(first.shape), rest.get("axis", -1)) if by_items else ()
-        shapes.append(jax.ShapeDtypeStruct(items, real if by_items else _known(_working([arrays[name] for name in form.inputs]))))
+        shapes.append(jax.ShapeDtypeStruct(items, real if by_items else _known(_working(form, arrays))))
     for _ in range(form.wants.gradient + form.wants.hessian):
         shapes += [jax.ShapeDtypeStruct(arrays[name].shape, real) for name in form.differentiable]
     return shapes

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
+from ..inputs import working_dtype
 from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
 from .cuda import TORCH
@@ -229,8 +230,16 @@ def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
 
 def _is_double(form: Any, given: Arguments) -> bool:
     """Whether the arithmetic, and so the value, is in float64."""
-    dtypes = [one.dtype for one in map(given.get, form.inputs) if isinstance(one, Tensor)]
-    return torch.float64 in dtypes or not dtypes[0].is_floating_point
+    values = [given[name] for name in form.inputs]
+    key = form, *[getattr(one, "dtype", None) for one in values]
+    if key not in _doubles or None in key:
+        dtypes = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
+        _doubles[key] = working_dtype(form.loss.definition, dtypes) == "float64"
+    return _doubles[key]
+
+
+_doubles: dict[tuple[Any, ...], bool] = {}
+"""What a form and the dtypes of its inputs have said, which takes longer to find than a small loss."""
 
 
 # Autograd ---------------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ of those numbers it takes; the loop calls ``cast(function(*select(numbers, wante
 between would cost as much compile time as a loss. A sum of losses is a function of all numbers that calls each of its members.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +62,15 @@ def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any
         return jitable(lambda *numbers: add(first(*numbers), second(*numbers)))
 
     weighed = [weigh(call, weight) for call, weight in zip(calls, weights, strict=True)]
-    return Call(functools.reduce(plus, weighed), tuple(range(count)), least)
+    return Call(_paired(weighed, plus), tuple(range(count)), least)
+
+
+def _paired(items: Sequence[Any], join: Callable[[Any, Any], Any]) -> Any:
+    """All of them joined, neighbours first: functions call each other no deeper than they must, since a compiler goes down to each."""
+    while len(items) > 1:
+        pairs = [items[at : at + 2] for at in range(0, len(items), 2)]
+        items = [join(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return items[0]
 
 
 def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jitable) -> Call:
@@ -79,7 +86,7 @@ def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jita
         return jitable(lambda *numbers: first(*numbers) + second(*numbers))
 
     results = sum(call.results for call in calls)
-    return Call(functools.reduce(beside, map(alone, calls)), tuple(range(count)), results)
+    return Call(_paired([alone(call) for call in calls], beside), tuple(range(count)), results)
 
 
 def point(definition: Definition, working: Any, jitable: Jitable) -> Call:
@@ -186,7 +193,7 @@ def _taking(
 def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, working: Any, jitable: Jitable) -> Call:
     """The weighted sum of the members' values, then everybody's coefficients; a function of ``width`` numbers."""
 
-    def weigh(call: Call, weight: int) -> Function:
+    def weigh(call: Call, weight: int) -> tuple[Function, int]:
         function, wanted, rest = call.function, call.wanted, tuple(range(1, call.results))
 
         @jitable
@@ -194,9 +201,10 @@ def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, worki
             results = cast(function(*select(numbers, wanted)), working)
             return (results[0] * numbers[weight],) + select(results, rest)
 
-        return weighed
+        return weighed, call.results
 
-    def join(first: Function, second: Function, before: int, after: int) -> Function:
+    def join(one: tuple[Function, int], other: tuple[Function, int]) -> tuple[Function, int]:
+        (first, before), (second, after) = one, other
         head, tail = tuple(range(1, before)), tuple(range(1, after))
 
         @jitable
@@ -204,9 +212,7 @@ def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, worki
             one, other = first(*numbers), second(*numbers)
             return (one[0] + other[0],) + select(one, head) + select(other, tail)
 
-        return both
+        return both, before + after - 1
 
-    joined, count = weigh(calls[0], weights[0]), calls[0].results
-    for call, weight in zip(calls[1:], weights[1:], strict=True):
-        joined, count = join(joined, weigh(call, weight), count, call.results), count + call.results - 1
+    joined, count = _paired([weigh(call, weight) for call, weight in zip(calls, weights, strict=True)], join)
     return Call(joined, tuple(range(width)), count)

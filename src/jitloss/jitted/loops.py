@@ -15,6 +15,7 @@ from ..compilers.canonical import point, rows
 from ..compilers.cpu.flags import GUEST_FLAGS, guest_jitable
 from ..compilers.cpu.pipeline import JoinedCompiler
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
+from ..options import DEFAULTS
 from .each import each
 from .functions import Function, given, placed, working_of
 
@@ -32,7 +33,7 @@ OPTIONS = {
 with_arrays = register_jitable(**OPTIONS)
 """What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
 
-IGNORED = -100
+IGNORED: int = DEFAULTS["ignore_index"]
 STRIP = 1024
 """Elements that are added in the working precision before they are added in float64."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..definition import as_float, is_number
 from ..loss import Loss
 from ..registry import array_type
 
@@ -126,9 +127,9 @@ def _check(loss: Any, l1: Any, l2: Any, options: dict[str, Any]) -> None:
         names = ", ".join(one.public for one in inputs)
         raise ValueError(f"objectives.scipy: a loss of predictions and targets is wanted, {loss.__name__} takes {names}")
     for name, strength in (("l1", l1), ("l2", l2)):
-        if isinstance(strength, bool) or not isinstance(strength, (int, float, np.number)):
+        if not is_number(strength):
             raise TypeError(f"objectives.scipy: {name} must be a number, got {strength!r}")
-        if not 0.0 <= float(strength) < np.inf:
+        if not 0.0 <= as_float(strength) < np.inf:
             raise ValueError(f"objectives.scipy: {name} must be finite and not negative, got {strength!r}")
     if options.get("reduction") == "none" or "out" in options:
         raise ValueError("objectives.scipy: reduction='none' and out are not for an objective, which is one number")

@@ -1,5 +1,6 @@
 """The CPU compiler: definitions become kernels, kernels run over ranges on all cores."""
 
+import os
 import threading
 from typing import Any
 
@@ -59,7 +60,28 @@ MOST_KEPT_TERMS = 8
 """Terms of a sum of losses that are kept for a row: the stack has an end."""
 
 _lock = threading.RLock()
+_held = False
 
+
+def _before_fork() -> None:
+    """Wait for who compiles: a child would inherit numba's locks, held by a thread that it does not have."""
+    global _held
+    _held = _lock.acquire(timeout=10.0)
+
+
+def _after_fork() -> None:
+    if _held:
+        _lock.release()
+
+
+def _in_child() -> None:
+    global _lock
+    _after_fork()
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 _kernels: dict[Variant, Any] = {}
 """What has been compiled; the code lives as long as the process."""

@@ -18,7 +18,6 @@ __all__ = [
     "claim",
     "clear_all",
     "columns_of_row",
-    "copy_in",
     "copy_out",
     "either",
     "fence",
@@ -257,20 +256,6 @@ def either(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
         return context.make_tuple(builder, yes, [builder.select(args[0], *pair) for pair in pairs])
 
     return yes(types.boolean, yes, yes), codegen
-
-
-@intrinsic(prefer_literal=True)
-def copy_in(typing: Any, tiles: Any, pointers: Any, count: Any, dtypes: Any) -> Any:
-    """Copy ``count`` elements of each array to a tile of its own."""
-    sizes = [ITEMSIZE[name] for name in literals(dtypes)]
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        for which, size in enumerate(sizes):
-            to, source = (builder.extract_value(one, which) for one in args[:2])
-            cgutils.raw_memcpy(builder, to, source, builder.mul(args[2], _I64(size)), 1)
-        return context.get_dummy_value()
-
-    return types.void(tiles, pointers, types.intp, dtypes), codegen
 
 
 @intrinsic

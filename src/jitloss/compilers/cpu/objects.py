@@ -12,8 +12,6 @@ from numba.extending import NativeValue, intrinsic, models, register_model, unbo
 
 __all__ = ["READABLE", "WRITABLE", "Object", "Table", "address_of", "fields", "of_one_type"]
 
-MOST_WORDS = 64
-
 _TYPE = object.__basicsize__ // 8 - 1
 _FIELDS = {"data": _TYPE + 1, "axes": _TYPE + 2, "shape": _TYPE + 3, "dtype": _TYPE + 6, "flags": _TYPE + 7}
 """Words from the address of an array to its fields. The number of axes and the flags fill half of theirs."""
@@ -56,12 +54,13 @@ def _unbox_object(kind: Any, value: Any, c: Any) -> NativeValue:
 def _unbox_table(kind: Any, value: Any, c: Any) -> NativeValue:
     """An array gives the pointer to its data. The words are on the stack of the call."""
     builder, api = c.builder, c.pyapi
-    words = cgutils.alloca_once(builder, _WORD, size=MOST_WORDS)
+    size = api.tuple_size(value)
+    words = builder.alloca(_WORD, size=size)
     integer = builder.bitcast(api.get_c_object("PyLong_Type"), _BYTES)
     none = builder.bitcast(api.borrow_none(), _BYTES)
     getitem = ir.FunctionType(api.pyobj, [api.pyobj, api.py_ssize_t])
     borrow = cgutils.get_or_insert_function(builder.module, getitem, "PyTuple_GetItem")
-    with cgutils.for_range(builder, api.tuple_size(value)) as loop:
+    with cgutils.for_range(builder, size) as loop:
         boxed = builder.call(borrow, [value, loop.index])
         item, place = builder.bitcast(boxed, _BYTES), builder.gep(words, [loop.index])
         with builder.if_else(builder.icmp_unsigned("==", item, none)) as (is_none, is_some):
