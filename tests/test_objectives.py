@@ -351,6 +351,8 @@ def test_wrong_objectives(make):
         (LOGIT, {"reduction": "sum"}, TypeError, "reduction is not an option of an objective"),
         (LOGIT, {"min_hessian": -1.0}, ValueError, "min_hessian must be finite and not negative"),
         (LOGIT, {"hessian": "auto"}, TypeError, "hessian must be a number"),
+        (LOGIT, {"hessian": np.complex64(1.0)}, TypeError, "hessian must be a number"),
+        (LOGIT, {"hessian": 10**400}, ValueError, "hessian must be finite"),
     ]:
         with pytest.raises(error, match=message):
             make(loss, **options)

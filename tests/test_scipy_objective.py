@@ -93,8 +93,10 @@ def test_integers_and_lists():
     ((jitloss.mse_loss, X, Y[:-1]), {}, ValueError, r"y must have a target for each of the 442 rows of X, got the shape \(441,\)"),
     ((jitloss.mse_loss, X, Y), {"l2": -1.0}, ValueError, "l2 must be finite and not negative"),
     ((jitloss.mse_loss, X, Y), {"l1": "0"}, TypeError, "l1 must be a number"),
+    ((jitloss.mse_loss, X, Y), {"l2": 10**400}, ValueError, "l2 must be finite"),
+    ((jitloss.mse_loss, X, Y), {"l2": np.complex64(1.0)}, TypeError, "l2 must be a number"),
     ((jitloss.mse_loss, X, Y), {"reduction": "none"}, ValueError, "reduction='none'"),
-], ids=range(10))  # fmt: skip
+], ids=range(12))  # fmt: skip
 def test_wrong_objectives(arguments, options, error, message):
     with pytest.raises(error, match=message):
         objective(*arguments, **options)

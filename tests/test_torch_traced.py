@@ -109,6 +109,27 @@ def test_arguments_of_compiled_calls(call, said):
         torch.compile(call, backend="eager")(X)
 
 
+# Dtypes of values -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_of_the_dtype_of_the_arithmetic():
+    """Numbers of rows do not decide it; integers that are differentiated do, and so do arrays and lists of float64."""
+    same, whole = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64), torch.ones(3, 4, dtype=torch.int64)
+    for value, dtype in (
+        (jitloss.contrastive_loss(X, T, same), torch.float32),
+        (jitloss.triplet_loss(X, whole, T), torch.float64),
+        (jitloss.mse_loss(X, whole), torch.float32),
+        (jitloss.mse_loss(whole, X), torch.float64),
+        (jitloss.mse_loss(X, T.numpy().astype(np.float64)), torch.float64),
+        (jitloss.mse_loss(X, T.tolist()), torch.float64),
+        (jitloss.mse_loss(X.half(), T), torch.float32),
+        (jitloss.cross_entropy_with_logits(X, LABELS), torch.float32),
+    ):
+        assert value.dtype == dtype
+    exact = jitloss.triplet_loss(X.numpy(), whole.numpy(), T.numpy())
+    assert jitloss.triplet_loss(X, whole, T).item() == exact
+
+
 # Odd tensors ------------------------------------------------------------------------------------------------------------------
 
 
