@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from numba.core.compiler_lock import global_compiler_lock
 
 from ...definition import Definition
 from ...pause import collector_paused
@@ -60,18 +61,17 @@ MOST_KEPT_TERMS = 8
 """Terms of a sum of losses that are kept for a row: the stack has an end."""
 
 _lock = threading.RLock()
-_held = False
+_held: list[Any] = []
 
 
 def _before_fork() -> None:
-    """Wait for who compiles: a child would inherit numba's locks, held by a thread that it does not have."""
-    global _held
-    _held = _lock.acquire(timeout=10.0)
+    """Wait for who compiles, here or anywhere: a child would inherit the locks, held by a thread that it does not have."""
+    _held[:] = [lock for lock in (_lock, global_compiler_lock._lock) if lock.acquire(timeout=10.0)]
 
 
 def _after_fork() -> None:
-    if _held:
-        _lock.release()
+    while _held:
+        _held.pop().release()
 
 
 def _in_child() -> None:
