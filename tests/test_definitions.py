@@ -717,3 +717,48 @@ def test_a_default_too_large_for_a_float():
         @jitloss.pointwise
         def large(prediction, target, k=10**400):
             return k * prediction, k
+
+
+# Order ------------------------------------------------------------------------------------------------------------------------
+
+
+@jitloss.pointwise
+def kahans_log1p(prediction, target):
+    u = 1.0 + prediction
+    return prediction if u == 1.0 else log(u) * prediction / (u - 1.0), 1.0  # noqa: F821
+
+
+@jitloss.pointwise
+def what_a_sum_rounds_away(prediction, target):
+    total = prediction + target
+    part = total - prediction
+    return (prediction - (total - part)) + (target - part), 1.0
+
+
+@jitloss.rowwise
+class compensated_rows:
+    def terms(prediction, target):
+        total = prediction + target
+        return ((prediction - (total - (total - prediction))) + (target - (total - prediction))) * 1e9
+
+    def value(sums):
+        return sums, 1.0
+
+    def slope(prediction, factor):
+        return factor
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [7, 200, 40_000])
+def test_compensated_formulas_hold(dtype, size):
+    random, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    x, zero = (random.random(size) * 50 * eps).astype(dtype), np.zeros(size, dtype)
+    np.testing.assert_allclose(kahans_log1p(x, zero, reduction="none"), np.log1p(x), rtol=4 * eps)
+    a, b = random.random(size).astype(dtype), (random.random(size) * 1e-3).astype(dtype)
+    total = a + b
+    part = total - a
+    lost = (a - (total - part)) + (b - part)
+    assert np.count_nonzero(lost) > size // 2
+    np.testing.assert_array_equal(what_a_sum_rounds_away(a, b, reduction="none"), lost)
+    rows = compensated_rows(np.tile(a, (3, 1)), np.tile(b, (3, 1)), reduction="none")
+    np.testing.assert_allclose(rows, np.sum(lost * dtype(1e9), dtype=np.float64), rtol=1e-4)

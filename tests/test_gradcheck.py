@@ -246,3 +246,17 @@ def test_what_the_loss_refuses_is_refused():
         check_gradient(jitloss.mse_loss, [1.0], [0.0], reduction="bogus")
     assert check_gradient(jitloss.l2_regularization, params={"a": [1.0]}).compared == 1
     assert check_gradient(jitloss.mse_loss, [1.0], targets=[0.5]).compared == 1
+
+
+@jitloss.pointwise
+def wrong_on_both_sides(prediction, target):
+    error = prediction - target
+    return abs(error), where(error > 0.0, 2.0, -1.0)  # noqa: F821
+
+
+def test_nothing_compared_is_nothing_right():
+    check = jitloss.check_gradient(wrong_on_both_sides, [0.0], [0.0])
+    assert (bool(check), check.compared, check.skipped) == (False, 0, 1)
+    assert str(check) == "gradient NOT CHECKED: 0 elements compared, 1 on a kink or a clip skipped"
+    assert not jitloss.check_gradient(wrong_on_both_sides, [0.5], [0.0])
+    assert jitloss.check_gradient(jitloss.l1_loss, [], [])

@@ -223,8 +223,7 @@ def test_usual_defaults_are_constants(case, parameter, code):
     at = case.loss.definition.parameters.index(parameter)
     assert (held.statics[at], other.statics[at]) == ("u", "n")
     assert short.count("load double") < long.count("load double"), "a constant is not read"
-    ((changed, _),) = code(case.loss.with_parameters(**{name: 1.5 * default}).value_and_gradient, *inputs, **options)
-    assert changed._replace(definition=other.definition) == other, "another default is not another kernel"
+    assert not code(case.loss.with_parameters(**{name: 1.5 * default}).value_and_gradient, *inputs, **options)
     near = case.loss.value_and_gradient(*inputs, **options, **{name: np.nextafter(default, 1.0)})
     for got, want in zip(case.loss.value_and_gradient(*inputs, **options), near, strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-12)

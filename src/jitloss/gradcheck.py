@@ -21,7 +21,7 @@ class GradientCheck:
     Attributes
     ----------
     passed : bool
-        Whether every element that was compared agrees within the tolerance.
+        Whether every element that was compared agrees within the tolerance, and any was, if there are elements.
     error : float
         The largest difference, divided by the larger of 1 and the size of the gradient.
     input : str
@@ -47,7 +47,7 @@ class GradientCheck:
         return self.passed
 
     def __str__(self) -> str:
-        state = "right" if self.passed else "WRONG"
+        state = "right" if self.passed else "WRONG" if self.compared else "NOT CHECKED"
         text = f"gradient {state}: {self.compared} elements compared, {self.skipped} on a kink or a clip skipped"
         if not self.compared:
             return text
@@ -79,7 +79,8 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
     Returns
     -------
     GradientCheck
-        True where the gradient is right; printed, it names the worst element. Elements that disagree are skipped and counted where
+        True where the gradient is right; printed, it names the worst element. The second derivative is not compared. Elements that
+        disagree are skipped and counted (where all are, nothing was checked, and the result is false) where
         the slopes to the left and to the right differ (a kink such as that of hinge loss, the edge of a clip or of a domain), and
         where the value is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all. A value
         or a gradient that is not finite is wrong, but where inputs are not.
@@ -136,7 +137,8 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
             compared += 1
             if error > worst[0]:
                 worst = (error, one.public, index, analytic, numeric)
-    return GradientCheck(worst[0] <= tolerance, max(worst[0], 0.0), *worst[1:], compared, skipped)
+    passed = worst[0] <= tolerance and bool(compared or not skipped)
+    return GradientCheck(passed, max(worst[0], 0.0), *worst[1:], compared, skipped)
 
 
 def _of_each(loss: Loss, inputs: tuple[Any, ...], options: dict[str, Any]) -> GradientCheck:
@@ -147,7 +149,8 @@ def _of_each(loss: Loss, inputs: tuple[Any, ...], options: dict[str, Any]) -> Gr
     name, worst = max(found.items(), key=lambda pair: pair[1].error)
     place = worst.input.replace(loss.definition.inputs[0].public, f"{loss.definition.inputs[0].public}[{name!r}]", 1)
     compared, skipped = (sum(getattr(one, count) for one in found.values()) for count in ("compared", "skipped"))
-    return dataclasses.replace(worst, passed=all(found.values()), input=place, compared=compared, skipped=skipped)
+    passed = all(one.error <= options["tolerance"] for one in found.values()) and bool(compared or not skipped)
+    return dataclasses.replace(worst, passed=passed, input=place, compared=compared, skipped=skipped)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from numba.extending import register_jitable
 from ..fingerprint import placeless
 from .pipeline import InlinedCompiler
 
-__all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable"]
+__all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable", "maths_jitable"]
 
 FLAGS = {"reassoc", "contract", "nsz", "arcp"}
-"""The fast-math flags that are safe: sums may be reordered, NaN and inf come through."""
+"""The fast-math flags that are safe: sums may be reordered, but for those within a definition; NaN and inf come through."""
 
 GUEST_FLAGS = FLAGS - {"arcp"}
 """Those of code in functions of somebody else, which do not have the attribute against estimates that kernels have."""
@@ -31,7 +31,13 @@ def jitable(function: Any) -> Callable[..., Any]:
     return made
 
 
+def maths_jitable(function: Any) -> Callable[..., Any]:
+    """A function of a definition: what it subtracts and adds stays in its order."""
+    made: Callable[..., Any] = register_jitable(fastmath=FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
+    return made
+
+
 def guest_jitable(function: Any) -> Callable[..., Any]:
-    """A small function that somebody else's functions call."""
-    made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS, **_OPTIONS)(placeless(function))
+    """A function of a definition that somebody else's functions call."""
+    made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
     return made

@@ -11,7 +11,7 @@ from ..tuples import parameters
 from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
-from .flags import jitable
+from .flags import maths_jitable
 from .loops import fold_points
 from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, smaller, wide_vectors, word
 from .stream import FLOW, begin, finish, flow_out, flowing
@@ -93,7 +93,7 @@ def points(variant: Variant) -> Points:
         (variant.hessian, at.first_hessian(definition)),
     )
     return Points(
-        point=point(definition, working, jitable),
+        point=point(definition, working, maths_jitable),
         working=working,
         name=variant.working,
         kinds=variant.kinds,

@@ -8,7 +8,7 @@ from ..elements import ITEMSIZE
 from ..rowwise import RowLoop, row_loop
 from ..variant import Variant
 from . import table as at
-from .flags import jitable
+from .flags import maths_jitable
 
 __all__ = ["RowPlan", "row_plan"]
 
@@ -151,7 +151,7 @@ class RowPlan(RowLoop):
 
 def row_plan(variant: Variant) -> RowPlan:
     """What all loops over rows take from a variant."""
-    loop, definition, labels = row_loop(variant, jitable), variant.definition, variant.targets == "labels"
+    loop, definition, labels = row_loop(variant, maths_jitable), variant.definition, variant.targets == "labels"
     return RowPlan(
         **vars(loop),
         name=variant.working,
