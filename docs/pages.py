@@ -145,7 +145,7 @@ def api() -> str:
     body.append("## Functions of definitions\n\nWhat a definition may call is listed in [your own loss](your-own-loss.md).")
     body.append("## Objectives")
     body += [_object("jitloss.objectives", name, getattr(jitloss.objectives, name)) for name in ("xgboost", "lightgbm", "scipy")]
-    body += ["## PyTorch's names", "The modules of `jitloss.torch` call these: [PyTorch](pytorch.md#under-pytorch-s-names)."]
+    body += ["## PyTorch's names", "The modules of `jitloss.torch` call these: [PyTorch](pytorch.md#under-pytorchs-names)."]
     functions = jitloss.torch.functional
     body += [_object("jitloss.torch", name, getattr(functions, name)) for name in functions.__all__]
     return "\n\n".join(body) + "\n"

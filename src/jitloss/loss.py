@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .algebra import sum_of
 from .arrays.devices import library_of
 from .call import Evaluation, Result, Wants
 from .definition import Definition
-from .inputs import library_of_call
+from .inputs import library_of_call, working_dtype
 from .keys import new_key
 from .large import Large
 from .options import DEFAULTS, option_names
@@ -88,6 +88,12 @@ class Form:
     def in_numpy(self, name: str, value: Any) -> np.ndarray:
         """An argument of another library's as a NumPy array."""
         return array_type(value, self.__name__, name).read(value, self.__name__, name)
+
+    adapter_of = staticmethod(adapter_of)
+
+    def working(self, dtypes: Iterable[str]) -> str:
+        """The dtype of the arithmetic and of a value, from the names of the dtypes of the inputs."""
+        return working_dtype(self.loss.definition, dtypes)
 
     @property
     def with_gradient(self) -> "Form":

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..inputs import working_dtype
-from ..registry import adapter_of
 from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
@@ -21,7 +19,7 @@ __all__ = ["call", "to_numpy"]
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with JAX arrays among its arguments."""
     values = (*args, *options.values())
-    other = adapter_of(one for one in values if not isinstance(one, jax.Array))  # whose arrays are lazy, or want a gradient
+    other = form.adapter_of(one for one in values if not isinstance(one, jax.Array))  # whose arrays are lazy, or want a gradient
     if other is not None:
         return other(form, args, options)
     if any(isinstance(one, jax.core.Tracer) for one in values):
@@ -75,7 +73,7 @@ def _working(form: Any, given: Mapping[str, Any]) -> Any:
     """The dtype of a value: that of the arithmetic."""
     arrays = (given[name] for name in form.inputs)
     names = (str(one.dtype) if hasattr(one, "dtype") else np.asarray(one).dtype.name for one in arrays)
-    return np.dtype(working_dtype(form.loss.definition, names))
+    return np.dtype(form.working(names))
 
 
 def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from ..inputs import working_dtype
 from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
 from .cuda import TORCH
@@ -234,7 +233,7 @@ def _is_double(form: Any, given: Arguments) -> bool:
     key = form, *[getattr(one, "dtype", None) for one in values]
     if key not in _doubles or None in key:
         dtypes = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
-        _doubles[key] = working_dtype(form.loss.definition, dtypes) == "float64"
+        _doubles[key] = form.working(dtypes) == "float64"
     return _doubles[key]
 
 

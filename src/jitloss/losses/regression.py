@@ -1,10 +1,9 @@
 """Losses of a real-valued prediction."""
 
-from math import inf
-
 from ..definition import Count, Fraction, LogRate, Positive, Real, RealTarget, pointwise
 from ..math import abs, clip, exp, log, log_cosh, maximum, sign, tanh, times, where
 
+INFINITE = 1e999
 HALF_LOG_TWO_PI = 0.9189385332046727
 
 
@@ -430,7 +429,7 @@ def poisson_nll_loss(prediction: LogRate, target: Count, full=False):
     1.3245
     """
     rate = exp(prediction)
-    value = where(rate < inf, rate - times(target, prediction), rate)  # both may be too large, and NaN stays
+    value = where(rate < INFINITE, rate - times(target, prediction), rate)  # both may be too large, and NaN stays
     if full:
         value = value + log_factorial(target)
     return value, rate - target, rate
