@@ -184,10 +184,10 @@ def triplet() -> Figure:
     value = jitloss.triplet_loss(anchors, positives, negatives, reduction="none")
     filled = axes.contourf(x, y, value, levels=16, cmap="magma_r", alpha=0.85)
     axes.contour(x, y, value, levels=[1e-9], colors=[SECOND], linewidths=2)
-    for place, name in (((0, 0), "anchor"), ((0.8, 0.3), "positive")):
+    for place, name, away, side in (((0, 0), "anchor", (-9, -16), "right"), ((0.8, 0.3), "positive", (8, 7), "left")):
         axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=9)
         box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.85}
-        axes.annotate(name, place, (8, 7), textcoords="offset points", color="black", bbox=box)
+        axes.annotate(name, place, away, textcoords="offset points", color="black", bbox=box, ha=side)
     axes.set_xlabel("the loss of a negative that lies here; green: no loss beyond")
     axes.grid(visible=False)
     axes.set_aspect("equal")
