@@ -190,6 +190,7 @@ def _constants(module: ModuleType) -> dict[str, str]:
 
 SIZES = (
     ("jitloss.call", "CHUNK"),
+    ("jitloss.call", "BESIDE"),
     ("jitloss.call", "SERIAL"),
     ("jitloss.compilers.cpu.helpers", "CALLS"),
     ("jitloss.compilers.cpu.helpers", "PATIENCE"),

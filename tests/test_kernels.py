@@ -134,7 +134,7 @@ SENTINEL = 0xA5
 SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
 BLOCKS_UP_TO = cpu.BLOCKS_UP_TO[cpu.vector_bytes()]
 COLUMNS = sorted(
-    {size + more for size in (4, *BLOCKS_UP_TO, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
+    {size + more for size in (4, *BLOCKS_UP_TO, cpu.LONGEST, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}
     | {1, 2, cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0] - 1, cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0], 33}
 )
 INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1)} | {2, 3})

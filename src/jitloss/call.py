@@ -35,10 +35,13 @@ from .options import (
 )
 from .outputs import Outputs, take
 
-__all__ = ["CHUNK", "SERIAL", "Evaluation", "Memory", "Result", "Wants", "compiler", "total_of"]
+__all__ = ["BESIDE", "CHUNK", "SERIAL", "Evaluation", "Memory", "Result", "Wants", "chunk_rows", "compiler", "total_of"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
+
+BESIDE = 128
+"""The fewest rows of a chunk that lie along an inner axis, side by side."""
 
 SERIAL = 2 * CHUNK
 """Elements up to which one thread does it all: to share so little is no faster."""
@@ -78,19 +81,25 @@ class Memory(NamedTuple):
     over: bool
 
 
+def chunk_rows(columns: int, inner: int = 1) -> int:
+    """Rows of a chunk. Those along an inner axis are read side by side: of few, lines of memory would be read for a number or two."""
+    return max(CHUNK // columns, 1 if inner == 1 else BESIDE)
+
+
 def total_of(
     kernel: int,
     words: Callable[[int], tuple[Any, ...]],
     shape: tuple[int, int],
     scale: float,
     memory: Memory,
+    inner: int = 1,
 ) -> float:
     """The sum of a kernel's values over so many rows of so many columns; ``words`` is its table, given the way of storing."""
     cpu, (count, columns) = compiler(), shape
 
     def stored(past: bool) -> float:
         way = cpu.OVER if memory.over else cpu.PAST if past else cpu.THROUGH
-        total: float = cpu.run(kernel, words(way), count, CHUNK // columns or 1, scale, count * columns > SERIAL)
+        total: float = cpu.run(kernel, words(way), count, chunk_rows(columns, inner), scale, count * columns > SERIAL)
         return total
 
     if memory.writes and not memory.over and stores.streams(memory.moved):
@@ -315,7 +324,9 @@ class Evaluation:
     def _layout(self) -> Layout:
         marked = self.geometry.labels and not (self.smoothed and self.classes is not None)
         columns, inner = self.geometry.columns, self.geometry.inner
-        layout: Layout = compiler().layout(self.definition, columns, inner, marked, marked and self.smoothed)
+        double, gradient = self.working == "float64", self.wants.gradient
+        smoothed = marked and self.smoothed
+        layout: Layout = compiler().layout(self.definition, columns, inner, marked, smoothed, double, gradient)
         return layout
 
     def _variant(self, items: bool) -> Variant:
@@ -356,6 +367,7 @@ class Evaluation:
                 (count, geometry.columns),
                 self.factor / divisor,
                 Memory(moved, self.arguments.get("out") is None, bool(gradient or with_items), self._in_place(gradient)),
+                geometry.inner,
             )
             value = self.factor * (total / divisor)  # as the serial driver does
         else:

@@ -13,7 +13,7 @@ from numpy import empty as new
 from numpy import ndarray
 
 from .buffers import empty
-from .call import CHUNK, SERIAL, Evaluation, Memory, Wants, compiler, total_of
+from .call import SERIAL, Evaluation, Memory, Wants, chunk_rows, compiler, total_of
 from .definition import Definition
 from .keys import PLAIN
 from .monitoring import WATCHED, watching
@@ -147,7 +147,7 @@ class Quick:
             "kernel": done.kernel,
             "labelled": labels,
             "every": every,
-            "chunk": CHUNK // columns or 1,
+            "chunk": chunk_rows(columns),
             "most": SERIAL // columns,
             "columns": columns,
             "factor": done.factor,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..call import CHUNK, Evaluation, Wants
+from ..call import Evaluation, Wants, chunk_rows
 from ..definition import Definition, Input
 from ..inputs import geometry, read
 from ..options import DEFAULTS, fitting_sample_weights
@@ -154,7 +154,8 @@ def _cuts(first: np.ndarray, axis: int | None, most: int) -> list[Cut]:
     columns = 1 if axis is None else max(1, first.shape[axis])
     free = sorted((one for one in range(first.ndim) if one != axis), key=lambda one: -first.strides[one])
     parts: dict[int, list[slice]] = {}
-    rows, chunk = 1, max(1, CHUNK // columns)  # rows in one step along the axes that are done; rows in a chunk
+    inner = 1 if axis is None else math.prod(first.shape[axis + 1 :])
+    rows, chunk = 1, chunk_rows(columns, inner)  # rows in one step along the axes that are done; rows in a chunk
     for one in reversed(free):
         length = max(1, first.shape[one])
         step, grain = max(1, most // (columns * rows)), chunk // math.gcd(chunk, rows)

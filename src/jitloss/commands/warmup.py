@@ -48,7 +48,7 @@ def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
     columns = (
         4,
         cpu.SHORTEST_PATCHED[cpu.vector_bytes()][0],
-        max(*cpu.BLOCKS_UP_TO[cpu.vector_bytes()]) + 1,
+        cpu.LONGEST + 1,
         cpu.LONGEST_KEPT_ROW + 1,
     )
     for labels in (False, True) if definition.takes_labels else (False,):

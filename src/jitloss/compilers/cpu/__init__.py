@@ -21,12 +21,13 @@ from .long_rows import long_rows_kernel
 from .pieces import piece_kernel
 from .pointwise import pointwise_kernel
 from .repeat import vector_bytes
-from .short_rows import BLOCKS_UP_TO, SHORTEST_PATCHED, short_rows_kernel
+from .short_rows import BLOCKS_UP_TO, LONGEST, SHORTEST_PATCHED, short_rows_kernel
 from .small import PLAN, small_driver
 from .table import OVER, PAST, THROUGH
 
 __all__ = [
     "BLOCKS_UP_TO",
+    "LONGEST",
     "LONGEST_KEPT_BESIDE",
     "LONGEST_KEPT_ROW",
     "OVER",
@@ -104,10 +105,19 @@ def kernel(variant: Variant) -> int:
     return int(_kernels[variant].address)
 
 
-def layout(definition: Definition, columns: int, inner: int, marked: bool = False, smoothed: bool = False) -> Layout:
+def layout(
+    definition: Definition,
+    columns: int,
+    inner: int,
+    marked: bool = False,
+    smoothed: bool = False,
+    double: bool = False,
+    gradient: bool = True,
+) -> Layout:
     """Which loop serves rows of so many elements, ``inner`` apart.
 
-    ``marked`` tells that targets are labels, and those of all other classes the same number, which is not 0 if they are ``smoothed``.
+    ``marked`` tells that targets are labels, and those of all other classes the same number, which is not 0 if they are ``smoothed``;
+    ``double``, that the arithmetic is float64; ``gradient``, that there are gradients to write.
     """
     if definition.form == "pointwise":
         return "flat"
@@ -115,7 +125,9 @@ def layout(definition: Definition, columns: int, inner: int, marked: bool = Fals
     if inner > 1:
         return "long lanes" if keeps and columns > LONGEST_KEPT_BESIDE else "lanes"
     peaks = any("peak" in member.parts for member in definition.members)
-    if columns <= BLOCKS_UP_TO[vector_bytes()][0 if peaks else 1]:
+    with_peak, without, several = BLOCKS_UP_TO[vector_bytes()]
+    short = (LONGEST if double or smoothed or not gradient else with_peak) if peaks else without
+    if columns <= (short if len(definition.differentiable) == 1 else several):
         apart = marked and peaks and columns >= SHORTEST_PATCHED[vector_bytes()][smoothed] and not definition.peaks_take_targets
         return "patched" if apart else "blocks"
     kept = sum(member.parts["terms"].results for member in definition.members)

@@ -36,9 +36,10 @@ __all__ = ["BLOCKS_UP_TO", "LONGEST", "SHORTEST_PATCHED", "short_rows_kernel"]
 LONGEST = 144
 """Elements of a row for which a block has room."""
 
-BLOCKS_UP_TO = {64: (88, 63), 32: (LONGEST, 88), 16: (LONGEST, 88)}
+BLOCKS_UP_TO = {64: (104, 88, 63), 32: (LONGEST, 88, 88), 16: (LONGEST, 88, 88)}
 """By the bytes of a vector, for rows of up to how many elements blocks are faster than one row after the other: in losses with a peak,
-which take each element once more, and in those without one."""
+which take each element once more, in those without one, and in those that write several gradients, which are all transposed. With a
+peak, values alone, smoothed labels and float64 have blocks as long as there is room."""
 
 SHORTEST_PATCHED = {64: (20, 24), 32: (10, 24), 16: (10, 24)}
 """By the bytes of a vector, elements of a row from which labels are put right afterwards in losses with a peak: where all other targets
