@@ -97,9 +97,9 @@ def test_bad_arguments(words, capsys):
 
 
 def test_operations_are_counted():
-    """Error, its square, two scales and the sum: five an element, and what is done once a tile."""
+    """Error, its square, the slope, the scale and the sum: some six an element, and what is done once a tile."""
     call = BareCall(jitloss.mse_loss, bench.inputs_for(jitloss.mse_loss.definition, (19_200,)))
-    assert 5.0 <= counted_operations(call) / 19_200 < 6.0
+    assert 5.0 <= counted_operations(call) / 19_200 < 7.0
 
 
 def test_loops_of_a_kernel(capsys):

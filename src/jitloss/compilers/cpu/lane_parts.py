@@ -19,6 +19,7 @@ from .memory import (
     advance,
     columns_of_row,
     copy_out,
+    label_of,
     pointer,
     pointers,
     prefetch,
@@ -43,9 +44,9 @@ def begin_lanes(plan: Lanes, table, first, lanes, given, labels, marks, factors,
     for lane in range(lanes):
         weight = working(1.0)
         if plan.with_labels:
-            label = read(pointer(table, at.LABELS), first + lane)
-            if label == word(table, at.IGNORED):
-                weight, label = working(0.0), 0
+            label = label_of(table, first + lane)
+            if read(pointer(table, at.LABELS), first + lane) == word(table, at.IGNORED):
+                weight = working(0.0)
             write_short(labels, lane, label)
             store(marks, lane, mark(classes, label, given, working, plan.source), plan.name)
         if plan.with_weights:

@@ -162,11 +162,12 @@ def _is_ignored(builder: Any, table: Any, row: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def label_of(typing: Any, table: Any, row: Any) -> Any:
-    """A row's label; 0 where it is the ignored one."""
+    """A row's label; 0 where it is the ignored one, or no class: it was one when labels were checked, and somebody has written to them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         label, ignored = _is_ignored(builder, *args)
-        return builder.select(ignored, _I64(0), label)
+        no_class = builder.icmp_unsigned(">=", label, word_of(builder, args[0], at.COLUMNS, _I64))
+        return builder.select(builder.or_(ignored, no_class), _I64(0), label)
 
     return types.intp(types.intp, types.intp), codegen
 
