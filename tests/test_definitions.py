@@ -762,3 +762,28 @@ def test_compensated_formulas_hold(dtype, size):
     np.testing.assert_array_equal(what_a_sum_rounds_away(a, b, reduction="none"), lost)
     rows = compensated_rows(np.tile(a, (3, 1)), np.tile(b, (3, 1)), reduction="none")
     np.testing.assert_allclose(rows, np.sum(lost * dtype(1e9), dtype=np.float64), rtol=1e-4)
+
+
+def two_numbers(x):
+    return x * x, 2.0 * x
+
+
+@jitloss.pointwise
+def pair_with_names(prediction, target):
+    pair = value, slope = two_numbers(prediction - target)
+    return value, slope + 0.0 * pair[0]
+
+
+def test_a_pair_and_its_numbers_have_names():
+    assert pair_with_names.value_and_gradient([3.0], [1.0]) == (4.0, [4.0])
+
+
+def or_one(x, k):
+    return x if k is None else k * x
+
+
+def test_many_constants():
+    terms = " + ".join(f"{number}.25 * x" for number in range(300))
+    scope = {"or_one": or_one}
+    exec(f"def long(prediction, target):\n    x = prediction - target\n    y = {terms}\n    return or_one(y, None), 1.0", scope)
+    assert jitloss.pointwise(scope["long"])([1.0], [0.0]) == sum(number + 0.25 for number in range(300))

@@ -319,3 +319,17 @@ def test_memory_on_a_device_has_the_bytes_that_kernels_write():
     assert library.from_host(np.ones(3), jnp.ones(3)).dtype == np.float64
     with pytest.raises(ValueError, match="is not for JAX arrays"):
         library.stream(jnp.ones(3), 7)
+
+
+def test_calls_again_compile_nothing_again():
+    from jitloss.arrays import jax as adapter
+
+    gradient, x = jax.grad(jitloss.mse_loss), jnp.linspace(0.1, 0.9, 5)
+    gradient(x, x)
+    known = dict(adapter._on_host_again)
+    for _ in range(3):
+        gradient(x, x)
+    assert adapter._on_host_again == known
+    zeros = [jax.grad(lambda p, d=d: jitloss.huber_loss(p, x, delta=d))(x) for d in (0.5, 1.0, 0.5)]
+    assert len(zeros) == 3
+    assert len(adapter._on_host_again) == len(known) + 2

@@ -330,3 +330,29 @@ def test_the_disk_cache_of_the_caller(tmp_path):
 
 def test_the_import_of_jitloss_stays_without_numba():
     assert python("-c", "import sys, jitloss; print('numba' in sys.modules)").strip() == "False"
+
+
+@numba.njit
+def contrast(one, other, same):
+    return jitloss.contrastive_loss.value_and_gradient(one, other, same)
+
+
+@numba.njit
+def of_labels(logits, labels):
+    return jitloss.cross_entropy_with_logits(logits, labels)
+
+
+def test_numbers_of_rows_are_there():
+    one = np.ones((5, 4), np.float32)
+    for shape in ((1,), (5, 1), (6,)):
+        with pytest.raises(ValueError, match="contrastive_loss_value_and_gradient: labels must have one number for each row"):
+            contrast(one, one, np.ones(shape, np.float32))
+    assert contrast(one, 0 * one, np.ones(5, np.float32))[0] == 4.0
+
+
+def test_large_labels_are_no_ignored_ones():
+    logits = np.zeros((3, 5))
+    for bad in (2**64 - 100, 2**63, 5):
+        with pytest.raises(ValueError, match="targets must be classes"):
+            of_labels(logits, np.array([0, 1, bad], np.uint64))
+    assert of_labels(logits, np.array([0, 1, -100])) == pytest.approx(np.log(5))

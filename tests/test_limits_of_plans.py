@@ -56,6 +56,38 @@ def test_outputs_over_each_other():
     assert (buffer == 0.0).all()
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64, np.float32])
+def test_an_output_over_the_targets(dtype):
+    """Labels of another dtype are copied, and the copy overlaps nothing."""
+    memory = np.zeros(1600, np.uint8)
+    logits, out = np.zeros((100, 4), np.float32), memory.view(np.float32).reshape(100, 4)
+    labels = memory[: 100 * np.dtype(dtype).itemsize].view(dtype) if dtype != np.float32 else out.copy() * 0 + 0.25
+    given = labels if dtype != np.float32 else memory.view(np.float32)[::1].reshape(100, 4)
+    for _ in range(3):
+        jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels.copy(), out=np.empty_like(logits))
+    with pytest.raises(ValueError, match="out overlaps"):
+        jitloss.cross_entropy_with_logits.value_and_gradient(logits, given, out=out)
+    assert (memory == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(200, 4), (200, 100), (40, 300), (5000, 70)])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_labels_that_somebody_writes_to(shape, axis, monkeypatch):
+    """They were classes when they were counted: what they have become must not lead a kernel out of its memory."""
+    logits, labels = np.zeros(shape, np.float32), np.zeros(shape[0] if axis else shape[1], np.int64)
+    run = cpu.run
+
+    def run_with_other_labels(kernel, words, *rest):
+        if len(words) > 9:  # which is no count of labels
+            words[7][:] = np.resize([2**40, -5, 10**6, 2**62], len(labels))
+        return run(kernel, words, *rest)
+
+    monkeypatch.setattr(cpu, "run", run_with_other_labels)
+    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, axis=axis, label_smoothing=0.1)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
 @jitloss.pointwise
 def sign_of_a_zero(prediction, target, alpha=1.0):
     return (1.0 if alpha == 0.0 and 1.0 / alpha < 0.0 else 2.0), alpha
@@ -201,9 +233,63 @@ def fork_while_another_thread_compiles() -> list[bool]:
     return ended
 
 
+def fork_in_many_threads() -> list[bool]:
+    """Each takes the locks before it forks, and lets go of its own ones."""
+    jitloss.mse_loss([1.0], [0.0])
+    ended = []
+
+    def fork_again_and_again() -> None:
+        for _ in range(30):
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            ended.append(os.waitpid(child, 0)[1] == 0)
+
+    threads = [threading.Thread(target=fork_again_and_again) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60.0)
+    return [
+        len(ended) == 240,
+        all(ended),
+        not any(thread.is_alive() for thread in threads),
+        jitloss.mse_loss([1.0], [0.0]) == 1.0,
+    ]
+
+
+def fork_while_numba_is_busy() -> list[bool]:
+    """With what is none of ours: the child waits for nobody."""
+    from numba.core.compiler_lock import global_compiler_lock
+
+    jitloss.mse_loss([1.0], [0.0])
+    held, done = threading.Event(), threading.Event()
+
+    def compile_for_long() -> None:
+        with global_compiler_lock:
+            held.set()
+            done.wait(1.0)
+
+    thread = threading.Thread(target=compile_for_long)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        os._exit(int(jitloss.quantile_loss([1.0], [0.0]) != 0.5))
+    status = os.waitpid(child, 0)[1]
+    done.set()
+    thread.join()
+    return [status == 0]
+
+
+FORKS = [fork_while_another_thread_compiles, fork_in_many_threads, fork_while_numba_is_busy]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_forks_wait_for_who_compiles(tmp_path):
-    assert processes.call(fork_while_another_thread_compiles, NUMBA_CACHE_DIR=str(tmp_path)) == [True] * 3
+@pytest.mark.parametrize("scenario", FORKS, ids=lambda one: one.__name__)
+def test_forks(scenario, tmp_path):
+    results = processes.call(scenario, NUMBA_CACHE_DIR=str(tmp_path))
+    assert results == [True] * len(results)
 
 
 def test_what_is_published_holds_its_tests(tmp_path):

@@ -251,6 +251,18 @@ def test_a_linear_part_is_found_wherever_it_begins(delta):
     assert objectives.xgboost(fixed + jitloss.mse_loss).constant is None
 
 
+@jitloss.pointwise
+def with_a_dead_zone(prediction, target, zone=1.0):
+    error = prediction - target
+    outside = abs(error) > zone
+    return maximum(abs(error) - zone, 0.0), where(outside, sign(error), 0.0), 0.0  # noqa: F821
+
+
+@pytest.mark.parametrize("zone", [0.5, 2.0, 300.0])
+def test_a_linear_part_may_begin_where_nothing_was(zone):
+    assert objectives.xgboost(with_a_dead_zone, zone=zone).constant == 1.0
+
+
 def test_a_curvature_that_fades_is_no_linear_part():
     for loss, options in (
         (LOGIT, {"pos_weight": 5000.0}),

@@ -101,6 +101,8 @@ def test_two_maps_of_one_file(tmp_path):
     np.testing.assert_array_equal(read, numbers)
     with pytest.raises(ValueError, match="out overlaps"):
         mse_loss_gradient(np.zeros(5000), read, out=written)
+    copied = np.load(file, mmap_mode="c")  # what is written to it stays in this process
+    np.testing.assert_allclose(mse_loss_gradient(np.zeros(5000), read, out=copied), -read / 2500)
     want = mse_loss_gradient(numbers[:2500], numbers[2500:])
     np.testing.assert_array_equal(mse_loss_gradient(read[:2500], numbers[2500:], out=written[2500:]), want)
     np.testing.assert_array_equal(

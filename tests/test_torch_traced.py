@@ -78,6 +78,34 @@ def test_symbolic_traces_hold_the_call():
         torch.testing.assert_close(graph(3.0 * X, T), twice(3.0 * X))
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: jitloss.mse_loss(X, T.numpy()),
+        lambda: jitloss.mse_loss(X.numpy(), T),
+        lambda: jitloss.huber_loss(X, T, delta=np.float32(0.5)),
+        lambda: jitloss.cross_entropy_with_logits(X, LABELS, axis=np.int64(1), class_weight={np.int64(0): np.float32(2.0)}),
+        lambda: jitloss.cross_entropy_with_logits(X, LABELS, class_weight=[1.0, 2.0, 1.0, np.float64(1.0)]),
+        lambda: jitloss.mse_loss(X, np.ma.masked_array(T, mask=False)),
+    ],
+    ids=range(6),
+)
+def test_who_counts_operations_changes_nothing(call):
+    """Of a call that no operator takes as it is."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def outcome():
+        try:
+            result = call()
+        except TypeError as error:
+            return str(error)
+        return type(result), float(result)
+
+    with FlopCounterMode(display=False):
+        inside = outcome()
+    assert inside == outcome()
+
+
 def test_traces_of_torchscript_hold_the_call():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -282,7 +282,8 @@ _LOADS = tuple(dis.opmap[name] for name in ("LOAD_CONST", "RETURN_CONST") if nam
 def _looks_wrong(function: FunctionType) -> bool:
     """Whether a closer look can find anything: what is refused leaves a mark in the bytes or among the constants."""
     code = function.__code__
-    if None in code.co_consts and any(bytes((load, code.co_consts.index(None))) in code.co_code for load in _LOADS):
+    place = code.co_consts.index(None) if None in code.co_consts else -1
+    if place > 255 or (place >= 0 and any(bytes((load, place)) in code.co_code for load in _LOADS)):
         return True
     constants = (one for one in code.co_consts if one is not None and one is not function.__doc__)
     return any(type(one) not in (float, bool) for one in constants) or not _SUSPICIOUS.isdisjoint(code.co_code[::2])
@@ -327,7 +328,8 @@ def _is_walrus(names: list[str]) -> bool:
     """Whether a number that is given a name is used besides; ``a = b = x`` gives it another name at once."""
     if names[0] != "COPY" or not names[1].startswith("STORE_FAST"):
         return False
-    return names[1] != "STORE_FAST_STORE_FAST" and not (names[1] == "STORE_FAST" and names[2].startswith(("STORE_FAST", "COPY")))
+    besides = names[1] == "STORE_FAST" and names[2].startswith(("STORE_FAST", "COPY", "UNPACK_SEQUENCE", "POP_TOP"))
+    return names[1] != "STORE_FAST_STORE_FAST" and not besides
 
 
 _RETURNS = {code for name, code in dis.opmap.items() if name.startswith("RETURN_") and name != "RETURN_GENERATOR"}

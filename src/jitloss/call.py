@@ -5,7 +5,9 @@ Nothing is written before everything has been checked, labels included, so a cal
 
 import contextlib
 import functools
+import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -67,9 +69,15 @@ class Result(NamedTuple):
 @functools.cache
 def compiler() -> Any:
     """The CPU compiler, loaded when the first array arrives."""
-    from .compilers import cpu
+    with _loading:
+        from .compilers import cpu
 
-    return cpu
+        return cpu
+
+
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child has no thread that would end an import
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
 
 
 class Memory(NamedTuple):

@@ -149,7 +149,7 @@ def _in_file(array: np.ndarray) -> tuple[str, int, int] | None:
     root: Any = array
     while isinstance(root, np.ndarray) and not (isinstance(root, np.memmap) and type(root.base).__name__ == "mmap"):
         root = root.base
-    if not isinstance(root, np.memmap) or root.filename is None:
+    if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":  # what is written to a copy stays there
         return None
     low, high = np.lib.array_utils.byte_bounds(array)
     start = int(root.offset) - root.ctypes.data

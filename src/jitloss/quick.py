@@ -223,6 +223,8 @@ class Quick:
         elif self.gradient:
             if type(out) is not np.ndarray or out.dtype != first.dtype or out.shape != first.shape:
                 return LONG_WAY
+            if plan.labelled and second.dtype is not _INT64 and np.may_share_memory(out, second):
+                return LONG_WAY
             gradient = out
         labels = second.astype(np.int64) if plan.labelled and second.dtype is not _INT64 else second
         if small:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
@@ -110,11 +111,24 @@ def _traced(form: Any, given: dict[str, Any]) -> Any:
 
 def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:
     """The results of a form, asked for when the program runs."""
+    key = form, names, tuple([(name, type(value), repr(value)) for name, value in rest.items()])
+    plain = all(type(value) in PLAIN for value in rest.values())
+    on_host = _on_host_again.get(key) if plain else None
+    if on_host is None:
 
-    def on_host(*values: Any) -> tuple[np.ndarray, ...]:
-        return tuple(_on_numpy(form, {**rest, **dict(zip(names, map(np.asarray, values), strict=True))}))
+        def on_host(*values: Any) -> tuple[np.ndarray, ...]:
+            return tuple(_on_numpy(form, {**rest, **dict(zip(names, map(np.asarray, values), strict=True))}))
 
+        if plain:
+            if len(_on_host_again) >= MOST_CALLBACKS:
+                _on_host_again.clear()
+            _on_host_again[key] = on_host
     return jax.pure_callback(on_host, tuple(shapes), *arrays, vmap_method="sequential")
+
+
+MOST_CALLBACKS = 256
+_on_host_again: dict[Any, Any] = {}
+"""The functions that JAX calls back: it compiles a program for each, and keeps it, even where nothing but the function is new."""
 
 
 def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[Any]:

@@ -26,7 +26,7 @@ Arguments = dict[str, Any]
 
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with tensors among its arguments."""
-    if torch.compiler.is_compiling() or ((_modes() or _is_traced()) and options.get("out") is None):
+    if torch.compiler.is_compiling() or ((_modes() or _is_traced()) and _is_plain(args, options)):
         return _compiled(form, args, options)
     if forward_ad._current_level >= 0:
         _refuse_tangents(form, args, options)
@@ -42,6 +42,11 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 _modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _is_traced: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
 """Whether somebody writes down what is done with tensors, which may hold no numbers: then a call is one operator."""
+
+
+def _is_plain(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Whether an operator takes the arguments as they are."""
+    return options.get("out") is None and all(isinstance(one, Tensor) or type(one) in PLAIN for one in (*args, *options.values()))
 
 
 def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -230,10 +235,11 @@ def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
 def _is_double(form: Any, given: Arguments) -> bool:
     """Whether the arithmetic, and so the value, is in float64."""
     values = [given[name] for name in form.inputs]
-    key = form, *[getattr(one, "dtype", None) for one in values]
-    if key not in _doubles or None in key:
-        dtypes = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
-        _doubles[key] = form.working(dtypes) == "float64"
+    dtypes = [getattr(one, "dtype", None) for one in values]
+    key = form.loss.definition.maths, *dtypes
+    if any(one is None for one in dtypes) or key not in _doubles:
+        names = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
+        _doubles[key] = form.working(names) == "float64"
     return _doubles[key]
 
 

@@ -74,6 +74,17 @@ def _same_shape(form: Any, places: Sequence[int]) -> Function:
     return with_arrays(check)
 
 
+def _one_a_row(form: Any, places: Sequence[int]) -> Function:
+    """Raise where an array has not one number for each row of the first one."""
+    message = f"{form.__name__}: {' and '.join(form.inputs[one] for one in places)} must have one number for each row"
+
+    def check(array, first, nothing):  # type: ignore[no-untyped-def]
+        if array.shape != first.shape[:-1]:
+            raise ValueError(message)
+
+    return with_arrays(check)
+
+
 def _outputs(form: Any, kinds: Sequence[Any]) -> tuple[tuple[int, ...], tuple[Any, ...]]:
     """Which arguments have a gradient, and a 0 of the dtype of each."""
     places = tuple(form.inputs.index(name) for name in form.differentiable)
@@ -161,7 +172,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     lowest, sums0, totals0 = (working(-np.inf),) * parts.peaks, (working(0.0),) * term.results, (0.0,) * term.results
     rest, with_peak, takes_terms = tuple(range(1, value.results)), parts.peak is not None, parts.slope_takes_terms
     number, of_elements = _numbers(kinds, stored, working, -1)
-    check, of_rows = _same_shape(form, stored), _nothing(per_row)
+    check, check_rows, of_rows = _same_shape(form, stored), _one_a_row(form, per_row), _nothing(per_row)
     outputs, zeros = _outputs(form, kinds)
     grid_places, row_places, out_places = (tuple(range(len(one))) for one in (stored, per_row, outputs))
     finish, of_outputs = _finish(form, len(outputs) > 1), _nothing(outputs)
@@ -176,6 +187,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
 
     def impl(*arguments):  # type: ignore[no-untyped-def]
         each(check, arguments, stored, arguments[0], of_elements)
+        each(check_rows, arguments, per_row, arguments[0], of_rows)
         first, gradients = arguments[0], each(_full, arguments, outputs, 0, zeros)
         columns = first.shape[-1]
         if first.size == 0:
@@ -245,6 +257,8 @@ def _labels(form: Any, kinds: Sequence[Any], target: int) -> Function:
     lengths = f"{form.__name__}: {form.inputs[target]} must have one label for each row"
     classes = f"{form.__name__}: {form.inputs[target]} must be classes, from 0 to the number of columns - 1, or {IGNORED}"
     scalar = not isinstance(kinds[target], types.Array)
+    dtype = kinds[target] if scalar else kinds[target].dtype
+    wraps = isinstance(dtype, types.Integer) and not dtype.signed and dtype.bitwidth == 64
 
     def labels(arguments, height):  # type: ignore[no-untyped-def]
         if scalar:
@@ -255,7 +269,7 @@ def _labels(form: Any, kinds: Sequence[Any], target: int) -> Function:
             found = np.ravel(arguments[target]).astype(np.int64)
         columns = arguments[0].shape[-1]
         for label in found:
-            if label != IGNORED and (label < 0 or label >= columns):
+            if (wraps or label != IGNORED) and (label < 0 or label >= columns):
                 raise ValueError(classes)
         return found
 

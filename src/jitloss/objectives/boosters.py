@@ -259,16 +259,19 @@ def _is_linear_somewhere(loss: Loss, options: dict[str, Any]) -> bool:
         return False
 
     def is_linear(scores: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
-        """Where it has a slope and no curvature, and the curvature."""
+        """Where it has a slope and no curvature, and where it has none of both or a curvature that does not fade."""
         given = {"reduction": "sum", **_without_weights(options)}
         _, gradient, hessian = loss.value_gradient_hessian(scores, np.full_like(scores, target), **given)
-        return (hessian == 0.0) & (gradient != 0.0), hessian
+        return (hessian == 0.0) & (gradient != 0.0), (gradient == 0.0) | (np.abs(hessian) > _FADED)
 
     return any(_has_an_edge(is_linear, sign * _GRID, target) for target in (0.0, 1.0) for sign in (1.0, -1.0))
 
 
 def _has_an_edge(is_linear: Any, scores: np.ndarray, target: float) -> bool:
-    """Whether a curvature ends at once, or is nowhere. That of a smooth loss fades, and is 0 only where float64 has no number for it."""
+    """Whether a linear part begins at once, or is all there is.
+
+    The curvature of a smooth loss fades, and is 0 only where float64 has no number for it.
+    """
     found = is_linear(scores, target)[0]
     if not found.any():
         return False
@@ -282,7 +285,7 @@ def _has_an_edge(is_linear: Any, scores: np.ndarray, target: float) -> bool:
             outside = middle
         else:
             inside = middle
-    return bool(np.abs(is_linear(np.array([inside]), target)[1][0]) > _FADED)
+    return bool(is_linear(np.array([inside]), target)[1][0])
 
 
 _FADED = 1e-200

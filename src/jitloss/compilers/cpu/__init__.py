@@ -62,23 +62,28 @@ MOST_KEPT_TERMS = 8
 """Terms of a sum of losses that are kept for a row: the stack has an end."""
 
 _lock = threading.RLock()
-_held: list[Any] = []
+_forking = threading.local()
 
 
 def _before_fork() -> None:
     """Wait for who compiles, here or anywhere: a child would inherit the locks, held by a thread that it does not have."""
-    _held[:] = [lock for lock in (_lock, global_compiler_lock._lock) if lock.acquire(timeout=10.0)]
+    _forking.held = held = []
+    for lock in (_lock, global_compiler_lock._lock):
+        if lock.acquire(timeout=10.0):  # one by one: an interrupt while it waits for the second must not lose the first
+            held.append(lock)  # noqa: PERF401
 
 
 def _after_fork() -> None:
-    while _held:
-        _held.pop().release()
+    held = getattr(_forking, "held", [])
+    while held:
+        held.pop().release()
 
 
 def _in_child() -> None:
+    """Whoever held a lock for longer than that is not here."""
     global _lock
     _after_fork()
-    _lock = threading.RLock()
+    _lock, global_compiler_lock._lock = threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -53,11 +53,15 @@ def _resolving_once(context: Any) -> Iterator[None]:
             known[key] = resolve(func, args, kws)
         return known[key]
 
+    before = vars(context).get("resolve_function_type")  # that of a compilation that a signal has interrupted
     context.resolve_function_type = resolved
     try:
         yield
     finally:
-        del context.resolve_function_type
+        if before is None:
+            del context.resolve_function_type
+        else:
+            context.resolve_function_type = before
 
 
 _sizes: dict[str, int] = {}
