@@ -257,3 +257,16 @@ ring = Holder(); ring.self, ring.gradient = ring, jitloss.mse_loss.gradient(ones
     process = processes.start("-X", "dev", "-c", code)
     out, err = process.communicate()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_release_gives_back_what_is_marked_too(all_is_large, monkeypatch):
+    monkeypatch.setattr(buffers, "MOST_READY", 0)
+    numbers()
+    assert buffers._waiting
+    buffers.release()
+    assert not kept()
+
+
+def test_what_an_allocator_keeps_itself_does_not_wait_here():
+    assert buffers.empty((buffers.LINED,), np.dtype(np.uint8)).nbytes < buffers.LARGE
+    assert not kept()

@@ -559,3 +559,25 @@ def test_weights_that_overflow():
     large = 1e200 * mse_loss
     with pytest.raises(ValueError, match="mse_loss: a loss is multiplied by a finite number, got inf in all"):
         large * 1e200
+
+
+def test_what_a_later_call_refuses_is_known_before_anything_is_written():
+    total = jitloss.weighted_sum(a=mse_loss, b=mse_loss)
+    outs = {name: np.full_like(BOXES, 5.0) for name in "ab"}
+    options = {"a": {"out": outs["a"]}, "b": {"out": outs["b"], "sample_weight": -np.ones(len(BOXES))}}
+    with pytest.raises(ValueError, match=r"b: .*sample_weight"):
+        total.gradient({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}, **options)
+    whole = np.full(3, 7)
+    with pytest.raises(ValueError, match=r"params\['b'\].*dtype"):
+        jitloss.l2_regularization.gradient({"a": BOXES, "b": np.arange(3)}, out={"a": outs["a"], "b": whole})
+    assert (outs["a"] == 5.0).all()
+
+
+def test_a_penalty_of_a_weighted_sum_has_an_output():
+    total = jitloss.weighted_sum(a=mse_loss, w=jitloss.l2_regularization)
+    with pytest.raises(ValueError, match="outputs must hold the outputs a, w: w missing"):
+        total({"a": BOXES}, {"a": TRUTH})
+
+
+def test_factors_beyond_float32_are_for_float64():
+    assert (1e39 * mse_loss)(np.ones(2), np.zeros(2)) == 1e39

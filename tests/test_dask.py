@@ -532,3 +532,13 @@ def test_class_weights_are_sent_once():
     graph = dict(value.__dask_graph__())
     assert sum(isinstance(one, np.ndarray) for one in graph.values()) == 1
     np.testing.assert_allclose(value.compute(), 2.0 * np.log(3.0))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cut_rows_times_a_number(reduction):
+    check(Case(3.0 * jitloss.cross_entropy_with_logits), draw(DENSE, DENSE.shape), (10, 3), reduction=reduction)
+
+
+def test_both_weights_of_a_binary_loss_are_balanced():
+    logits, targets = draw(BINARY, (33,))
+    check(BINARY, [logits, np.round(targets)], 10, pos_weight="balanced", class_weight="balanced")

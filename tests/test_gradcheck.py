@@ -260,3 +260,23 @@ def test_nothing_compared_is_nothing_right():
     assert str(check) == "gradient NOT CHECKED: 0 elements compared, 1 on a kink or a clip skipped"
     assert not jitloss.check_gradient(wrong_on_both_sides, [0.5], [0.0])
     assert jitloss.check_gradient(jitloss.l1_loss, [], [])
+
+
+def test_a_number_that_is_none_hides_nothing_beside_it():
+    check = check_gradient(factor_lost, [np.nan, 1.0, 3.0], [0.0, 0.0, 0.0])
+    assert (bool(check), check.compared, check.skipped) == (False, 2, 1)
+
+
+@jitloss.pointwise
+def entropy(prediction, target):
+    return prediction * log(prediction), log(prediction) + 1.0
+
+
+def test_the_edge_of_a_domain_is_skipped():
+    check = check_gradient(entropy, [1e-9, 1.0], [0.0, 0.0])
+    assert (bool(check), check.compared, check.skipped) == (True, 1, 1)
+
+
+def test_an_infinite_step_is_none():
+    with pytest.raises(ValueError, match="check_gradient: step"):
+        check_gradient(jitloss.mse_loss, [1.0], [2.0], step=np.inf)

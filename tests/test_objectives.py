@@ -371,3 +371,11 @@ def test_wrong_objectives(make):
     with pytest.raises(ValueError, match="labels and predictions must have one row for each other, got 2 and 3"):
         make(LOGIT)(np.zeros(2), np.zeros(3))
     assert make(no_second, hessian=1.0)(np.zeros(1), np.ones(1))[1] == 1.0
+
+
+def test_a_scale_of_a_constant_dense_labels_and_no_rows():
+    hessian = objectives.lightgbm(jitloss.quantile_loss, quantile=0.9, hessian_scale=4.0)(np.zeros(2), np.ones(2))[1]
+    np.testing.assert_array_equal(hessian, [4.0, 4.0])
+    dense = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(objectives.xgboost(SOFTMAX)(dense, np.zeros((2, 3)))[0], 1 / 3 - dense)
+    assert [one.size for one in objectives.xgboost(jitloss.hinge_loss)(np.zeros(0), np.zeros(0))] == [0, 0]

@@ -1,5 +1,7 @@
 """Recorded calls on a device, without one: the launches note what they are given, and the tensors are in host memory."""
 
+import contextlib
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,3 +175,54 @@ def test_launches_of_arrays_that_nobody_gave_are_not_kept():
     replay = Replay()
     replay.learn(values, {}, done)
     assert replay(HOST, values, {}) is None
+
+
+def overlapping(logits, labels):
+    memory = torch.randn(ROWS + 4, COLUMNS)
+    return (memory[:ROWS], labels), {"out": memory[4:]}
+
+
+def test_an_output_that_overlaps_goes_the_long_way():
+    """Which refuses it; it lies as aligned as the recorded one, at an address of its own."""
+    replay, kernel = recorded(inputs(), out=torch.empty(ROWS, COLUMNS))
+    assert replay(HOST, *overlapping(*inputs())) is None
+    assert not kernel.launched
+
+
+@pytest.mark.parametrize("options", [{"class_weight": "balanced"}, {"class_weight": [1.0] * COLUMNS}], ids=repr)
+def test_what_is_made_of_options_is_not_kept(options):
+    """Balanced weights are those of the first call's labels."""
+    replay, _ = recorded(inputs(), options)
+    assert replay(HOST, inputs(), options) is None
+
+
+def test_one_array_for_two_inputs_is_another_call():
+    one, other = torch.randn(ROWS, COLUMNS), torch.randn(ROWS, COLUMNS)
+    kernel, replay, gradient = Kernel(), Replay(), view_of(torch.empty_like(one))
+    views = {"prediction": view_of(one), "target": view_of(one)}
+    done = SimpleNamespace(
+        library=HOST, device=0, first=one, views=views, sample_view=None, made=[(gradient, (ROWS, COLUMNS), F32)],
+        launches=[(kernel, 1, (tuple(map(address_of, views.values())), address_of(gradient)))], returned=[("prediction", gradient)],
+        definition=jitloss.mse_loss.definition,
+        cuda=SimpleNamespace(SIMULATED=False, current=None, is_current=lambda device: True),
+    )  # fmt: skip
+    replay.learn((one, one), {}, done)
+    assert replay(HOST, (one, other), {}) is None
+    assert replay(HOST, (other, other), {}) is not None
+    assert kernel.launched[0][1][:2] == [other.data_ptr()] * 2
+
+
+def test_launches_are_on_the_device_of_the_call():
+    replay, kernel = recorded(inputs())
+    ((key, recording),) = replay._recordings.items()
+    entered: list[int] = []
+
+    @contextlib.contextmanager
+    def current(device):
+        entered.append(device)
+        yield
+        entered.append(len(kernel.launched))
+
+    replay._recordings[key] = dataclasses.replace(recording, current=current, is_current=lambda device: False)
+    assert replay(HOST, inputs(), {}) is not None
+    assert entered == [0, 1]

@@ -201,3 +201,34 @@ def test_modules_compile():
     value.backward()
     torch.testing.assert_close(value, torch.nn.CrossEntropyLoss(label_smoothing=0.1)(*inputs))
     torch._dynamo.reset()
+
+
+OLDER = [name for name in CALLS if "reduce" in inspect.signature(getattr(functional, name)).parameters]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("older", [{"reduce": False}, {"size_average": False}], ids=repr)
+@pytest.mark.parametrize("name", OLDER)
+def test_older_arguments_of_every_function(name, older):
+    inputs = CALLS[name][0][0]
+    got, want = (outcome(getattr(module, name), inputs, older) for module in (jitloss.torch, functional))
+    torch.testing.assert_close(got, want)
+
+
+MORE = [
+    *((name, options | {"reduction": reduction}, 0) for name, (_, options) in MODULES.items() for reduction in ("sum", "none")),
+    ("CrossEntropyLoss", {"ignore_index": 2}, 2),
+    ("NLLLoss", {"ignore_index": 1}, 1),
+    ("BCEWithLogitsLoss", {"weight": probabilities(3)}, 0),
+    ("KLDivLoss", {"log_target": True, "reduction": "sum"}, 1),
+    ("PoissonNLLLoss", {"log_input": False, "eps": 1e-2}, 2),
+    ("TripletMarginLoss", {"p": 1.0, "eps": 1e-2}, 0),
+]
+
+
+@pytest.mark.filterwarnings("ignore:reduction:UserWarning")
+@pytest.mark.parametrize(("name", "options", "number"), MORE, ids=str)
+def test_modules_hand_on_all_they_hold(name, options, number):
+    inputs = CALLS[MODULES[name][0]][number][0]
+    mine, theirs = (getattr(module, name)(**options) for module in (jitloss.torch, torch.nn))
+    torch.testing.assert_close(outcome(mine, inputs, {}), outcome(theirs, inputs, {}))

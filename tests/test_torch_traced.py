@@ -59,7 +59,7 @@ def test_gradients_in_batches():
 
 @pytest.mark.parametrize("weight", [{0: torch.ones((), requires_grad=True)}, [torch.ones((), requires_grad=True)] * 4])
 def test_a_gradient_with_respect_to_what_lies_in_an_option_is_refused(weight):
-    with pytest.raises(NotImplementedError, match="class_weight requires a gradient, and there is none"):
+    with pytest.raises(NotImplementedError, match="class_weight holds a tensor that requires a gradient, and there is none"):
         jitloss.cross_entropy_with_logits(X, LABELS, class_weight=weight)
 
 
@@ -176,6 +176,16 @@ def test_what_no_array_can_be_made_of(make, said):
         jitloss.mse_loss(make(), T)
 
 
+def test_items_of_half_types_stay_so_without_autocast():
+    for dtype in (torch.float16, torch.bfloat16):
+        assert jitloss.mse_loss(X.to(dtype), T.to(dtype), reduction="none").dtype is dtype
+
+
 def test_members_of_lists_that_require_a_gradient():
+    with pytest.raises(NotImplementedError, match=r"predictions holds a tensor that requires a gradient.*torch.stack"):
+        jitloss.mse_loss([leaf()[0, 0]], torch.zeros(1))
+
+
+def test_lists_alone_are_read_by_numpy():
     with pytest.raises(ValueError, match=r"mse_loss: predictions cannot be read as an array: .*requires grad"):
         jitloss.mse_loss([leaf()[0, 0]], [1.0])

@@ -95,7 +95,12 @@ def _trained(form: Any, given: Arguments) -> bool:
         name for name, value in given.items() if (value.requires_grad if isinstance(value, Tensor) else _holds_gradient(value))
     ]
     for name in wanted:
-        if name not in form.differentiable or not isinstance(given[name], Tensor):
+        if not isinstance(given[name], Tensor):
+            raise NotImplementedError(
+                f"{form.__name__}: {name} holds a tensor that requires a gradient, and there is none with respect to what lies in a "
+                f"{type(given[name]).__name__}; give one tensor, by torch.stack, or detached ones"
+            )
+        if name not in form.differentiable:
             raise NotImplementedError(
                 f"{form.__name__}: {name} requires a gradient, and there is none with respect to it, only to "
                 f"{', '.join(form.differentiable)}; give {name}.detach()"
