@@ -89,7 +89,7 @@ def test_bad_class_weights(case):
     right = draw(case, case.shape, "float32")
     classes = 2 if is_binary(case) else 7
     for weight in ("unbalanced", np.ones(classes + 1), np.ones((classes, 1)), 1.0, {classes: 1.0}, {-1: 1.0}, {0.0: 1.0}, {"a": 1.0},
-                   {True: 1.0}, {0: -1.0}, {0: NAN}, {0: [1.0, 2.0]}, np.full(classes, NAN), -np.ones(classes)):  # fmt: skip
+                   {0: -1.0}, {0: NAN}, {0: [1.0, 2.0]}, np.full(classes, NAN), -np.ones(classes)):  # fmt: skip
         refused(case, ValueError, right, "class_weight", forms=("value", "gradient"), class_weight=weight)
     for weight in (np.ones(classes, complex), ["a"] * classes, object(), {0: "a"}, {0: None}):
         refused(case, TypeError, right, "class_weight", forms=("value",), class_weight=weight)

@@ -1,5 +1,6 @@
 """Numbers at the edges of a precision: factors, weights and parameters that it cannot hold, values that it rounds away."""
 
+import inspect
 import warnings
 
 import ml_dtypes
@@ -189,3 +190,47 @@ def test_products_of_weights_beyond_float32():
     p = np.float32([0.3, 0.6])
     with pytest.raises(ValueError, match=r"sample_weight times class_weight must hold numbers .* at index 1"):
         jitloss.binary_cross_entropy(p, np.float32([0, 1]), class_weight=[1.0, 1e30], sample_weight=[1.0, 1e30])
+
+
+def test_classes_may_be_named_by_bools():
+    """As labels are."""
+    logits, labels = [0.5, -1.0], [True, False]
+    want = bce(logits, labels, class_weight={1: 2.0, 0: 3.0})
+    assert bce(logits, labels, class_weight={True: 2.0, np.False_: 3.0}) == want
+
+
+def test_classes_of_losses_have_signatures():
+    for kind in (jitloss.Loss, jitloss.Form, jitloss.Penalty):
+        assert "self" not in inspect.signature(kind).parameters
+    assert list(inspect.signature(jitloss.mse_loss).parameters)[:2] == ["predictions", "targets"]
+
+
+def test_messages_name_what_is_in_the_way():
+    p, t = np.zeros((2, 3)), np.zeros((2, 3))
+    with pytest.raises(ValueError, match="nothing else; this one overlaps targets"):
+        jitloss.mse_loss_gradient(p, t, out=t)
+    both = np.zeros((2, 3))
+    with pytest.raises(ValueError, match="this one overlaps out of anchor"):
+        jitloss.triplet_loss_gradient(p, t + 1, t + 2, out={"anchor": both, "positive": both, "negative": np.zeros((2, 3))})
+    with pytest.raises(ValueError, match="out must be writable, this array is read-only"):
+        jitloss.mse_loss_gradient(p, t, out=np.broadcast_to(0.0, (2, 3)))
+    with pytest.raises(ValueError, match=r"pos_weight='balanced' needs targets that are 0 or 1, got 0.25 at index 1"):
+        bce([0.0, 0.0], [1.0, 0.25], pos_weight="balanced")
+
+
+def test_a_branch_of_one_number():
+    def one_alone(prediction, target):
+        if prediction > 0.0:
+            return prediction, 1.0
+        return -prediction
+
+    with pytest.raises(jitloss.DefinitionError, match=r"one_alone, line .*always the same number of results: here it returns 1"):
+        jitloss.pointwise(one_alone)
+
+
+def test_values_that_are_not_finite_are_found_in_any_block():
+    for place in (0, 65535, 65536, 199_999):
+        p = np.zeros(200_000, np.float32)
+        p[place] = np.nan
+        with jitloss.errstate(invalid="raise"), pytest.raises(FloatingPointError, match=f"first at (item|element) {place}"):
+            jitloss.mse_loss.value_and_gradient(p, np.zeros_like(p))

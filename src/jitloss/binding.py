@@ -357,8 +357,12 @@ def _returned(step: dis.Instruction, before: dis.Instruction | None) -> int | No
     elif step.opname == "RETURN_VALUE" and before is not None and before.opname == "LOAD_CONST":
         constant = before.argval
     else:
-        built = step.opname == "RETURN_VALUE" and before is not None and before.opname == "BUILD_TUPLE"
-        return before.arg if built and before is not None else None
+        if step.opname != "RETURN_VALUE" or before is None:
+            return None
+        if before.opname == "BUILD_TUPLE":
+            return before.arg
+        alone = before.opname.startswith(("UNARY_", "COMPARE_OP")) or (before.opname == "BINARY_OP" and before.argrepr != "+")
+        return 1 if alone else None
     return len(constant) if isinstance(constant, tuple) else 0 if constant is None else 1
 
 

@@ -124,6 +124,12 @@ def _innermost(error: Exception) -> str:
     return said[0] if said else text.strip()
 
 
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Some rows at a time, of which the caches hold a copy."""
+    step = max(1, CHUNK // max(1, rows.shape[1]))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
 class Evaluation:
     """The steps of one call, in order; each leaves what the next ones need.
 
@@ -265,10 +271,20 @@ class Evaluation:
             return
         pair = class_weights(given, self.class_counts, 2, self.working, owner)
         assert pair is not None
-        each = binary_weights(targets, pair[0], pair[1], target.space.graded).reshape(self.geometry.items)
-        if self.sample is not None:
-            each = each * np.repeat(self.sample.array.reshape(-1).astype(np.float64), self.sample.span).reshape(each.shape)
-        self.sample = Weights(held(each, self.working, owner, "sample_weight times class_weight", self._place), 1)
+        flat, graded = targets.reshape(-1), target.space.graded
+        sample = None if self.sample is None else np.repeat(self.sample.array.reshape(-1), self.sample.span)
+        each = np.empty(flat.shape, self.working)
+        for start in range(0, flat.size, CHUNK):
+            part = slice(start, start + CHUNK)
+            mine = binary_weights(flat[part], pair[0], pair[1], graded)
+            if sample is not None:
+                mine = mine * sample[part].astype(np.float64)
+            each[part] = held(mine, self.working, owner, "sample_weight times class_weight", self._place_behind(start))
+        self.sample = Weights(each.reshape(self.geometry.items), 1)
+
+    def _place_behind(self, start: int) -> Callable[[int, tuple[int, ...]], tuple[tuple[int, ...], int]]:
+        """The place of an item of a part that begins at ``start``."""
+        return lambda index, _: self._place(start + index, self.geometry.items)
 
     def _fold_factor(self) -> None:
         """The number that a loss is multiplied by, as a weight of every item: values of half types would be rounded before it."""
@@ -290,7 +306,10 @@ class Evaluation:
         if self.geometry.labels:
             flat = targets.reshape(-1)
             return np.bincount(flat[flat != ignored], minlength=self.columns).astype(np.float64)
-        counts: np.ndarray = self._rows_of(targets).sum(axis=0, dtype=np.float64)
+        rows = self._rows_of(targets)
+        counts = np.zeros(rows.shape[1])
+        for block in _blocks(rows):
+            counts += np.ones(len(block)) @ block.astype(np.float64)
         return counts
 
     def _rows_of(self, targets: np.ndarray) -> np.ndarray:
@@ -312,7 +331,8 @@ class Evaluation:
             each = each[counts] * (1.0 if classes is None else classes[flat[counts]])
         elif classes is not None:
             assert self.definition.target is not None
-            each = each * (self._rows_of(self.arrays[self.definition.target.name]).astype(np.float64) @ classes)
+            rows = self._rows_of(self.arrays[self.definition.target.name])
+            each = each * np.concatenate([block.astype(np.float64) @ classes for block in _blocks(rows)] or [each])
         return float(each.sum())
 
     def divisor(self) -> float:

@@ -75,9 +75,12 @@ def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarr
     name = dtype_name(array.dtype)
     if one.space.target or not one.differentiable:
         if name not in FLOATS and name not in INTEGERS and name != "bool":
-            raise TypeError(f"{definition.name}: {one.public} must hold numbers or bools, got the dtype {array.dtype}")
+            wanted = "must hold numbers or bools (float16, bfloat16, float32, float64, integers)"
+            raise TypeError(f"{definition.name}: {one.public} {wanted}, got the dtype {array.dtype}")
         if name == "bool" and one.space.name == "sign":
-            return np.where(array, np.int8(1), np.int8(-1))
+            signs = array.view(np.int8) * np.int8(2)
+            signs -= np.int8(1)
+            return signs
         return array
     if name in INTEGERS:
         return array.astype(np.float64)

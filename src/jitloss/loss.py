@@ -46,6 +46,15 @@ class _Documented:
         return self.text if one is None else one._document()
 
 
+class _OfInstances(property):
+    """A property that the class itself has not, where :mod:`inspect` would take it for one of the class."""
+
+    def __get__(self, one: Any, owner: type | None = None) -> Any:
+        if one is None:
+            raise AttributeError("a loss has a signature of its own")
+        return super().__get__(one, owner)
+
+
 class Form:
     __doc__ = _Documented(
         """One way to call a loss, a function to all appearances: it has a name, a signature and a docstring, and pickles by name."""
@@ -67,11 +76,15 @@ class Form:
         self._replay: Any = None
         self._quick: Quick | Large | None = None
 
-    @property
-    def __signature__(self) -> inspect.Signature:
+    def signature(self) -> inspect.Signature:
+        """What the form takes; made when it is first asked for."""
         if self._signature is None:
             self._signature = _signature(self.loss.definition, self.wants)
         return self._signature
+
+    @_OfInstances
+    def __signature__(self) -> inspect.Signature:
+        return self.signature()
 
     # What an adapter asks --------------------------------------------------------------------------------------------------------
 
@@ -228,7 +241,7 @@ class Form:
         if len(args) == len(self.inputs) and (not options or self._knows(options)):
             return {**dict(zip(self.inputs, args, strict=True)), **options}
         try:
-            return self.__signature__.bind(*args, **options).arguments
+            return self.signature().bind(*args, **options).arguments
         except TypeError as error:
             raise TypeError(f"{self.__name__}{self.__signature__}: {error}") from None
 
@@ -319,9 +332,9 @@ class Loss:
     def _numba_type_(self) -> Any:
         return self.value._numba_type_
 
-    @property
+    @_OfInstances
     def __signature__(self) -> inspect.Signature:
-        return self.value.__signature__
+        return self.value.signature()
 
     def _document(self) -> str:
         return self.value._document()

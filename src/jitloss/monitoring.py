@@ -84,9 +84,8 @@ def watching() -> bool:
 
 def report(name: str, value: float, items: np.ndarray | None, gradients: tuple[np.ndarray, ...]) -> None:
     """Warn or raise where the value, an item's value or a gradient is not finite."""
-    bad = np.False_ if items is None else ~np.isfinite(items.astype(np.float64, copy=False))
-    if items is not None and bad.any():
-        first = int(np.argmax(bad.reshape(-1)))
+    first = None if items is None else _first_that_is_not_finite(items)
+    if items is not None and first is not None:
         where = _index(first, items.shape)
         shown = float(items.reshape(-1)[first])
         message = f"{name} is {value if not np.isfinite(value) else shown}: first at item {where}, whose value is {shown}"
@@ -94,9 +93,9 @@ def report(name: str, value: float, items: np.ndarray | None, gradients: tuple[n
         message = f"{name} is {value}: every item is finite, their sum is not"
     else:
         for gradient in gradients:
-            bad = ~np.isfinite(gradient.astype(np.float64, copy=False))
-            if bad.any():
-                where = _index(int(np.argmax(bad.reshape(-1))), gradient.shape)
+            first = _first_that_is_not_finite(gradient)
+            if first is not None:
+                where = _index(first, gradient.shape)
                 message = f"the gradient of {name} is not finite: first at element {where}"
                 break
         else:
@@ -104,6 +103,20 @@ def report(name: str, value: float, items: np.ndarray | None, gradients: tuple[n
     if _actions.get()[-1] == "raise":
         raise FloatingPointError(message)
     warnings.warn(message, RuntimeWarning, stacklevel=_levels_up())
+
+
+_BLOCK = 65536
+
+
+def _first_that_is_not_finite(array: np.ndarray) -> int | None:
+    """Its place in the flat array, looked for where the caches still hold a block."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        finite = np.isfinite(block if block.dtype.kind == "f" else block.astype(np.float32))
+        if not finite.all():
+            return start + int(np.argmin(finite))
+    return None
 
 
 def _levels_up() -> int:

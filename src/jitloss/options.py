@@ -152,12 +152,12 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
     if isinstance(value, Mapping):
         weights = np.ones(classes)
         for label, weight in value.items():
-            if isinstance(label, bool) or not isinstance(label, (int, np.integer)) or not 0 <= label < classes:
+            if not isinstance(label, (int, np.integer, np.bool_)) or not 0 <= label < classes:
                 raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
             number = _numbers(weight, owner, "class_weight")
             if number.ndim:
                 raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
-            weights[label] = number
+            weights[int(label)] = number
     else:
         given = _numbers(value, owner, "class_weight")
         if given.shape != (classes,):
@@ -171,11 +171,17 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
 
 def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bool) -> np.ndarray:
     """The weights of targets from those of the two classes: where they are ``graded``, a target between 0 and 1 has a share of both."""
+    if targets.dtype.itemsize == 2 and targets.dtype.kind not in "iu":  # NumPy is slow in half types
+        targets = targets.astype(np.float32)
     ones = targets == 1
-    weights: np.ndarray = np.where(ones, positive, negative)
+    weights: np.ndarray = ones * np.float64(
+        positive
+    )  # exact, since weights are finite; np.where takes as long as it guesses wrong
+    weights += ~ones * np.float64(negative)
     if graded:
-        rest = ~(ones | (targets == 0))
-        if rest.any():
+        zeros = targets == 0
+        if np.count_nonzero(ones) + np.count_nonzero(zeros) != targets.size:
+            rest = ~(ones | zeros)
             share = targets[rest].astype(np.float64)
             weights[rest] = (1.0 - share) * negative + share * positive
     return weights
@@ -193,7 +199,10 @@ def binary_counts(targets: np.ndarray, owner: str, option: str) -> np.ndarray:
     """How many targets are 0 and 1; balancing needs them to be one or the other."""
     ones, zeros = int(np.count_nonzero(targets == 1)), int(np.count_nonzero(targets == 0))
     if ones + zeros != targets.size:
-        raise ValueError(f"{owner}: {option}='balanced' needs targets that are 0 or 1")
+        flat = targets.reshape(-1)
+        first = int(np.argmax((flat != 0) & (flat != 1)))
+        got = _at(flat[first], first, targets.shape, place_of)
+        raise ValueError(f"{owner}: {option}='balanced' needs targets that are 0 or 1, got {got}")
     return np.array([zeros, ones], np.float64)
 
 

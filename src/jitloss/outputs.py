@@ -62,11 +62,13 @@ def take(
             continue
         mine = given[name]
         _check(definition, mine, like, name)
-        for other, array in [*originals.items(), *enumerate(others), *enumerate(outputs.returned)]:
+        before = [(f"out of {other}", array) for other, array in zip(names, outputs.returned, strict=False)]
+        for other, array in [*originals.items(), *(("weights", one) for one in others), *before]:
             if not (other == name and _is_same(mine, array)) and _overlap(mine, array):
+                what = _public(definition, other) if other in originals else other
                 raise ValueError(
                     f"{definition.name}: out overlaps another array of the call; it may be {_public(definition, name)} itself, "
-                    f"and nothing else"
+                    f"and nothing else; this one overlaps {what}"
                 )
         direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype == dtype
         outputs.add(mine if direct else empty(like.shape, dtype), mine)
@@ -105,7 +107,7 @@ def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> No
             f"{definition.name}: out must have the dtype of the gradient of {public}, {like.dtype}, got {mine.dtype}"
         )
     if not mine.flags.writeable:
-        raise ValueError(f"{definition.name}: out is read-only")
+        raise ValueError(f"{definition.name}: out must be writable, this array is read-only")
     if _overlaps_itself(mine):
         raise ValueError(f"{definition.name}: out has several elements at one place, by its strides {mine.strides}")
 
