@@ -22,8 +22,8 @@ ROOMS = [
     {"registry"},
     {"options", "inputs", "outputs"},
     {"call"},
-    {"quick", "documentation", "device", "jitted", "parts"},
-    {"large", "replay"},
+    {"plans", "documentation", "device", "jitted", "parts"},
+    {"quick", "large", "replay"},
     {"loss"},
     {"composition", "gradcheck", "objectives"},
     {""},  # the public face, jitloss/__init__.py

@@ -10,7 +10,8 @@ import pytest
 import jitloss
 from cases import CASES, PARAMETRISED, Case, draw, is_binary, weights
 from jitloss.call import CHUNK, SERIAL, compiler
-from jitloss.quick import MOST_PLANS, Quick
+from jitloss.plans import MOST_PLANS
+from jitloss.quick import Quick
 from ways import bits, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")
@@ -312,15 +313,186 @@ def test_wrong_weights_are_the_same_errors_after_right_ones():
     np.testing.assert_allclose(gradient, want[1], rtol=1e-13)
 
 
-def test_plans_are_bounded(short_way):
+# Numbers that change ----------------------------------------------------------------------------------------------------------
+
+
+def numbers_of(case: Case, name: str) -> list[Any]:
+    """Numbers that a parameter may take, the usual one and small ones among them; as Python's and as NumPy's."""
+    parameter = next(one for one in case.loss.definition.parameters if one.name == name)
+    given = [0.25, 0.3, 1e-3, 1e-12, 2.0, 2, 1, 0.0, 1.0, 0.1 + 0.2, np.float32(0.3), np.float64(0.4), np.int64(1), np.uint8(2)]
+    usual = [one for one in (parameter.default, parameter.usual) if isinstance(one, float)]
+    return [one for one in (*usual, *given, *usual) if float(one) in parameter.range and np.float32(one) in parameter.range]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", ["few", "many"])
+@each_case
+def test_parameters_that_are_others_in_each_call(case, shape, dtype, short_way):
+    args = draw(case, case.shape if shape == "few" else (SERIAL // 7 + 1, 7) if case.rowwise else (SERIAL + 1,), dtype)
+    form = case.loss.value_and_gradient
+    for parameter in case.loss.definition.parameters:
+        if isinstance(parameter.default, bool):
+            continue
+        numbers = numbers_of(case, parameter.name)
+        first = next(one for one in numbers if one != parameter.usual)
+        for one in {
+            first,
+            *[parameter.usual] * (parameter.usual is not None),
+        }:  # one kernel for the usual number, one for all others
+            form(*args, **{parameter.name: one})
+        for one in numbers:
+            options = {parameter.name: one}
+            assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options)), options
+        if form.positional[2:3] == (parameter.name,):
+            assert bits(short_way(form, *args, first)) == bits(long_way(form, *args, first))
+
+
+@each_case
+def test_normalizers_and_smoothing_that_are_others_in_each_call(case, short_way):
+    args, form = draw(case, case.shape, "float32"), case.loss.value_and_gradient
+    for reduction in ("mean", "sum"):
+        form(*args, normalizer=3.0, reduction=reduction)
+        for number in (1, 2.5, np.float32(0.1), np.int64(64), 1e30, 5e-324):
+            options = {"normalizer": number, "reduction": reduction}
+            assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options)), options
+    if case.loss.definition.takes_labels:
+        form(*args, label_smoothing=0.5)
+        form(*args, label_smoothing=0.0)
+        for number in (0.1, 1, 1.0, 0, 1e-60, np.float64(0.2)):
+            options = {"label_smoothing": number}
+            assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options)), options
+
+
+def test_a_sum_has_parameters_that_are_others_in_each_call(short_way):
+    args = draw(CASES[0], (33,), "float32")
+    form = (2.0 * jitloss.huber_loss + 0.5 * jitloss.quantile_loss.with_parameters(quantile=0.2)).value_and_gradient
+    form(*args, delta=2.0, quantile=0.3)
+    for delta, quantile in ((0.5, 0.9), (1.5, 0.1)):
+        options = {"quantile": quantile, "delta": delta}
+        form(*args, **options)  # named in another order, which is another plan
+        for more in (0.0, 0.01):
+            options = {"quantile": quantile + more, "delta": delta}
+            assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options))
+
+
+def test_numbers_that_are_refused_are_the_same_errors():
+    args = draw(CASES[0], (33,), "float32")
+    form, out = jitloss.huber_loss.value_and_gradient, np.full_like(args[0], 3)
+    for right in ({"delta": 0.5}, {"delta": 0.5, "normalizer": 3}):
+        form(*args, **right)
+        for wrong in (-1.0, 0, 0.0, -0.0, np.nan, np.inf, 10**400, "u", "n", "number", True, np.True_, None, [0.5], 1j):
+            refused_alike(form, *args, out=out, **{**right, "delta": wrong})
+            refused_alike(form, *args, out=out, delta=0.7, normalizer=wrong)
+            refused_alike(form, *args, wrong, out=out)
+        refused_alike(form, *args, out=out, delta=1e300)  # of float32
+        refused_alike(form, *args, 0.5, delta=0.6)
+        refused_alike(form, *args, 0.5, 0.6)
+        refused_alike(form, *args, 0.6, nonsense=0.5)
+        refused_alike(form, *args, delta=np.timedelta64(1, "s"), nonsense=0.5)
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32")
+    form(*args, label_smoothing=0.5)
+    for wrong in (-0.1, 1.1, np.nan, True, False, np.True_, "number", np.longdouble(1) + np.finfo(np.longdouble).eps):
+        refused_alike(form, *args, label_smoothing=wrong)
+
+
+def test_switches_and_places_of_numpy(short_way):
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32")
+    for options in ({"axis": np.int64(1)}, {"axis": np.int8(-1)}, {"ignore_index": np.uint8(1), "reduction": "sum"}):
+        form(*args, **options)
+        assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options))
+    refused_alike(form, *args, axis=np.float64(1))
+    refused_alike(form, *args, axis=np.True_)
+    form, args = jitloss.poisson_nll_loss.value_and_gradient, draw(Case(jitloss.poisson_nll_loss), (33,), "float32")
+    for full in (np.True_, np.False_):
+        form(*args, full=full)
+        assert bits(short_way(form, *args, full=full)) == bits(long_way(form, *args, full=full))
+    refused_alike(form, *args, full=np.int64(1))
+
+
+def test_numbers_of_several_threads_are_their_own():
+    args = draw(CASES[0], (513,), "float32")
+    form = jitloss.huber_loss.value_and_gradient
+    numbers = [0.5 + number / 1000 for number in range(400)]
+    right = [bits(long_way(form, *args, delta=delta, normalizer=delta)) for delta in numbers]
+    form(*args, delta=0.4, normalizer=2.0)
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(lambda delta: bits(form(*args, delta=delta, normalizer=delta)), numbers)] == right
+
+
+def test_a_number_that_changes_leaves_the_plans_of_others(short_way):
     form, args = jitloss.huber_loss.value_and_gradient, draw(CASES[0], (33,), "float32")
-    for number in range(2 * MOST_PLANS + 10):
-        form(*args, delta=1.0 + number)
+    form(*args, reduction="sum")
+    form(*args, delta=0.5)
+    for number in range(2 * MOST_PLANS):
+        short_way(form, *args, delta=2.0 + number)
+    assert len(form._quick.plans) < 5
+    short_way(form, *args, reduction="sum")
+    short_way(form, *args, delta=0.5)
+
+
+def test_plans_are_bounded(short_way):
+    """The oldest one goes."""
+    case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
+    form, args = case.loss.value, draw(case, case.shape, "float32")
+    for number in range(MOST_PLANS + 3):
+        form(*args, ignore_index=-1 - number)
         assert len(form._quick.plans) <= MOST_PLANS
-    last = form(*args, delta=1.0 + number)
-    assert bits(last) == bits(long_way(form, *args, delta=1.0 + number))
-    form(*args)
-    short_way(form, *args)
+    for number in (3, MOST_PLANS + 2):
+        short_way(form, *args, ignore_index=-1 - number)
+    with pytest.raises(AssertionError, match="long way"):
+        short_way(form, *args, ignore_index=-3)
+    for columns in range(2, MOST_PLANS + 5):  # whose kernels are few
+        form(*draw(case, (2, columns), "float32"), label_smoothing=0.25)
+    assert max(map(len, (form._quick.plans, form._quick.kinds, form._quick.workings))) <= MOST_PLANS
+
+
+# Inputs by name ---------------------------------------------------------------------------------------------------------------
+
+
+@each_case
+@pytest.mark.parametrize("name", FORMS)
+def test_inputs_by_name(case, name, short_way):
+    form = getattr(case.loss, name)
+    first, second = form.inputs
+    for shape in (case.shape, (SERIAL // 7 + 1, 7) if case.rowwise else (SERIAL + 1,)):
+        args = draw(case, shape, "float32")
+        named = {first: args[0], second: args[1]}
+        form._quick = None
+        right = bits(form(**named))
+        assert right == bits(long_way(form, *args))
+        for given, options in ((), named), ((), {second: args[1], first: args[0]}), (args[:1], {second: args[1]}), (args, {}):
+            assert bits(short_way(form, *given, **options)) == right
+            if name != "value":
+                out = np.full_like(args[0], 7)
+                assert bits(short_way(form, *given, **options, out=out)) == right
+        form(*args, reduction="sum")
+        want = bits(long_way(form, *args, reduction="sum"))
+        assert bits(short_way(form, reduction="sum", **named)) == want
+        assert bits(short_way(form, args[0], **{second: args[1], "reduction": "sum"})) == want
+
+
+def test_inputs_by_name_that_are_wrong():
+    first, second = draw(CASES[0], (33,), "float32")
+    out = np.full_like(first, 7)
+    for form in (jitloss.mse_loss.gradient, jitloss.huber_loss.value_and_gradient):
+        form(first, second)
+        for args, options in [
+            ((), {}),
+            ((), {"predictions": first}),
+            ((), {"targets": first}),
+            ((first,), {}),
+            ((first,), {"predictions": second}),
+            ((first,), {"predictions": second, "targets": second}),
+            ((first, second), {"targets": second}),
+            ((first, second), {"predictions": 1}),
+            ((), {"predictions": first, "target": second}),
+            ((first,), {"targets": second, "nonsense": 1}),
+            ((first,), {"targets": second[:-1]}),
+            ((first,), {"targets": "text"}),
+        ]:
+            refused_alike(form, *args, out=out, **options)
 
 
 def test_wrong_options_are_the_same_errors():

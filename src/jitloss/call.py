@@ -37,7 +37,21 @@ from .options import (
 )
 from .outputs import Outputs, take
 
-__all__ = ["BESIDE", "CHUNK", "SERIAL", "Evaluation", "Memory", "Result", "Wants", "chunk_rows", "compiler", "total_of"]
+__all__ = [
+    "BESIDE",
+    "CHUNK",
+    "SERIAL",
+    "Evaluation",
+    "Memory",
+    "Result",
+    "Wants",
+    "checked",
+    "chunk_rows",
+    "compiler",
+    "is_smoothed",
+    "letter",
+    "total_of",
+]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
@@ -130,6 +144,24 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
+def checked(parameter: Parameter, value: Any, working: str, owner: str) -> float | bool | None:
+    """The value of a parameter as a kernel takes it, or an error."""
+    value = parameter.check(value, owner)
+    return parameter.in_float32(value, owner) if isinstance(value, float) and working == "float32" else value
+
+
+def letter(parameter: Parameter, value: float | bool | None, holds_usual: bool = True) -> str:
+    """What a kernel is to know of a parameter, as :class:`Variant` has it."""
+    if not isinstance(value, float):
+        return {None: "0", True: "T", False: "F"}[value]
+    return "u" if holds_usual and value == parameter.usual else "n"
+
+
+def is_smoothed(background: float, working: str) -> bool:
+    """Whether targets that no label names are more than 0 in the working precision."""
+    return bool(np.dtype(working).type(background) > 0.0)
+
+
 class Evaluation:
     """The steps of one call, in order; each leaves what the next ones need.
 
@@ -202,25 +234,17 @@ class Evaluation:
             value = self.arguments.get(parameter.name, parameter.default)
             if parameter.name == "pos_weight" and self.definition.target is not None:
                 value = pos_weight_of(value, lambda: self.class_counts("pos_weight"), self.owner)
-            value = parameter.check(value, self.owner)
-            if isinstance(value, float) and self.working == "float32":
-                value = parameter.in_float32(value, self.owner)
-            letters.append(self._letter(parameter, value))
+            value = checked(parameter, value, self.working, self.owner)
+            letters.append(letter(parameter, value, self.holds_usual))
             numbers.append(value if isinstance(value, float) else 0.0)
         if self.definition.form == "rowwise":
             share, background = smoothing(self._option("label_smoothing"), self.columns, self.owner)
             weights = (*weights, share, background)
-            self.smoothed = bool(np.dtype(self.working).type(background) > 0.0)
+            self.smoothed = is_smoothed(background, self.working)
         self.parameters = np.array([*numbers, *weights, 0.0])
         self.statics = "".join(letters) + "n" * len(weights)
         if self.definition.form == "rowwise" and not self.smoothed:
             self.statics = self.statics[:-1] + "z"
-
-    def _letter(self, parameter: Parameter, value: float | bool | None) -> str:
-        """What a kernel is to know of a parameter, as :class:`Variant` has it."""
-        if not isinstance(value, float):
-            return {None: "0", True: "T", False: "F"}[value]
-        return "u" if self.holds_usual and value == parameter.usual else "n"
 
     def _read_labels(self) -> None:
         """Integer labels as int64, looked at once: how many rows count, and is every label a class."""

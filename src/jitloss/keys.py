@@ -5,10 +5,20 @@ import os
 import weakref
 from typing import Any
 
-__all__ = ["FORMS", "PLAIN", "new_key"]
+import numpy as np
+
+__all__ = ["FORMS", "PLAIN", "new_key", "plain"]
 
 PLAIN = frozenset({float, int, bool, str, type(None)})
 """Types of options whose values say all: a plan or a recording of a call may be found by them."""
+
+
+def plain(value: Any) -> Any:
+    """A number or a switch of NumPy's as Python's own; all else, and what a float cannot hold, as it is."""
+    if not isinstance(value, np.generic) or value.dtype.kind not in "fiub" or value.dtype.itemsize > 8:
+        return value
+    return value.item()
+
 
 FORMS: "weakref.WeakValueDictionary[str, Any]" = weakref.WeakValueDictionary()
 """Forms of losses by a text: for compilers of other frameworks, whose programs hold little else."""

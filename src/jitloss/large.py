@@ -1,10 +1,11 @@
-"""The short way of large calls of losses that have other inputs than :class:`.quick.Quick` serves: one array, or three.
+"""The short way of losses that have other inputs than :class:`.quick.Quick` serves: one array, or three.
 
-Of small arrays such calls take the long way. After a large call Python's code has left the caches, so each of its steps takes longer;
-what a plan has is not looked at again. Options are plain numbers, switches and words.
+What a plan has is not looked at again: after a large call Python's code has left the caches, so each of its steps takes longer. A small
+array that is the only one goes through the compiled step of two, which takes what is written for the second one. Options are plain numbers,
+switches and words.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
@@ -13,29 +14,18 @@ from .buffers import empty
 from .call import SERIAL, Evaluation, Memory, Wants, total_of
 from .definition import Definition
 from .monitoring import watching
-from .quick import ABSENT, LONG_WAY, MOST_PLANS, fixed_divisor, key_of, readable, taken_as_they_are
+from .plans import ABSENT, LONG_WAY, Plan, Plans, readable, taken_as_they_are
 
 __all__ = ["Large"]
 
 
-class Plan(NamedTuple):
-    """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of items."""
-
-    kernel: int
-    parameters: np.ndarray
-    factor: float
-    divisor: float
-    output: np.dtype[Any]
-
-
-class Large:
+class Large(Plans):
     """The plans of one form of a loss."""
 
     def __init__(self, definition: Definition, wants: Wants) -> None:
-        self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
-        self.inputs = definition.inputs
+        super().__init__(definition, wants)
         self.written = {one.name: place for place, one in enumerate(definition.inputs) if one.differentiable and wants.gradient}
-        self.plans: dict[Any, Plan] = {}
+        self.single = len(self.inputs) == 1
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -45,46 +35,74 @@ class Large:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
         if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None:
             return
+        args, options = self.in_order(args, {name: value for name, value in options.items() if name != "out"}) or ((), {})
         inputs = args[: len(self.inputs)]
-        if len(inputs) < len(self.inputs) or not taken_as_they_are(inputs, done) or inputs[0].size <= SERIAL:
+        if not inputs or not taken_as_they_are(inputs, done):
             return
-        key = self._key(args, {name: value for name, value in options.items() if name != "out"}, done.geometry.columns)
-        if key is None or any(inputs[place].dtype != done.output for place in self.written.values()):
-            return
-        if len(self.plans) >= MOST_PLANS:
-            self.forget()
-        self.plans[key] = Plan(done.kernel, done.parameters, done.factor, fixed_divisor(done), done.output)
+        if not any(inputs[place].dtype != done.output for place in self.written.values()):
+            self.keep(self._key(inputs, done.geometry.columns), args, options, done)
 
-    def forget(self) -> None:
-        self.plans.clear()
-
-    def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
-        count = len(self.inputs)
-        return key_of((*(one.dtype for one in args[:count]), columns), args[0], args[count:], options)
+    @staticmethod
+    def _key(inputs: tuple[np.ndarray, ...], columns: int) -> tuple[Any, ...]:
+        return (*[one.dtype for one in inputs], columns)
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """The results of a call whose options, but for ``out``, are these; :data:`.quick.LONG_WAY` where there is no plan for it."""
+        """The results of a call whose options, but for ``out``, are these; :data:`.plans.LONG_WAY` where there is no plan for it."""
+        if len(args) < len(self.inputs):
+            found = self.in_order(args, options)
+            return LONG_WAY if found is None else self(*found, out)
+        if self.single and type(args[0]) is ndarray and args[0].size <= SERIAL:
+            return self._small(args, options, out)
         inputs = args[: len(self.inputs)]
-        if len(inputs) < len(self.inputs) or any(type(one) is not ndarray for one in inputs) or inputs[0].size <= SERIAL:
-            return LONG_WAY
+        for one in inputs:
+            if type(one) is not ndarray or not one.size:
+                return LONG_WAY
         shape = inputs[0].shape
+        if self.rowwise and not shape:
+            return LONG_WAY
         items, columns = (shape[:-1], shape[-1]) if self.rowwise else (shape, 1)
-        shapes = (items if one.per_row else shape for one in self.inputs)
+        shapes = (items if one.per_row else shape for one in self.definition.inputs)
         if any(one.shape != wanted or not readable(one) for one, wanted in zip(inputs, shapes, strict=True)) or watching():
             return LONG_WAY
-        plan = self.plans.get(self._key(args, options, columns))
+        plan = self.find(self._key(inputs, columns), args, options)
         gradients = None if plan is None else self._outputs(inputs, out, plan.output)
         if plan is None or gradients is None:
             return LONG_WAY
-        value = self._run(plan, inputs, gradients, columns, out)
+        return self._results(self._run(plan, inputs, gradients, columns, out), gradients)
+
+    def _results(self, value: float, gradients: list[np.ndarray]) -> Any:
         if not self.gradient:
             return value
         gradient = dict(zip(self.written, gradients, strict=True)) if len(gradients) > 1 else gradients[0]
         return (value, gradient) if self.value else gradient
 
+    def _small(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
+        """A call on a single array, of few elements."""
+        first = args[0]
+        shape, columns = first.shape, 1
+        if self.rowwise:
+            if not shape:
+                return LONG_WAY
+            columns = shape[-1]
+        plan = self.find((first.dtype, columns), args, options)
+        if plan is None or watching():
+            return LONG_WAY
+        gradient = first
+        if self.gradient and (out is None or out is ABSENT):
+            gradient = np.empty(shape, plan.output)  # small memory is not kept
+        elif out is not ABSENT:
+            given = self._outputs(args[:1], out, plan.output)
+            if not given:
+                return LONG_WAY
+            gradient = given[0]
+        value: float | None = self.small(plan.known, first, gradient, None, None, None, True)
+        if value is None:
+            return LONG_WAY
+        return (value, gradient) if self.value and self.gradient else gradient if self.gradient else value
+
     def _outputs(self, inputs: tuple[np.ndarray, ...], out: Any, dtype: np.dtype[Any]) -> list[np.ndarray] | None:
         """Arrays that a kernel can write to; None where ``out`` is not quite that."""
-        if out is None or out is ABSENT:
+        if out is ABSENT or (out is None and self.gradient):
             return [empty(inputs[place].shape, dtype) for place in self.written.values()]
         if len(self.written) > 1 and type(out) is dict and out.keys() == self.written.keys():
             given = [out[name] for name in self.written]

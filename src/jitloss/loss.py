@@ -18,7 +18,8 @@ from .inputs import library_of_call, working_dtype
 from .keys import new_key
 from .large import Large
 from .options import DEFAULTS, option_names
-from .quick import ABSENT, LONG_WAY, Quick
+from .plans import ABSENT, LONG_WAY
+from .quick import Quick
 from .registry import adapter_of, array_type, is_supported
 
 if TYPE_CHECKING:

@@ -6,107 +6,30 @@ Of small arrays that is one compiled step, which is tried with the plan of the l
 not quite as the plan expects goes the long way, which also makes the error messages.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy import empty as new
 from numpy import ndarray
 
 from .buffers import empty
-from .call import SERIAL, Evaluation, Memory, Wants, chunk_rows, compiler, total_of
+from .call import SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
-from .keys import PLAIN
 from .monitoring import WATCHED, watching
-from .options import DEFAULTS, NO_LABEL
+from .plans import ABSENT, LONG_WAY, Plan, Plans, readable, taken_as_they_are
 
-__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Quick", "fixed_divisor", "key_of", "readable", "taken_as_they_are"]
+__all__ = ["Quick"]
 
-ABSENT: Any = object()
-"""An ``out`` that was not given, not even as None."""
-
-LONG_WAY: Any = object()
-"""What a quick call returns when it is none."""
-
-MOST_PLANS = 256
-"""Plans of one form. A caller with a new number for every call fills them, and they are forgotten."""
-
-_WEIGHTS = ("sample_weight", "class_weight")
 _INT64 = np.dtype(np.int64)
 
 
-class Plan(NamedTuple):
-    """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of rows that count.
-
-    Rows that are ``labelled`` count by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
-    the dtype ``items``. ``known`` is all that the compiled step wants to know of it; its addresses are those of the ``dtypes`` and the
-    ``parameters``.
-    """
-
-    kernel: int
-    parameters: np.ndarray
-    factor: float
-    divisor: float
-    labelled: bool
-    every: bool
-    ignored: int
-    working: Any
-    sample: bool
-    classes: bool
-    dtypes: tuple[Any, ...]
-    items: np.dtype[Any] | None
-    known: np.ndarray
-
-
-def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
-    if options or rest:
-        key += (first.ndim,)
-    for name, value in (*enumerate(rest), *options.items()):
-        kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
-        if kind is np.ndarray and name in _WEIGHTS:
-            key += (name, kind)
-            continue
-        if kind not in PLAIN or (not value and str(value) == "-0.0"):
-            return None
-        key += (name, kind, value)
-    return key
-
-
-def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
-    """Whether a call that is done read these arrays themselves, with rows along their last axis."""
-    for one, array in zip(done.definition.inputs, inputs, strict=True):
-        if type(array) is not ndarray or done.arrays[one.name] is not array:
-            return False
-    return done.definition.form == "pointwise" or done.arguments.get("axis", DEFAULTS["axis"]) in (-1, inputs[0].ndim - 1)
-
-
-def fixed_divisor(done: Evaluation) -> float:
-    """The divisor of all calls like one that is done; 0 where they divide by the number of their items."""
-    counts = done.reduction == "mean" and isinstance(done.normalizer, str)
-    return 0.0 if counts else done.divisor()
-
-
-def readable(array: np.ndarray) -> bool:
-    """Whether a kernel can read it as it is."""
-    flags = array.flags
-    return bool(flags.c_contiguous and flags.aligned)
-
-
-class Quick:
+class Quick(Plans):
     """The plans of one form of a loss of two inputs, of which the first is differentiated."""
 
     def __init__(self, definition: Definition, wants: Wants) -> None:
-        self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
+        super().__init__(definition, wants)
         self.both = self.value and self.gradient
-        self.plans: dict[Any, Plan] = {}
         self.last: Plan | None = None
-        self.small: Any = self._compile
-
-    def _compile(self, *call: Any) -> float | None:
-        """The first small call compiles the step: no process that makes a single call waits for it."""
-        self.small = compiler().small_driver()
-        value: float | None = self.small(*call)
-        return value
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -117,60 +40,31 @@ class Quick:
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
-        if not done.kernel or len(args) < 2 or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
+        if not done.kernel or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
             return
-        if not taken_as_they_are(args[:2], done):
+        args, options = self.in_order(args, {name: value for name, value in options.items() if name != "out"}) or ((), {})
+        if not args or not taken_as_they_are(args[:2], done):
             return
-        options = {name: value for name, value in options.items() if name != "out"}
-        key = self._key(args, options, done.geometry.columns)
-        if key is None or "balanced" in key[3:]:  # which depends on the targets
-            return
-        if len(self.plans) >= MOST_PLANS:
-            self.forget()
-        plan = self.plans[key] = self._plan(args, done)
-        self._remember(plan, args, options)
+        plan = self.keep(self._key(args, done.geometry.columns), args, options, done)
+        if plan is not None:
+            self._remember(plan, args, options)
 
     def _remember(self, plan: Plan, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         if not options and len(args) == 2:
             self.last = plan
 
     def forget(self) -> None:
-        self.plans.clear()
+        super().forget()
         self.last = None
 
-    def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
-        labels, columns = done.geometry.labels, done.geometry.columns
-        every, divisor = done.ignored == NO_LABEL, fixed_divisor(done)
-        dtypes = tuple(one.dtype for one in args[:2])
-        known = np.zeros((), compiler().PLAN)
-        for name, value in {
-            "kernel": done.kernel,
-            "labelled": labels,
-            "every": every,
-            "chunk": chunk_rows(columns),
-            "most": SERIAL // columns,
-            "columns": columns,
-            "factor": done.factor,
-            "divisor": divisor,
-            "rowwise": self.rowwise,
-            "writes": self.gradient,
-            "dtypes": [0 if labels and one is not _INT64 and place else id(one) for place, one in enumerate(dtypes)],
-            "itemsizes": [one.itemsize for one in dtypes],
-            "table": [done.parameters.ctypes.data, 0, 0, 1, columns, 1, 0, 0, done.ignored, 0],
-        }.items():
-            known[name] = value
-        return Plan(
-            done.kernel, done.parameters, done.factor, divisor, labels, every, done.ignored, np.dtype(done.working),
-            done.sample is not None, done.classes is not None, dtypes, None if done.items is None else done.items.dtype, known,
-        )  # fmt: skip
-
-    def _key(self, args: tuple[Any, ...], options: dict[str, Any], columns: int) -> Any:
-        return key_of((args[0].dtype, args[1].dtype, columns), args[0], args[2:], options)
+    @staticmethod
+    def _key(args: tuple[Any, ...], columns: int) -> tuple[Any, ...]:
+        return (args[0].dtype, args[1].dtype, columns)
 
     # Calls ------------------------------------------------------------------------------------------------------------------
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """The results of a call whose options, but for ``out``, are these; :data:`LONG_WAY` where there is no plan for it."""
+        """The results of a call whose options, but for ``out``, are these; :data:`.plans.LONG_WAY` where there is no plan for it."""
         last = self.last
         if last is not None and not options and len(args) == 2:
             first, second = args
@@ -188,7 +82,10 @@ class Quick:
 
     def _otherwise(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """The same by the plan for these dtypes, columns and options."""
-        if len(args) < 2 or type(args[0]) is not ndarray or type(args[1]) is not ndarray:
+        if len(args) < 2:
+            found = self.in_order(args, options)
+            return LONG_WAY if found is None else self(*found, out)
+        if type(args[0]) is not ndarray or type(args[1]) is not ndarray:
             return LONG_WAY
         if out is not ABSENT and not self.gradient:
             return LONG_WAY
@@ -198,7 +95,7 @@ class Quick:
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        plan = self.plans.get(self._key(args, options, columns))
+        plan = self.find(self._key(args, columns), args, options)
         if plan is None or second.shape != (shape[:-1] if plan.labelled else shape) or watching():
             return LONG_WAY
         self._remember(plan, args, options)
@@ -279,7 +176,7 @@ def _plain_weights(done: Evaluation) -> bool:
 
 
 def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
-    """Weights as a kernel takes them; :data:`LONG_WAY` where something about them is not plain."""
+    """Weights as a kernel takes them; :data:`.plans.LONG_WAY` where something about them is not plain."""
     if given.shape != shape or given.dtype.kind not in "fiub" or not given.size:
         return LONG_WAY
     if not (given.min() >= 0 and given.max() < np.inf):

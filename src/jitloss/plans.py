@@ -1,0 +1,269 @@
+"""What calls that went the long way leave to the short ones: the kernel for their dtypes and options, and what its table holds.
+
+A plan is found by the options as they are. A number that is another one in each call, a parameter that is annealed or a normalizer,
+chooses no kernel by itself: all it decides is whether it is the usual number, which may be compiled in. So plans are found by that too,
+and the call gets one with numbers of its own: calls from several threads share nothing that is written.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from .call import SERIAL, Evaluation, Wants, checked, chunk_rows, compiler, is_smoothed, letter
+from .definition import Definition
+from .keys import PLAIN, plain
+from .options import DEFAULTS, NO_LABEL, normalizer_of, smoothing
+
+__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "readable", "taken_as_they_are"]
+
+ABSENT: Any = object()
+"""An ``out`` that was not given, not even as None."""
+
+LONG_WAY: Any = object()
+"""What a quick call returns when it is none."""
+
+MOST_PLANS = 256
+"""Plans of one form. The oldest one goes."""
+
+_WEIGHTS = ("sample_weight", "class_weight")
+_INT64 = np.dtype(np.int64)
+
+
+class Plan(NamedTuple):
+    """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of items that count.
+
+    Rows that are ``labelled`` count by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
+    the dtype ``items``. ``known`` is all that the compiled step wants to know of it, with the ``parameters`` behind; its addresses are
+    those of the ``dtypes`` and of these parameters.
+    """
+
+    kernel: int
+    known: np.ndarray
+    parameters: np.ndarray
+    divisor: float
+    factor: float
+    labelled: bool
+    every: bool
+    ignored: int
+    working: Any
+    output: np.dtype[Any]
+    sample: bool
+    classes: bool
+    dtypes: tuple[Any, ...]
+    items: np.dtype[Any] | None
+
+    def with_numbers(self, numbers: list[tuple[int, float]], divisor: float | None) -> "Plan":
+        """The same with other numbers, by their places among the parameters."""
+        words, address, place = _places()
+        known = self.known.copy()
+        parameters = known[words:]
+        for index, number in numbers:
+            parameters[index] = number
+        known.view(np.int64)[address] = parameters.ctypes.data
+        if divisor is None:
+            divisor = self.divisor
+        known[place] = divisor
+        return Plan(self.kernel, known, parameters, divisor, *self[4:])
+
+
+@functools.cache
+def _places() -> tuple[int, int, int]:
+    """How many words the compiled step reads of a plan, and the places of the parameters' address and of the divisor among them."""
+    kind = compiler().PLAN
+    return kind.itemsize // 8, kind.fields["table"][1] // 8, kind.fields["divisor"][1] // 8
+
+
+def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
+    """Whether a call that is done read these arrays themselves, with rows along their last axis."""
+    for one, array in zip(done.definition.inputs, inputs, strict=True):
+        if type(array) is not ndarray or done.arrays[one.name] is not array:
+            return False
+    return done.definition.form == "pointwise" or done.arguments.get("axis", DEFAULTS["axis"]) in (-1, inputs[0].ndim - 1)
+
+
+def readable(array: np.ndarray) -> bool:
+    """Whether a kernel can read it as it is."""
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned)
+
+
+def _fixed_divisor(done: Evaluation) -> float:
+    """The divisor of all calls like one that is done; 0 where they divide by the number of their items."""
+    counts = done.reduction == "mean" and isinstance(done.normalizer, str)
+    return 0.0 if counts else done.divisor()
+
+
+def _key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
+    if options or rest:
+        key += (first.ndim,)
+    for name, value in (*enumerate(rest), *options.items()):
+        kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
+        if kind is np.ndarray and name in _WEIGHTS:
+            key += (name, kind)
+            continue
+        if kind not in PLAIN:
+            value = plain(value)
+            kind = type(value)
+        if kind not in PLAIN or (not value and str(value) == "-0.0"):
+            return None
+        key += (name, kind, value)
+    return key
+
+
+class Plans:
+    """The plans of one form of a loss."""
+
+    def __init__(self, definition: Definition, wants: Wants) -> None:
+        self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
+        self.definition = definition
+        self.inputs = tuple(one.public for one in definition.inputs)
+        self.parameters = {one.name: (place, one) for place, one in enumerate(definition.parameters)}
+        self.by_place = tuple(one.name for one in definition.parameters if not one.keyword_only)
+        self.plans: dict[Any, Plan] = {}
+        self.kinds: dict[Any, Plan] = {}
+        self.workings: dict[Any, str] = {}
+        self.missed: Any = None
+        self.small: Any = self._compile
+
+    def _compile(self, *call: Any) -> float | None:
+        """The first small call compiles the step: no process that makes a single call waits for it."""
+        self.small = compiler().small_driver()
+        value: float | None = self.small(*call)
+        return value
+
+    def forget(self) -> None:
+        self.plans.clear()
+        self.kinds.clear()
+
+    def in_order(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Arguments with the inputs that were given by name at their places; None where one is missing."""
+        named = self.inputs[len(args) :]
+        if not named:
+            return args, options
+        if any(name not in options for name in named):
+            return None
+        rest = {name: value for name, value in options.items() if name not in named}
+        return (*args, *[options[name] for name in named]), rest
+
+    # What calls leave -------------------------------------------------------------------------------------------------------
+
+    def keep(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> Plan | None:
+        """The plan of a call that is done, with these arguments in order and options but for ``out``; None where it can leave none."""
+        rest = args[len(self.inputs) :]
+        exact = _key_of(key, args[0], rest, options)
+        if exact is None or "balanced" in exact[len(key) :]:  # which depends on the targets
+            return None
+        plan = self._plan(args, done)
+        _put(self.plans, exact, plan)
+        _put(self.workings, key, done.working)
+        kind = self._kind(key, args[0].ndim, rest, options)
+        if kind is not None and "number" in kind[0][len(key) :]:
+            _put(self.kinds, kind[0], plan)
+        return plan
+
+    def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
+        labels, columns = done.geometry.labels, done.geometry.columns
+        every, divisor = done.ignored == NO_LABEL, _fixed_divisor(done)
+        dtypes = tuple(one.dtype for one in args[: len(self.inputs)])
+        pair = (dtypes * 2)[:2]
+        words = _places()[0]
+        memory = np.zeros(words + len(done.parameters))
+        known, parameters = memory[:words].view(compiler().PLAN)[0], memory[words:]
+        parameters[:] = done.parameters
+        for name, value in {
+            "kernel": done.kernel,
+            "labelled": labels,
+            "every": every,
+            "chunk": chunk_rows(columns),
+            "most": SERIAL // columns,
+            "columns": columns,
+            "factor": done.factor,
+            "divisor": divisor,
+            "rowwise": self.rowwise,
+            "writes": self.gradient and len(dtypes) > 1,
+            "dtypes": [0 if labels and one is not _INT64 and place else id(one) for place, one in enumerate(pair)],
+            "itemsizes": [one.itemsize for one in pair],
+            "table": [parameters.ctypes.data, 0, 0, 1, columns, 1, 0, 0, done.ignored, 0],
+        }.items():
+            known[name] = value
+        return Plan(
+            done.kernel, memory, parameters, divisor, done.factor, labels, every, done.ignored, np.dtype(done.working), done.output,
+            done.sample is not None, done.classes is not None, dtypes, None if done.items is None else done.items.dtype,
+        )  # fmt: skip
+
+    # What calls find --------------------------------------------------------------------------------------------------------
+
+    def find(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any]) -> Plan | None:
+        """The plan for a call; None where there is none."""
+        first, rest = args[0], args[len(self.inputs) :]
+        exact = _key_of(key, first, rest, options)
+        plan = self.plans.get(exact)
+        if plan is not None or exact is None or not self.kinds:
+            return plan
+        kind = self._kind(key, first.ndim, rest, options)
+        like = None if kind is None else self.kinds.get(kind[0])
+        if kind is None or like is None:
+            return None
+        plan = like.with_numbers(*kind[1:])
+        if self.missed == exact:  # numbers that come again
+            _put(self.plans, exact, plan)
+        self.missed = exact
+        return plan
+
+    def _kind(
+        self, key: tuple[Any, ...], axes: int, rest: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[Any, list[tuple[int, float]], float | None] | None:
+        """What of a call chooses its kernel, its parameters by their places, and its divisor; None where a number is refused.
+
+        Its options, as far as they are no numbers, must be such that a plan may be found by them.
+        """
+        working = self.workings.get(key)
+        if rest:
+            named = dict(zip(self.by_place, rest, strict=False))
+            if len(named) < len(rest) or not named.keys().isdisjoint(options):
+                return None
+            options = {**named, **options}
+        if working is None:
+            return None
+        numbers: list[tuple[int, float]] = []
+        divisor, columns, owner = None, key[-1], self.definition.name
+        key += (axes,)
+        try:
+            for name, value in options.items():
+                kind = type(value)
+                if kind not in PLAIN:
+                    value = plain(value)
+                    kind = type(value)
+                if kind is ndarray:  # of weights
+                    key += (name, kind)
+                elif kind is not float and kind is not int:
+                    key += (name, kind, value)
+                elif name in self.parameters:
+                    place, parameter = self.parameters[name]
+                    number: Any = checked(parameter, value, working, owner)
+                    numbers.append((place, number))
+                    key += (name, "number", letter(parameter, number))
+                elif name == "normalizer":
+                    number = normalizer_of(value, owner)
+                    divisor = number if options.get("reduction", DEFAULTS["reduction"]) == "mean" else None
+                    key += (name, "number")
+                elif name == "label_smoothing":
+                    share, background = smoothing(value, columns, owner)
+                    numbers += [(-3, share), (-2, background)]
+                    key += (name, "number", is_smoothed(background, working))
+                else:
+                    key += (name, kind, value)
+        except (TypeError, ValueError):  # which the long way explains
+            return None
+        return key, numbers, divisor
+
+
+def _put(plans: dict[Any, Any], key: Any, plan: Any) -> None:
+    """Keep a plan; the oldest one goes where there are too many."""
+    if len(plans) >= MOST_PLANS and key not in plans:
+        for oldest in list(plans)[:1]:  # which is one step: another thread may be here too
+            plans.pop(oldest, None)
+    plans[key] = plan
