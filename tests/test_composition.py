@@ -416,6 +416,24 @@ def test_a_sum_of_nothing():
         jitloss.weighted_sum()
 
 
+def test_what_is_plain_is_not_looked_at_twice(monkeypatch, short_way):
+    """Arrays of NumPy's are on no device, and nothing is written without out."""
+    total = jitloss.weighted_sum(a=(mse_loss, 2.0), b=(jitloss.cross_entropy_with_logits, 0.5))
+    outputs, targets = {"a": BOXES, "b": LOGITS}, {"a": TRUTH, "b": np.zeros(len(LOGITS), int)}
+    outs = {name: {"out": np.empty_like(one)} for name, one in outputs.items()}
+    want = total.value_and_gradient(outputs, targets)
+
+    def refuse(*args):
+        raise AssertionError("looked at")
+
+    for name in ("library_of", "check_apart"):
+        monkeypatch.setattr(f"jitloss.composition.{name}", refuse)
+    for options in ({}, outs):
+        value, gradient = short_way(total.value_and_gradient, outputs, targets, **options)
+        assert value == want[0]
+        check_nested(gradient, want[1], 1.0)
+
+
 # Penalties --------------------------------------------------------------------------------------------------------------------
 
 PENALTIES = [case for case in EACH if case.loss.definition.is_penalty]
@@ -483,6 +501,30 @@ def test_penalties_into_out(case):
     assert value == pytest.approx(case.loss(params))
     in_place = {"a": params["a"].copy(), "b": {"c": params["b"]["c"].copy()}}
     check_nested(case.loss.gradient(in_place, out=in_place), want, 1.0)
+
+
+@each_penalty
+def test_penalties_of_small_arrays_take_the_short_way(case, short_way, monkeypatch):
+    params = {"a": np.arange(4.0), "b": np.arange(6.0).reshape(2, 3) - 1.0}
+    want = case.loss.value_and_gradient(params, strength=0.3)
+    each = [case.loss.value_and_gradient(one, strength=0.3) for one in params.values()]
+    assert want[0] == sum(one for one, _ in each)
+    outs = {name: np.full_like(one, 7.0) for name, one in params.items()}
+    in_place = {name: one.copy() for name, one in params.items()}
+
+    def refuse(*args):
+        raise AssertionError("looked at")
+
+    for name in ("library_of", "check_apart"):
+        monkeypatch.setattr(f"jitloss.composition.{name}", refuse)
+    for given, options in ((params, {}), (params, {"out": None}), (params, {"out": outs}), (in_place, {"out": in_place})):
+        value, gradient = short_way(case.loss.value_and_gradient, given, strength=0.3, **options)
+        assert value == want[0]
+        check_nested(gradient, want[1], 1.0)
+        if options.get("out") is not None:
+            assert all(one is options["out"][name] for name, one in gradient.items())
+    with pytest.raises(ValueError, match=r"params\['a'\]: .*strength"):
+        case.loss(params, strength=-1.0)
 
 
 @each_penalty

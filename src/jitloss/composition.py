@@ -13,6 +13,7 @@ from .definition import Definition, as_float, is_number
 from .inputs import FLOATS, dtype_name
 from .loss import Form, Loss
 from .outputs import check_apart
+from .plans import ABSENT, LONG_WAY
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
@@ -30,13 +31,12 @@ def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any)
 
 def _alike(out: Any, array: Any, *others: Any) -> bool:
     """Whether an output and the array that it is for, which it may be, are plain and alike, and so are ``others``: no call refuses them."""
-    return (
-        all(type(one) is np.ndarray and one.dtype == array.dtype and one.shape == array.shape for one in (array, out, *others))
-        and dtype_name(array.dtype) in FLOATS
-        and array.ndim > 0
-        and out.flags.carray
-        and not any(np.may_share_memory(out, one) for one in (*others, *([] if out is array else [array])))
-    )
+    if type(array) is not np.ndarray or not array.ndim or dtype_name(array.dtype) not in FLOATS:
+        return False
+    if any(type(one) is not np.ndarray or one.dtype != array.dtype or one.shape != array.shape for one in (out, *others)):
+        return False
+    apart = out is array or not np.may_share_memory(out, array)
+    return bool(out.flags.carray) and apart and not any(np.may_share_memory(out, one) for one in others)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -48,8 +48,15 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def _all_plain(arrays: Mapping[Any, Any]) -> bool:
+    """Whether all arrays, in nested dicts too, are NumPy's own."""
+    return all(type(one) is np.ndarray or (isinstance(one, Mapping) and _all_plain(one)) for one in arrays.values())
+
+
 def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
+    if _all_plain(arrays):
+        return None
     found = {name: library_of(one) for name, one in _leaves(arrays)}
     libraries = list(set(found.values()))
     if len(libraries) > 1:
@@ -63,7 +70,37 @@ def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tupl
         from .device import places
 
         calls = {name: places(call) for name, call in calls.items()}
+    elif _plainly_apart(calls.values()):
+        return
     check_apart(owner, calls)
+
+
+def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether what calls write are whole arrays, and nothing else that they read or write lies there, but for a call's own input."""
+    read: set[tuple[int, int]] = set()
+    written: list[tuple[int, int]] = []
+    for inputs, outs in calls:
+        mine, its = list(_in_any(outs)), list(_in_any(inputs))
+        if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)):
+            return False
+        written += [_place(one) for one in mine]
+        read.update(_place(one) for one in its if not any(one is out for out in mine))
+    places = sorted(one for one in (*read, *written) if one[0] < one[1])
+    return all(one[1] <= other[0] for one, other in itertools.pairwise(places))
+
+
+def _in_any(value: Any) -> Iterator[Any]:
+    """What is in dicts and tuples, nested in any way."""
+    if isinstance(value, (tuple, Mapping)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _in_any(one)
+    elif value is not None:
+        yield value
+
+
+def _place(array: np.ndarray) -> tuple[int, int]:
+    start = array.ctypes.data
+    return start, start + array.nbytes
 
 
 def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, Any], streams: list[Any]) -> None:
@@ -92,7 +129,13 @@ def _added(library: "Library | None", stream: list[Any], values: Iterable[Any]) 
 class PenaltyForm(Form):
     """A form of a penalty: of one array, or of a dict of arrays or of such dicts, summed over all of them."""
 
-    def __call__(self, /, *args: Any, **options: Any) -> Any:
+    def __call__(self, /, *args: Any, out: Any = ABSENT, **options: Any) -> Any:
+        if self._quick is not None and args and type(args[0]) is np.ndarray:
+            result = self._quick(args, options, out)
+            if result is not LONG_WAY:
+                return result
+        if out is not ABSENT:
+            options["out"] = out
         name = self.inputs[0]
         first = args[0] if args else options.get(name)
         extra: dict[str, Any] = {
@@ -113,8 +156,13 @@ class PenaltyForm(Form):
             _check_addable(self.__name__, library, params, [extra.get("stream")])
         results = {}
         for key, array in params.items():
-            more = extra if _is_on_device(array) else {}
-            results[key] = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
+            mine = LONG_WAY
+            if self._quick is not None and type(array) is np.ndarray:
+                mine = self._quick((array,), arguments, outs[key].get("out", ABSENT))
+            if mine is LONG_WAY:
+                more = extra if extra and _is_on_device(array) else {}
+                mine = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
+            results[key] = mine
         return self._join(params, results, functools.partial(_added, library, [extra.get("stream")]))
 
     def validate(self, /, *args: Any, **options: Any) -> None:
@@ -179,6 +227,7 @@ class WeightedSum:
         self.terms = {
             name: (loss if weight == 1.0 else loss * weight, weight, fixed) for name, (loss, weight, fixed) in terms.items()
         }
+        self._taken = {name: _Taken.by(loss.definition) for name, (loss, _, _) in self.terms.items()}
 
     def __repr__(self) -> str:
         return f"weighted_sum({', '.join(f'{name}={loss.__name__}' for name, (loss, _, _) in self.terms.items())})"
@@ -203,21 +252,28 @@ class WeightedSum:
         self, form: str, outputs: Any, targets: Any, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Callable[[Iterable[Any]], Any]]:
         """What a form of each loss gives, by output, and how their values are added."""
-        results, given = {}, self._arguments(outputs, targets, options)
+        given = self._arguments(outputs, targets, options)
         firsts = {name: inputs[0] for name, (inputs, _) in given.items()}
         streams = [mine.get("stream") for _, mine in given.values()]
         library = _library("weighted_sum", firsts)
-        _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+        writes = any(mine.get("out") is not None for _, mine in given.values())
+        if writes:
+            _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
         if form != "gradient":
             _check_addable("weighted_sum", library, firsts, streams)
+        results = {}
+        for name in self._in_order(form, given) if writes else given:
+            inputs, mine = given[name]
+            results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
+        return {name: results[name] for name in given}, functools.partial(_added, library, streams[:1])
+
+    def _in_order(self, form: str, given: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[str]:
+        """So that a call that is refused comes before any has written to ``out``: those that may be are looked at here."""
         order = _in_order(given)
         for name in order.doubtful[1:]:  # the first one looks before it writes
             inputs, mine = given[name]
             _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
-        for name in itertools.chain(*order):
-            inputs, mine = given[name]
-            results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
-        return {name: results[name] for name in given}, functools.partial(_added, library, streams[:1])
+        return [*itertools.chain(*order)]
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]
@@ -225,7 +281,9 @@ class WeightedSum:
         for argument, given in (("outputs", outputs), ("targets", targets)):
             if not isinstance(given, Mapping):
                 raise TypeError(f"weighted_sum: {argument} must be a dict by output name, got {type(given).__name__}")
-            needed = [name for name, (loss, _, _) in self.terms.items() if argument == "outputs" or _has_target(loss.definition)]
+            needed = [name for name, taken in self._taken.items() if argument == "outputs" or taken.target]
+            if list(given) == needed:
+                continue
             missing, unknown = [name for name in needed if name not in given], [name for name in given if name not in self.terms]
             if missing or unknown:
                 problem = f"{', '.join(missing)} missing" if missing else f"{', '.join(map(str, unknown))} not among them"
@@ -237,14 +295,14 @@ class WeightedSum:
                 f"out among them, are a dict: {next(iter(self.terms), 'name')}={{{unknown[0]!r}: ...}}"
             )
         arguments = {}
-        for name, (loss, _, fixed) in self.terms.items():
+        for name, (_, _, fixed) in self.terms.items():
             mine = options.get(name, {})
-            if not isinstance(mine, Mapping):
+            if type(mine) is not dict and not isinstance(mine, Mapping):
                 raise TypeError(f"weighted_sum: the options of {name} must be a dict, got {mine!r}")
             mine = {**fixed, **mine}
             if mine.get("reduction") == "none":
                 raise ValueError(f"weighted_sum: {name} has reduction='none', which gives no single value to add")
-            arguments[name] = (_inputs(loss.definition, name, outputs[name], targets), mine)
+            arguments[name] = (self._taken[name].inputs(name, outputs[name], targets), mine)
         return arguments
 
 
@@ -270,17 +328,26 @@ def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) ->
     return order
 
 
-def _inputs(definition: Definition, name: str, output: Any, targets: Any) -> tuple[Any, ...]:
-    """The inputs of one output's loss, from the output (a tuple where the loss takes several arrays) and its target."""
-    several = [one.public for one in definition.inputs if not one.space.target]
-    if len(several) > 1 and (not isinstance(output, tuple) or len(output) != len(several)):
-        raise TypeError(f"weighted_sum: the output {name} must be a tuple ({', '.join(several)}), got {type(output).__name__}")
-    inputs = output if len(several) > 1 else (output,)
-    return (*inputs, targets[name]) if _has_target(definition) else inputs
+class _Taken(NamedTuple):
+    """What a loss takes of an output: the names of arrays, and whether there is a target."""
 
+    arrays: tuple[str, ...]
+    target: bool
 
-def _has_target(definition: Definition) -> bool:
-    return any(one.space.target for one in definition.inputs)
+    @classmethod
+    def by(cls, definition: Definition) -> "_Taken":
+        arrays = tuple(one.public for one in definition.inputs if not one.space.target)
+        return cls(arrays, any(one.space.target for one in definition.inputs))
+
+    def inputs(self, name: str, output: Any, targets: Any) -> tuple[Any, ...]:
+        """The inputs of one output's loss, from the output (a tuple where the loss takes several arrays) and its target."""
+        several = len(self.arrays) > 1
+        if several and (not isinstance(output, tuple) or len(output) != len(self.arrays)):
+            raise TypeError(
+                f"weighted_sum: the output {name} must be a tuple ({', '.join(self.arrays)}), got {type(output).__name__}"
+            )
+        inputs = output if several else (output,)
+        return (*inputs, targets[name]) if self.target else inputs
 
 
 def weighted_sum(**terms: Any) -> WeightedSum:
