@@ -80,22 +80,23 @@ def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
     read: set[tuple[int, int]] = set()
     written: list[tuple[int, int]] = []
     for inputs, outs in calls:
-        mine, its = list(_in_any(outs)), list(_in_any(inputs))
+        mine, its = _in_any(outs), _in_any(inputs)
         if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)):
             return False
         written += [_place(one) for one in mine]
-        read.update(_place(one) for one in its if not any(one is out for out in mine))
+        read.update([_place(one) for one in its if not any(one is out for out in mine)])
     places = sorted(one for one in (*read, *written) if one[0] < one[1])
     return all(one[1] <= other[0] for one, other in itertools.pairwise(places))
 
 
-def _in_any(value: Any) -> Iterator[Any]:
+def _in_any(value: Any) -> list[Any]:
     """What is in dicts and tuples, nested in any way."""
-    if isinstance(value, (tuple, Mapping)):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from _in_any(one)
-    elif value is not None:
-        yield value
+    if type(value) is np.ndarray:
+        return [value]
+    nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else None
+    if nested is None:
+        return [] if value is None else [value]
+    return [one for each in nested for one in _in_any(each)]
 
 
 def _place(array: np.ndarray) -> tuple[int, int]:

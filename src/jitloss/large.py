@@ -14,7 +14,7 @@ from .buffers import empty
 from .call import SERIAL, Evaluation, Memory, Wants, total_of
 from .definition import Definition
 from .monitoring import watching
-from .plans import ABSENT, LONG_WAY, Plan, Plans, readable, taken_as_they_are
+from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
 
 __all__ = ["Large"]
 
@@ -25,7 +25,6 @@ class Large(Plans):
     def __init__(self, definition: Definition, wants: Wants) -> None:
         super().__init__(definition, wants)
         self.written = {one.name: place for place, one in enumerate(definition.inputs) if one.differentiable and wants.gradient}
-        self.single = len(self.inputs) == 1
 
     @staticmethod
     def serves(definition: Definition, wants: Wants) -> bool:
@@ -35,25 +34,22 @@ class Large(Plans):
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
         if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None:
             return
-        args, options = self.in_order(args, {name: value for name, value in options.items() if name != "out"}) or ((), {})
-        inputs = args[: len(self.inputs)]
+        args, options = self.in_order(args, options) or ((), {})
+        inputs = args[: self.count]
         if not inputs or not taken_as_they_are(inputs, done):
             return
         if not any(inputs[place].dtype != done.output for place in self.written.values()):
-            self.keep(self._key(inputs, done.geometry.columns), args, options, done)
-
-    @staticmethod
-    def _key(inputs: tuple[np.ndarray, ...], columns: int) -> tuple[Any, ...]:
-        return (*[one.dtype for one in inputs], columns)
+            options = {name: value for name, value in options.items() if name != "out"}
+            self.keep((*[one.dtype for one in inputs], done.geometry.columns), args, options, done)
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """The results of a call whose options, but for ``out``, are these; :data:`.plans.LONG_WAY` where there is no plan for it."""
-        if len(args) < len(self.inputs):
+        if len(args) < self.count:
             found = self.in_order(args, options)
             return LONG_WAY if found is None else self(*found, out)
-        if self.single and type(args[0]) is ndarray and args[0].size <= SERIAL:
+        if self.count == 1 and type(args[0]) is ndarray and args[0].size <= SERIAL:
             return self._small(args, options, out)
-        inputs = args[: len(self.inputs)]
+        inputs = args[: self.count]
         for one in inputs:
             if type(one) is not ndarray or not one.size:
                 return LONG_WAY
@@ -64,7 +60,9 @@ class Large(Plans):
         shapes = (items if one.per_row else shape for one in self.definition.inputs)
         if any(one.shape != wanted or not readable(one) for one, wanted in zip(inputs, shapes, strict=True)) or watching():
             return LONG_WAY
-        plan = self.find(self._key(inputs, columns), args, options)
+        key = (*[one.dtype for one in inputs], columns)
+        exact = key_of(key, inputs[0], args[self.count :], options)
+        plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         gradients = None if plan is None else self._outputs(inputs, out, plan.output)
         if plan is None or gradients is None:
             return LONG_WAY
@@ -84,7 +82,9 @@ class Large(Plans):
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        plan = self.find((first.dtype, columns), args, options)
+        key = (first.dtype, columns)
+        exact = key_of(key, first, args[1:], options)
+        plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         if plan is None or watching():
             return LONG_WAY
         gradient = first

@@ -12,11 +12,11 @@ import numpy as np
 from numpy import ndarray
 
 from .call import SERIAL, Evaluation, Wants, checked, chunk_rows, compiler, is_smoothed, letter
-from .definition import Definition
+from .definition import Definition, Parameter
 from .keys import PLAIN, plain
 from .options import DEFAULTS, NO_LABEL, normalizer_of, smoothing
 
-__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "readable", "taken_as_they_are"]
+__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "key_of", "readable", "taken_as_they_are"]
 
 ABSENT: Any = object()
 """An ``out`` that was not given, not even as None."""
@@ -95,7 +95,7 @@ def _fixed_divisor(done: Evaluation) -> float:
     return 0.0 if counts else done.divisor()
 
 
-def _key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
     if options or rest:
         key += (first.ndim,)
@@ -107,7 +107,9 @@ def _key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], opti
         if kind not in PLAIN:
             value = plain(value)
             kind = type(value)
-        if kind not in PLAIN or (not value and str(value) == "-0.0"):
+            if kind not in PLAIN:
+                return None
+        if not value and str(value) == "-0.0":
             return None
         key += (name, kind, value)
     return key
@@ -120,13 +122,20 @@ class Plans:
         self.rowwise, self.value, self.gradient = definition.form == "rowwise", wants.value, wants.gradient
         self.definition = definition
         self.inputs = tuple(one.public for one in definition.inputs)
-        self.parameters = {one.name: (place, one) for place, one in enumerate(definition.parameters)}
-        self.by_place = tuple(one.name for one in definition.parameters if not one.keyword_only)
+        self.count = len(self.inputs)
         self.plans: dict[Any, Plan] = {}
         self.kinds: dict[Any, Plan] = {}
         self.workings: dict[Any, str] = {}
         self.missed: Any = None
         self.small: Any = self._compile
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, tuple[int, Parameter]]:
+        return {one.name: (place, one) for place, one in enumerate(self.definition.parameters)}
+
+    @functools.cached_property
+    def by_place(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.definition.parameters if not one.keyword_only)
 
     def _compile(self, *call: Any) -> float | None:
         """The first small call compiles the step: no process that makes a single call waits for it."""
@@ -152,14 +161,14 @@ class Plans:
 
     def keep(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> Plan | None:
         """The plan of a call that is done, with these arguments in order and options but for ``out``; None where it can leave none."""
-        rest = args[len(self.inputs) :]
-        exact = _key_of(key, args[0], rest, options)
+        rest = args[self.count :]
+        exact = key_of(key, args[0], rest, options)
         if exact is None or "balanced" in exact[len(key) :]:  # which depends on the targets
             return None
         plan = self._plan(args, done)
         _put(self.plans, exact, plan)
         _put(self.workings, key, done.working)
-        kind = self._kind(key, args[0].ndim, rest, options)
+        kind = self._kind(key, args[0].ndim, rest, options) if rest or options else None
         if kind is not None and "number" in kind[0][len(key) :]:
             _put(self.kinds, kind[0], plan)
         return plan
@@ -167,11 +176,11 @@ class Plans:
     def _plan(self, args: tuple[Any, ...], done: Evaluation) -> Plan:
         labels, columns = done.geometry.labels, done.geometry.columns
         every, divisor = done.ignored == NO_LABEL, _fixed_divisor(done)
-        dtypes = tuple(one.dtype for one in args[: len(self.inputs)])
+        dtypes = tuple(one.dtype for one in args[: self.count])
         pair = (dtypes * 2)[:2]
         words = _places()[0]
         memory = np.zeros(words + len(done.parameters))
-        known, parameters = memory[:words].view(compiler().PLAN)[0], memory[words:]
+        known, parameters = memory[:words].view(compiler().PLAN).reshape(()), memory[words:]
         parameters[:] = done.parameters
         for name, value in {
             "kernel": done.kernel,
@@ -196,14 +205,11 @@ class Plans:
 
     # What calls find --------------------------------------------------------------------------------------------------------
 
-    def find(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any]) -> Plan | None:
-        """The plan for a call; None where there is none."""
-        first, rest = args[0], args[len(self.inputs) :]
-        exact = _key_of(key, first, rest, options)
-        plan = self.plans.get(exact)
-        if plan is not None or exact is None or not self.kinds:
-            return plan
-        kind = self._kind(key, first.ndim, rest, options)
+    def of_kind(self, exact: Any, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any]) -> Plan | None:
+        """A plan for a call that has none of its own, by the ``exact`` key; None where there is none for others like it either."""
+        if exact is None or not self.kinds:
+            return None
+        kind = self._kind(key, args[0].ndim, args[self.count :], options)
         like = None if kind is None else self.kinds.get(kind[0])
         if kind is None or like is None:
             return None

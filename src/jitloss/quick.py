@@ -16,7 +16,7 @@ from .buffers import empty
 from .call import SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
 from .monitoring import WATCHED, watching
-from .plans import ABSENT, LONG_WAY, Plan, Plans, readable, taken_as_they_are
+from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
 
 __all__ = ["Quick"]
 
@@ -42,10 +42,11 @@ class Quick(Plans):
         """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
         if not done.kernel or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
             return
-        args, options = self.in_order(args, {name: value for name, value in options.items() if name != "out"}) or ((), {})
+        args, options = self.in_order(args, options) or ((), {})
         if not args or not taken_as_they_are(args[:2], done):
             return
-        plan = self.keep(self._key(args, done.geometry.columns), args, options, done)
+        options = {name: value for name, value in options.items() if name != "out"}
+        plan = self.keep((args[0].dtype, args[1].dtype, done.geometry.columns), args, options, done)
         if plan is not None:
             self._remember(plan, args, options)
 
@@ -56,10 +57,6 @@ class Quick(Plans):
     def forget(self) -> None:
         super().forget()
         self.last = None
-
-    @staticmethod
-    def _key(args: tuple[Any, ...], columns: int) -> tuple[Any, ...]:
-        return (args[0].dtype, args[1].dtype, columns)
 
     # Calls ------------------------------------------------------------------------------------------------------------------
 
@@ -95,7 +92,9 @@ class Quick(Plans):
             if not shape:
                 return LONG_WAY
             columns = shape[-1]
-        plan = self.find(self._key(args, columns), args, options)
+        key = (first.dtype, second.dtype, columns)
+        exact = key_of(key, first, args[2:], options)
+        plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         if plan is None or second.shape != (shape[:-1] if plan.labelled else shape) or watching():
             return LONG_WAY
         self._remember(plan, args, options)
