@@ -623,3 +623,18 @@ def test_a_penalty_of_a_weighted_sum_has_an_output():
 
 def test_factors_beyond_float32_are_for_float64():
     assert (1e39 * mse_loss)(np.ones(2), np.zeros(2)) == 1e39
+
+
+def test_second_derivatives_of_weighted_sums():
+    total = jitloss.weighted_sum(a=(mse_loss, 2.0), b=(jitloss.huber_loss, 0.5, {"delta": 2.0}))
+    value, gradients, hessians = total.value_gradient_hessian({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH})
+    assert (value, gradients.keys()) == (total({"a": BOXES, "b": BOXES}, {"a": TRUTH, "b": TRUTH}), {"a", "b"})
+    np.testing.assert_array_equal(hessians["a"], (2.0 * mse_loss).value_gradient_hessian(BOXES, TRUTH)[2])
+    np.testing.assert_array_equal(hessians["b"], (0.5 * jitloss.huber_loss).value_gradient_hessian(BOXES, TRUTH, delta=2.0)[2])
+    with pytest.raises(NotImplementedError, match="triplet_loss: the diagonal of its second derivative is not defined"):
+        jitloss.weighted_sum(a=jitloss.triplet_loss).value_gradient_hessian({"a": (BOXES, BOXES, TRUTH)}, {})
+
+
+def test_options_of_terms_are_looked_at_when_they_are_given():
+    with pytest.raises(TypeError, match="weighted_sum: a: mse_loss has no option 'foo'; it has check, normalizer, out"):
+        jitloss.weighted_sum(a=(mse_loss, 1.0, {"foo": 1}))

@@ -249,6 +249,14 @@ class WeightedSum:
         results, add = self._each("value_and_gradient", outputs, targets, options)
         return add([value for value, _ in results.values()]), {name: gradient for name, (_, gradient) in results.items()}
 
+    def value_gradient_hessian(
+        self, outputs: Mapping[str, Any], targets: Mapping[str, Any], **options: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """The same, and the diagonals of the second derivatives by output; for losses that have one."""
+        results, add = self._each("value_gradient_hessian", outputs, targets, options)
+        gradients, hessians = ({name: one[place] for name, one in results.items()} for place in (1, 2))
+        return add([one[0] for one in results.values()]), gradients, hessians
+
     def _each(
         self, form: str, outputs: Any, targets: Any, options: Mapping[str, Any]
     ) -> tuple[dict[str, Any], Callable[[Iterable[Any]], Any]]:
@@ -392,5 +400,12 @@ def weighted_sum(**terms: Any) -> WeightedSum:
             raise TypeError(f"weighted_sum: the weight of {name} must be a number, got {weight!r}")
         if not np.isfinite(as_float(weight)):
             raise ValueError(f"weighted_sum: the weight of {name} must be finite, got {weight!r}")
-        checked[name] = (parts[0], float(weight), dict(parts[2]) if len(parts) == 3 else {})
+        options = dict(parts[2]) if len(parts) == 3 else {}
+        known = [*parts[0].gradient.signature().parameters.keys() - {*parts[0].gradient.inputs}, "stream", "check"]
+        unknown = [option for option in options if option not in known]
+        if unknown:
+            raise TypeError(
+                f"weighted_sum: {name}: {parts[0].__name__} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}"
+            )
+        checked[name] = (parts[0], float(weight), options)
     return WeightedSum(checked)
