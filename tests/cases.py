@@ -188,6 +188,8 @@ def agree(got: Any, want: Any, dtype: str | None = None, *, size: float = 0.0, l
 INF, NAN = np.inf, np.nan
 LN2, EPS = float(np.log(2.0)), 1e-7
 FAR = -float(np.log(EPS))
+BIG = float(np.finfo(np.float32).max)
+"""Which masks use, with a minus: what is no class of a row."""
 
 
 class Edge(NamedTuple):
@@ -364,4 +366,26 @@ EDGES = [
     Edge("l2_regularization", ([0, 2, -4],), 0.1, [0, 0.02, -0.04]),
     Edge("elastic_net", ([0, 2, -4],), 0.08, [0, 0.015, -0.025]),
     Edge("l1_regularization", ([0, INF, NAN],), NAN, [0, 0.01, NAN]),
+    # BIG among the values would widen what the others may be wrong by, so there are two of each
+    Edge(
+        "cross_entropy_with_logits",
+        ([[1, 1, -BIG], [1, -BIG, -BIG], [BIG, 0, -BIG], [-3e38, 0, 0]], [0, 0, 0, 1]),
+        [LN2, 0, 0, LN2],
+        [[-0.5, 0.5, 0], [0, 0, 0], [0, 0, 0], [0, -0.5, 0.5]],
+    ),
+    Edge("cross_entropy_with_logits", ([[BIG, 0], [0, 3e38]], [1, 0]), [BIG, 3e38], [[1, -1], [-1, 1]]),
+    Edge(
+        "cross_entropy_with_logits",
+        ([[1, 1, -BIG], [BIG, 0, 0], [0, 0, -3e38]], [[0.5, 0.5, 0], [1, 0, 0], [0, 1, 0]]),
+        [LN2, 0, LN2],
+        [[0, 0, 0], [0, 0, 0], [0.5, -0.5, 0]],
+    ),
+    Edge("cross_entropy_with_logits", ([[BIG, 0]], [[0, 1]]), [BIG], [[1, -1]]),
+    Edge("binary_cross_entropy_with_logits", ([BIG, 3e38, -BIG, -3e38], [1, 1, 0, 0]), [0, 0, 0, 0], [0, 0, 0, 0]),
+    Edge("binary_cross_entropy_with_logits", ([BIG, 3e38, -BIG, -3e38], [0, 0, 1, 1]), [BIG, 3e38, BIG, 3e38], [1, 1, -1, -1]),
+    Edge("focal_loss_with_logits", ([BIG, -BIG, 3e38, -3e38], [1, 0, 1, 0]), [0, 0, 0, 0], [0, 0, 0, 0], {"alpha": None}),
+    Edge("focal_loss_with_logits", ([BIG, -BIG], [0, 1]), [BIG, BIG], [1, -1], {"alpha": None}),
+    Edge("poisson_nll_loss", ([-BIG, -3e38, BIG, 3e38], [0, 0, 1, 1]), [0, 0, INF, INF], [0, 0, INF, INF]),
+    Edge("poisson_nll_loss", ([-BIG, -3e38], [1, 1]), [BIG, 3e38], [-1, -1]),
+    Edge("log_cosh_loss", ([BIG, -BIG], [0, 0]), [BIG, BIG], [1, -1]),
 ]

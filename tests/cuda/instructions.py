@@ -75,6 +75,13 @@ def _power_of_two(x: np.ndarray) -> np.ndarray:
     return np.where(result < 2.0**-126, np.float32(0.0), result)
 
 
+def _product_toward_0(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A product in float32 of which everything that does not fit is cut off."""
+    exact = a.astype(np.float64) * b
+    nearest = exact.astype(np.float32)
+    return np.where(np.abs(nearest) > np.abs(exact), np.nextafter(nearest, np.float32(0.0)), nearest)
+
+
 def _pair(kind: Any) -> Callable[..., np.ndarray]:
     """Two halves in a word, the first above."""
 
@@ -101,6 +108,7 @@ _COMPUTE: dict[str, Callable[..., np.ndarray]] = {
     "min.NaN": np.minimum,
     "mov": lambda a: a,
     "mul": np.multiply,
+    "mul.rz": _product_toward_0,
     "neg": np.negative,
     "not": np.invert,
     "or": np.bitwise_or,
@@ -180,7 +188,7 @@ def _computation(one: Instruction) -> Action:
     target, *sources = one.operands
     others = _OTHER_KINDS.get(one.name, {})
     kinds = [KINDS[others[place]] if place in others else one.kind for place in range(len(sources))]
-    function = _COMPUTE[f"{one.name}.NaN" if "NaN" in one.modifiers else one.name]
+    function = next((_COMPUTE[name] for name in (f"{one.name}.{how}" for how in one.modifiers) if name in _COMPUTE), _COMPUTE[one.name])
     wide = np.dtype(f"{one.kind.kind}{2 * one.kind.itemsize}") if "wide" in one.modifiers else None
 
     def compute(grid: Any, who: Any) -> None:
