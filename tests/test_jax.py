@@ -1,6 +1,9 @@
 """JAX arrays: eager calls, and calls that JAX compiles, batches and differentiates, with the numbers that NumPy arrays give."""
 
+import contextlib
+import sys
 import threading
+import types
 
 import numpy as np
 import pytest
@@ -333,3 +336,24 @@ def test_calls_again_compile_nothing_again():
     zeros = [jax.grad(lambda p, d=d: jitloss.huber_loss(p, x, delta=d))(x) for d in (0.5, 1.0, 0.5)]
     assert len(zeros) == 3
     assert len(adapter._on_host_again) == len(known) + 2
+
+
+def test_a_device_is_waited_for_while_it_is_the_current_one(monkeypatch):
+    """Each device has a default stream of its own, and the name for it means that of the current one."""
+    events = []
+
+    @contextlib.contextmanager
+    def current(device):
+        events.append(("current", device))
+        yield
+        events.append("no more")
+
+    default = types.SimpleNamespace(sync=lambda: events.append("wait"))
+    monkeypatch.setattr(cuda, "current", current)
+    monkeypatch.setattr(cuda.Jax, "view", lambda self, value: types.SimpleNamespace(device=3))
+    monkeypatch.setitem(sys.modules, "cuda.core", types.SimpleNamespace(LEGACY_DEFAULT_STREAM=default))
+    monkeypatch.setitem(sys.modules, "cuda", types.SimpleNamespace())
+    library, value = cuda.Jax(), jnp.ones(3)
+    assert library.given_back(value, value) is value
+    assert library.to_host(value).tolist() == [1.0, 1.0, 1.0]
+    assert events == [("current", 3), "wait", "no more"] * 2

@@ -9,8 +9,8 @@ import pytest
 
 import jitloss
 from jitloss.arrays.cuda import Torch
-from jitloss.device import Address
-from jitloss.replay import Replay
+from jitloss.device import Address, stream_of
+from jitloss.replay import MOST_RECORDINGS, Replay
 
 torch = pytest.importorskip("torch")
 
@@ -138,6 +138,8 @@ OTHERS = {
     "labels": lambda logits, labels: ((logits, labels.int()), {}),
     "shape": lambda logits, labels: ((logits[:-1], labels[:-1]), {}),
     "apart": lambda logits, labels: ((logits.T.contiguous().T, labels), {}),
+    "negative bit": lambda logits, labels: ((torch.complex(logits, -logits).conj().imag, labels), {}),
+    "sparse": lambda logits, labels: ((logits.to_sparse(), labels), {}),
     "unaligned": lambda logits, labels: ((unaligned(logits), labels), {}),
     "option": lambda logits, labels: ((logits, labels), {"label_smoothing": 0.2}),
     "equal": lambda logits, labels: ((logits, labels), {"label_smoothing": False}),
@@ -154,6 +156,55 @@ def test_what_is_not_quite_alike_goes_the_long_way(other):
     assert replay(HOST, *OTHERS[other](*inputs())) is None
     assert not kernel.launched
     assert replay(HOST, inputs(), options) is not None
+
+
+def test_numbers_that_are_negated_where_they_are_read():
+    numbers = torch.complex(torch.zeros(4), torch.arange(4.0)).conj().imag
+    flat = numbers.clone().as_strided((4,), (1,))
+    negated = torch._neg_view(flat)
+    assert not HOST.view(negated).contiguous
+    assert HOST.view(HOST.contiguous(negated)).contiguous
+    assert HOST.to_host(negated).tolist() == HOST.contiguous(negated).tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_tensors_that_are_not_dense():
+    nested = torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
+    for tensor, what in ((torch.eye(3).to_sparse(), "sparse_coo"), (nested, "nested")):
+        with pytest.raises(TypeError, match=f"must be dense, got one that is {what}"):
+            HOST.view(tensor)
+
+
+def test_the_memory_of_a_tensor_with_gaps():
+    memory = torch.zeros(6, 8)
+    first, size = memory.data_ptr(), 4
+    assert HOST.extent(memory[:, ::2]) == (first, first + 47 * size)
+    assert HOST.extent(memory.T[1:3]) == (first + size, first + 43 * size)
+    nothing = HOST.extent(memory[:0])
+    assert nothing[0] == nothing[1]
+
+
+@pytest.mark.parametrize(("error", "stream"), [(TypeError, "abc"), (TypeError, object()), (TypeError, 1.5), (ValueError, -1)])
+def test_what_is_no_stream(error, stream):
+    with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
+        stream_of("mse_loss", Torch(), torch.ones(3), stream)
+
+
+def test_what_comes_after_many_others_is_recorded_too():
+    """Shapes that change all the time do not end it."""
+    replay, kernel, values = Replay(), Kernel(), inputs()
+    for columns in [*range(1, MOST_RECORDINGS + 9), COLUMNS]:
+        given = torch.ones(2, columns), torch.zeros(2, dtype=torch.int64)
+        views = {"logit": view_of(given[0]), "target": view_of(given[1])}
+        done = SimpleNamespace(
+            library=HOST, device=0, first=given[0], views=views, sample_view=None, made=[],
+            launches=[(kernel, 1, tuple(map(address_of, views.values())))], returned=[],
+            definition=jitloss.cross_entropy_with_logits.definition,
+            cuda=SimpleNamespace(SIMULATED=False, current=None, is_current=lambda device: True),
+        )  # fmt: skip
+        replay.learn(given, {}, done)
+        assert replay(HOST, given, {}) is not None
+    assert len(replay._recordings) <= MOST_RECORDINGS
+    assert replay(HOST, values, {}) is None
 
 
 def test_watched_calls_are_not_repeated():

@@ -117,14 +117,17 @@ def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, A
         raise ValueError(f"{owner}: values that are added must be on one stream")
 
 
-def _added(library: "Library | None", stream: list[Any], values: Iterable[Any]) -> Any:
-    """The sum of values: a float, or where they lie on a device a value there, for which nobody waits."""
+def _added(library: "Library | None", calls: list[tuple[Any, Any]], values: Iterable[Any]) -> Any:
+    """The sum of values: a float, or where they lie on a device a value there, for which nobody waits.
+
+    ``calls`` are an array and the stream of each call that the values come from.
+    """
     values = list(values)
     if library is None or any(getattr(one, "requires_grad", False) for one in values):
         return sum(values, 0.0)
     from .device import added
 
-    return added(library, [one for one in values if library_of(one)], *stream)  # an empty dict gave a float
+    return added(library, [one for one in values if library_of(one)], calls)  # an empty dict gave a float
 
 
 class PenaltyForm(Form):
@@ -164,7 +167,8 @@ class PenaltyForm(Form):
                 more = extra if extra and _is_on_device(array) else {}
                 mine = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
             results[key] = mine
-        return self._join(params, results, functools.partial(_added, library, [extra.get("stream")]))
+        calls = [(one, extra.get("stream")) for _, one in _leaves(params)] if library else []
+        return self._join(params, results, functools.partial(_added, library, calls))
 
     def validate(self, /, *args: Any, **options: Any) -> None:
         params = args[0]
@@ -274,7 +278,8 @@ class WeightedSum:
         for name in self._in_order(form, given) if writes else given:
             inputs, mine = given[name]
             results[name] = _named(name, getattr(self.terms[name][0], form), *inputs, **mine)
-        return {name: results[name] for name in given}, functools.partial(_added, library, streams[:1])
+        calls = list(zip(firsts.values(), streams, strict=True))
+        return {name: results[name] for name in given}, functools.partial(_added, library, calls)
 
     def _in_order(self, form: str, given: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[str]:
         """So that a call that is refused comes before any has written to ``out``: those that may be are looked at here."""

@@ -7,7 +7,7 @@ NaN. ``check=True`` waits, looks, and raises.
 import ctypes
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from .inputs import FLOATS, INTEGERS, dtype_name, geometry, working_dtype
 from .options import binary_weights, class_weights, ignored_label, sample_weights
 from .outputs import by_name
 
-__all__ = ["Address", "DeviceEvaluation", "added", "packed", "places"]
+__all__ = ["Address", "DeviceEvaluation", "added", "packed", "places", "stream_of"]
 
 
 @functools.cache
@@ -33,6 +33,17 @@ def compiler() -> Any:
     if not cuda.SIMULATED and cuda.device_count() == 0:
         raise RuntimeError("this array is on a CUDA device, but no device or no driver is found here")
     return cuda
+
+
+def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
+    """The stream of a call as a number; an error that says what came where it is none."""
+    wanted = "must be a stream, or its handle as an integer"
+    try:
+        return library.stream(first, given)
+    except TypeError:
+        raise TypeError(f"{owner}: stream {wanted}, got {given!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{owner}: stream {error}, got {given!r}") from None
 
 
 class Address(int):
@@ -59,16 +70,23 @@ MOST_ADDED = 256
 """Values that one kernel adds: as many pointers find a place among its arguments."""
 
 
-def added(library: Library, values: Sequence[Any], stream: Any = None) -> Any:
-    """The sum of values that lie on a device, added there, in float64."""
-    views = [library.view(one) for one in values]
+def added(library: Library, values: Sequence[Any], calls: Iterable[tuple[Any, Any]]) -> Any:
+    """The sum of values that lie on a device, added there, in float64.
+
+    ``calls`` are those that the values come from, an array and the ``stream`` option of each.
+    """
+    views, calls = [library.view(one) for one in values], list(calls)
+    stream = calls[0][1]
+    on, *others = dict.fromkeys(library.stream(array, given) for array, given in calls)
+    for one in others if len(views) > 1 else []:
+        library.follow(on, one, views[0].device)
     while len(views) > 1:
         parts, rest = views[:MOST_ADDED], views[MOST_ADDED:]
         with library.on(stream, values[0]):
             total = library.view(library.empty(values[0], (), np.result_type(*(one.dtype for one in parts))))
         kernel = compiler().adding_kernel(tuple(dtype_name(one.dtype) for one in parts), dtype_name(total.dtype))
         pointers = tuple(memory(library, one) for one in parts)
-        kernel(total.device, library.stream(values[0], stream), 1, pointers, memory(library, total))
+        kernel(total.device, on, 1, pointers, memory(library, total))
         views = [total, *rest]
     return library.given_back(views[0].value, like=values[0])
 
@@ -121,7 +139,8 @@ class DeviceEvaluation(Evaluation):
         self.cuda = compiler()
         first = arguments[definition.inputs[0].public]
         self.owner = definition.name
-        self.stream, self.first = self._stream(first, stream), first
+        self.stream, self.first = stream_of(self.owner, library, first, stream), first
+        self.copied: list[tuple[int, int]] = []
         super().__init__(definition, weights, arguments, wants)
 
     # Inputs ---------------------------------------------------------------------------------------------------------------------
@@ -137,30 +156,36 @@ class DeviceEvaluation(Evaluation):
             self._check_dtype(one)
         self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # it looks at shapes
 
-    def _stream(self, first: Any, given: Any) -> int:
-        try:
-            return self.library.stream(first, given)
-        except TypeError:
-            raise TypeError(f"{self.owner}: stream must be a stream, or its handle as an integer, got {given!r}") from None
-        except ValueError as error:
-            said = "must be a stream, or its handle as an integer" if isinstance(given, str) else str(error)
-            raise ValueError(f"{self.owner}: stream {said}, got {given!r}") from None
-
     def _view(self, value: Any, argument: str) -> DeviceArray:
-        try:
-            view = self.library.view(value)
-        except TypeError as error:  # a dtype that NumPy does not know
-            raise TypeError(f"{self.owner}: {argument}: {error}") from None
-        if not getattr(view.dtype, "isnative", True):
-            raise TypeError(
-                f"{self.owner}: on a device {argument} must have the machine's byte order, got the dtype {view.dtype.str}"
-            )
+        view = self._read_view(value, argument)
         if view.contiguous:
-            return view
+            return self._aligned(view, argument)
         try:
-            return self.library.view(self.library.contiguous(value))
+            copy = self.library.view(self.library.contiguous(value))
         except ValueError as error:
             raise ValueError(f"{self.owner}: {argument} {error}") from None
+        self.copied.append(self.library.extent(value))
+        return copy
+
+    def _read_view(self, value: Any, argument: str) -> DeviceArray:
+        """The view of an array of the caller's, which the stream of the call may use."""
+        try:
+            view = self.library.ordered(value, self.stream)
+        except (TypeError, ValueError) as error:  # a dtype that NumPy does not know, or what is not handed out
+            raise type(error)(f"{self.owner}: {argument}: {error}") from None
+        if not getattr(view.dtype, "isnative", True):
+            kind = ValueError if argument == "out" else TypeError
+            raise kind(f"{self.owner}: on a device {argument} must have the machine's byte order, got the dtype {view.dtype.str}")
+        return view
+
+    def _aligned(self, view: DeviceArray, argument: str) -> DeviceArray:
+        size = int(view.dtype.itemsize)
+        if view.size and view.pointer % size:
+            raise ValueError(
+                f"{self.owner}: on a device {argument} must lie at a multiple of the {size} bytes of its elements, "
+                f"got the address {view.pointer:#x}"
+            )
+        return view
 
     def _check_dtype(self, one: Any) -> None:
         name = dtype_name(self.views[one.name].dtype)
@@ -188,7 +213,10 @@ class DeviceEvaluation(Evaluation):
 
     def _host(self, name: str) -> np.ndarray:
         """An input on the host, for options that need to see it; this waits for the device."""
-        return self.library.to_host(self.views[name].value)
+        return self._on_host(self.views[name].value)
+
+    def _on_host(self, value: Any) -> np.ndarray:
+        return self.library.to_host(value, self.stream)
 
     def _read_labels(self) -> None:
         self.labels, self.ignored = None, _NEVER
@@ -213,7 +241,7 @@ class DeviceEvaluation(Evaluation):
             return
         library = library_of(given)
         if library is not None:
-            given = library.to_host(given)
+            given = library.to_host(given, self.stream)
         columns = self.geometry.columns if self.definition.form == "rowwise" else 2
         self.classes = class_weights(given, self.class_counts, columns, self.working, self.owner)
         assert self.classes is not None
@@ -246,11 +274,11 @@ class DeviceEvaluation(Evaluation):
                 f"{self.owner}: sample_weight must have the leading axes of the items, whose shape is {items}; got the shape {view.shape}"
             )
         if self.check:
-            sample_weights(self.library.to_host(weight), items, self.working, self.owner, self._place)
+            sample_weights(self._on_host(weight), items, self.working, self.owner, self._place)
         self.sample_view, self.span = view, int(np.prod(items[view.ndim :], dtype=np.int64))
 
     def _upload(self, array: np.ndarray) -> DeviceArray:
-        return self.library.view(self.library.from_host(np.asarray(array, order="C"), self.first))
+        return self.library.view(self.library.from_host(np.asarray(array, order="C"), self.first, self.stream))
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
         """How often each class occurs, counted on the host: an option that is "balanced" waits for the device."""
@@ -276,8 +304,15 @@ class DeviceEvaluation(Evaluation):
         return memory(self.library, view)
 
     def _launch(self, kernel: Any, blocks: int, *arguments: Any) -> None:
+        """Have a kernel launched, after all others of the call."""
         self.launches.append((kernel, blocks, arguments))
-        kernel(self.device, self.stream, blocks, *arguments)
+
+    def _launch_all(self) -> None:
+        """Launch what has been asked for: all memory is there, and all kernels are loaded, before the first writes to ``out``."""
+        ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
+        with self.cuda.current(self.device):
+            for launch in ready:
+                launch(self.stream)
 
     def _divisor(self) -> tuple[float, Literal["", "items", "weights"]]:
         """What the sum is divided by: a number, or 1 and what must be counted on the device."""
@@ -322,13 +357,16 @@ class DeviceEvaluation(Evaluation):
         else:
             each = binary_weights(targets, self.classes[0], self.classes[1], self.definition.target.space.graded).reshape(-1)
         if self.sample_view is not None:
-            each *= np.repeat(self.library.to_host(self.sample_view.value).reshape(-1).astype(np.float64), self.span)
+            each *= np.repeat(self._on_host(self.sample_view.value).reshape(-1).astype(np.float64), self.span)
         return float(each.sum())
 
     def _check_labels(self) -> None:
         """Wait for the device and raise for a label that is no class."""
         if self.check and self.label_view is not None:
-            counted = self.library.to_host(self._count(False).value)
+            found = self._count(False)
+            self._launch_all()
+            self.launches.clear()
+            counted = self._on_host(found.value)
             if counted[1].sum() > 0:
                 labels = self._host(self.definition.target.name)  # type: ignore[union-attr]
                 self.labels = labels.astype(np.int64)
@@ -355,6 +393,8 @@ class DeviceEvaluation(Evaluation):
             if items is not None:
                 items = self._zeros()
             self._total(None, 0, scale, self._count(counts == "weights") if counts else None, value)
+        with self._compiling():
+            self._launch_all()
         if watching:
             self._report(value, items, outs)
         return self._results(items if alone else value if self.wants.value else None, outs)
@@ -481,9 +521,7 @@ class DeviceEvaluation(Evaluation):
         if library_of(out) is not self.library:
             kind = type(out)
             raise TypeError(f"{self.owner}: out must be one of {self.library.name}, got {kind.__module__}.{kind.__qualname__}")
-        view, like = self.library.view(out), self.views[name]
-        if not getattr(view.dtype, "isnative", True):
-            raise ValueError(f"{self.owner}: on a device out must have the machine's byte order, got the dtype {view.dtype.str}")
+        view, like = self._read_view(out, "out"), self.views[name]
         if view.shape != like.shape:
             raise ValueError(f"{self.owner}: out must have the shape of {public}, {like.shape}, got {view.shape}")
         if dtype_name(view.dtype) != dtype_name(self.output):
@@ -495,15 +533,23 @@ class DeviceEvaluation(Evaluation):
             raise ValueError(f"{self.owner}: out is on device {view.device}, {public} on device {self.device}")
         if not view.contiguous or not view.writable:
             raise ValueError(f"{self.owner}: out must be C-contiguous and writable")
+        self._aligned(view, "out")
         others = [(other, one) for other, one in self.views.items()] + [("", one) for one in before]
         others += [("", one) for one in (self.sample_view, self.class_view) if one is not None]
         for other, one in others:
             same = other == name and view.pointer == one.pointer and view.nbytes == one.nbytes
-            if not same and view.pointer < one.pointer + one.nbytes and one.pointer < view.pointer + view.nbytes:
-                raise ValueError(
-                    f"{self.owner}: out overlaps another array of the call; it may be {public} itself, and nothing else"
-                )
+            if not same and self._meet(view, one.pointer, one.pointer + one.nbytes):
+                self._refuse_overlap(public)
+        if any(self._meet(view, *place) for place in self.copied):
+            self._refuse_overlap(public)
         return view
+
+    @staticmethod
+    def _meet(view: DeviceArray, start: int, stop: int) -> bool:
+        return view.pointer < stop and start < view.pointer + view.nbytes
+
+    def _refuse_overlap(self, public: str) -> None:
+        raise ValueError(f"{self.owner}: out overlaps another array of the call; it may be {public} itself, and nothing else")
 
     def _results(self, value: DeviceArray | None, outs: Sequence[DeviceArray]) -> list[Any]:
         names = [one.name for one in self.definition.differentiable]
@@ -514,11 +560,11 @@ class DeviceEvaluation(Evaluation):
 
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
         """What :func:`jitloss.errstate` asks for; it waits for the device."""
-        number = 0.0 if value is None else float(self.library.to_host(value.value))
+        number = 0.0 if value is None else float(self._on_host(value.value))
         seen = None if items is None or (value is not None and np.isfinite(number)) else self._numbers(items)
         monitoring.report(self.owner, number, seen, tuple(self._numbers(one) for one in outs))
 
     def _numbers(self, result: DeviceArray) -> np.ndarray:
         """A result on the host; numba has no bfloat16, and holds words."""
-        array = self.library.to_host(result.value)
+        array = self._on_host(result.value)
         return widened(array) if array.dtype == np.uint16 else array

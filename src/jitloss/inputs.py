@@ -184,8 +184,20 @@ def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Li
     found = {one.public: library_of(arguments[one.public]) for one in definition.inputs if one.public in arguments}
     libraries = [library for library in found.values() if library is not None]
     if not libraries:
+        _refuse_weights_elsewhere(definition, arguments)
         return None
     if len(libraries) < len(found) or len(set(libraries)) > 1:
         sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
         raise TypeError(f"{definition.name}: the arrays of a call must be of one library and on one side; got {sides}")
     return libraries[0]
+
+
+def _refuse_weights_elsewhere(definition: Definition, arguments: Mapping[str, Any]) -> None:
+    """Weights on a device are for arrays there; those on the host go to both."""
+    for name in ("sample_weight", "class_weight"):
+        library = library_of(arguments.get(name))
+        if library is not None:
+            raise TypeError(
+                f"{definition.name}: the arrays of a call must be on one side; got {name}: {library.name}, "
+                f"{definition.inputs[0].public}: host memory"
+            )

@@ -202,9 +202,11 @@ class Form:
     @contextlib.contextmanager
     def _evaluation(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]) -> Iterator["DeviceEvaluation"]:
         """The steps of a call on a device, with its stream as the library's own."""
-        from .device import DeviceEvaluation
+        from .device import DeviceEvaluation, stream_of
 
-        with library.on(extra.get("stream"), arguments[self.inputs[0]]):
+        given, first = extra.get("stream"), arguments[self.inputs[0]]
+        stream_of(self.loss.definition.name, library, first, given)
+        with library.on(given, first):
             yield DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
 
     def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], given: Any) -> Any:

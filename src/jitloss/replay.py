@@ -65,9 +65,9 @@ class Replay:
     def learn(self, values: tuple[Any, ...], options: dict[str, Any], done: DeviceEvaluation) -> None:
         """Keep what a call launched, if the next one like it can be replayed."""
         seen = _seen(done.library, values, options)
-        if done.cuda.SIMULATED or seen is None or not done.launches or len(self._recordings) >= MOST_RECORDINGS:
+        if done.cuda.SIMULATED or seen is None or not done.launches:
             return
-        key, arrays, _ = seen
+        key, arrays, _, _ = seen
         views = [view for view in (*done.views.values(), done.sample_view, *(view for _, view in done.returned)) if view]
         numbers = {id(view): number for view in views for number, array in enumerate(arrays) if view.value is array}
         returned = {id(view) for _, view in done.returned}
@@ -85,6 +85,8 @@ class Replay:
         *offsets, size = np.cumsum([0, *(-(-view.nbytes // ALIGNED) * ALIGNED for view, _, _ in own)]).tolist()
         scratch = done.library.maker(done.first, (size // 8,), np.dtype(np.float64)) if own else None
         results = tuple((name, numbers[id(view)]) for name, view in done.returned)
+        if len(self._recordings) >= MOST_RECORDINGS:  # those that still come are soon learnt again
+            self._recordings.clear()
         self._recordings[key] = Recording(
             done.device, done.cuda.current, done.cuda.is_current, makers, scratch, tuple(offsets), tuple(launches), results,
             len(done.definition.differentiable),
@@ -95,11 +97,11 @@ class Replay:
         seen = _seen(library, values, options)
         if seen is None:
             return None
-        key, arrays, addresses = seen
+        key, arrays, addresses, stream = seen
         recording = self._recordings.get(key)
         if recording is None or monitoring.watching():
             return None
-        like, stream = values[0], library.stream(values[0], None)
+        like = values[0]
         for make in recording.made:
             one = make(like)
             arrays.append(one)
@@ -116,23 +118,32 @@ class Replay:
         return recording.given_back(library, arrays, like)
 
 
-def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any], list[int]] | None:
-    """What a call is chosen by, its arrays, and where they lie; None where an option is no plain value and no such array."""
+def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any], list[int], int] | None:
+    """What a call is chosen by, its arrays, where they lie, and its stream, for which they are ready.
+
+    None where an option is no plain value and no such array, and where an array cannot be read: the long way says why.
+    """
     arrays, addresses = list(values), []
     key: list[Any] = [library]
     if options and not _with_options(key, arrays, options):
         return None
-    for one in arrays:
-        facts, address = library.facts(one)
-        key += (facts, address % ALIGNED)
-        addresses.append(address)
-    if "out" in options or len(set(addresses)) < len(addresses):
-        key += _apart(addresses, arrays)
-    return tuple(key), arrays, addresses
+    try:
+        stream = library.stream(values[0], None)
+        for one in arrays:
+            facts, address = library.facts(one, stream)
+            key += (facts, address % ALIGNED)
+            addresses.append(address)
+        if "out" in options or len(set(addresses)) < len(addresses):
+            key += _apart(addresses, arrays)
+    except Exception:
+        return None
+    return tuple(key), arrays, addresses, stream
 
 
 def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) -> bool:
     """Whether all options are plain values, which join the key, or arrays like the first one."""
+    if "stream" in options or "check" in options:  # with which no call is recorded
+        return False
     kind = type(arrays[0])
     for name, value in options.items():
         if name in ("out", "sample_weight") and type(value) is kind:

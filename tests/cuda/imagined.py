@@ -43,10 +43,10 @@ class _Library(libraries.Library):
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Array:
         return Array(np.full(shape, np.nan, DTYPES.get(dtype.name, dtype)))  # what nobody writes is seen
 
-    def to_host(self, value: Array) -> np.ndarray:
+    def to_host(self, value: Array, stream: int = 0) -> np.ndarray:
         return value.numpy()
 
-    def from_host(self, array: np.ndarray, like: Any) -> Array:
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Array:
         return Array(array)
 
 
@@ -115,6 +115,7 @@ def imagined_device(clusters: bool = True) -> Iterator[None]:
             device_count=lambda: 1,
             has_clusters=lambda device: clusters,
             is_current=lambda device: True,
+            current=lambda device: contextlib.nullcontext(),
         ),
     ):
         yield

@@ -188,7 +188,9 @@ def _computation(one: Instruction) -> Action:
     target, *sources = one.operands
     others = _OTHER_KINDS.get(one.name, {})
     kinds = [KINDS[others[place]] if place in others else one.kind for place in range(len(sources))]
-    function = next((_COMPUTE[name] for name in (f"{one.name}.{how}" for how in one.modifiers) if name in _COMPUTE), _COMPUTE[one.name])
+    function = next(
+        (_COMPUTE[name] for name in (f"{one.name}.{how}" for how in one.modifiers) if name in _COMPUTE), _COMPUTE[one.name]
+    )
     wide = np.dtype(f"{one.kind.kind}{2 * one.kind.itemsize}") if "wide" in one.modifiers else None
 
     def compute(grid: Any, who: Any) -> None:

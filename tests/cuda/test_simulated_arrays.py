@@ -12,9 +12,11 @@ if reason := simulation.missing():
     pytest.skip(reason, allow_module_level=True)
 
 from numba import cuda
+from numpy.lib.array_utils import byte_bounds
 
 from cases import NAN, Case
 from jitloss import cross_entropy_with_logits, mse_loss
+from jitloss.arrays import cuda as libraries
 from simulation import (
     LOGITS,
     compare,
@@ -136,6 +138,18 @@ def test_out_may_overlap_nothing_else():
     narrow, wide = over(numbers.view(np.int32)[:8]), over(numbers)
     with pytest.raises(ValueError, match="overlaps"):  # one place, but elements of another size
         mse_loss.gradient(narrow, on_device(np.zeros(8)), out=wide)
+
+
+def test_out_may_not_overlap_what_has_been_copied(monkeypatch):
+    """Inputs with gaps, of a library that copies them: what is written is theirs all the same."""
+    monkeypatch.setattr(libraries.Simulated, "contiguous", lambda self, value: cuda.to_device(np.ascontiguousarray(value._ary)))
+    monkeypatch.setattr(libraries.Simulated, "extent", lambda self, value: byte_bounds(value._ary))
+    memory = np.arange(64, dtype=np.float32)
+    predictions, targets = over(memory)[:32:2], on_device(np.zeros(16, np.float32))
+    for place in (memory[:16], memory[15:31]):
+        with pytest.raises(ValueError, match="out overlaps another array of the call"):
+            mse_loss.gradient(predictions, targets, out=over(place))
+    mse_loss.gradient(predictions, targets, out=over(memory[31:47]))
 
 
 def over(array):
@@ -274,6 +288,17 @@ def test_options_of_the_device_are_refused_on_the_host():
             mse_loss([1.0], [2.0], **{option: None})
         with pytest.raises(TypeError, match=option):
             jitloss.l2_regularization({"w": np.ones(3)}, **{option: None})
+
+
+def test_weights_on_the_device_are_for_arrays_there():
+    for option, loss, inputs in (
+        ("sample_weight", mse_loss, (np.zeros(3), np.zeros(3))),
+        ("class_weight", cross_entropy_with_logits, (LOGITS_3_5, LABELS_3)),
+    ):
+        with pytest.raises(TypeError) as raised:
+            loss(*inputs, **{option: on_device(np.ones(inputs[0].shape[-1]))})
+        assert f"{option}: numba" in str(raised.value)
+        assert f"{loss.definition.inputs[0].public}: host memory" in str(raised.value)
 
 
 def test_inputs_of_two_precisions():

@@ -5,7 +5,6 @@ interface and DLPack are asked.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,63 +12,54 @@ from typing import Any
 
 import numpy as np
 
+from .memory import (
+    BFLOAT16,
+    DEFAULT,
+    DeviceArray,
+    Held,
+    by_dlpack,
+    by_interface,
+    current,
+    device_of,
+    extent_of,
+    handle_of,
+    interface_of,
+    read,
+    wait,
+)
+
 __all__ = ["BFLOAT16", "TORCH", "DeviceArray", "Library", "finder", "widened"]
 
 
-@dataclass(frozen=True)
-class _BFloat16:
-    """What NumPy has no dtype for."""
-
-    name: str = "bfloat16"
-    kind: str = "V"
-    itemsize: int = 2
-
-
-BFLOAT16 = _BFloat16()
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceArray:
-    """An array of any library as kernels need it."""
-
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: Any
-    device: int
-    contiguous: bool
-    writable: bool
-    value: Any
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * int(self.dtype.itemsize)
-
-
 class Library:
-    """Arrays with the CUDA array interface or DLPack, of a library that is not known: results are numba's device arrays."""
+    """What a library's arrays need; results are numba's device arrays where it says nothing else."""
 
-    name = "arrays with __cuda_array_interface__"
+    name = "arrays"
 
     def view(self, value: Any) -> DeviceArray:
-        interface = getattr(value, "__cuda_array_interface__", None)
-        return _by_dlpack(value) if interface is None else _by_interface(value, interface)
+        raise NotImplementedError
 
-    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
-        """All that a kernel is chosen by, and the address, found as fast as they can be."""
-        view = self.view(value)
-        return (view.shape, view.dtype, view.device, view.contiguous, view.writable), view.pointer
+    def ordered(self, value: Any, stream: int) -> DeviceArray:
+        """The view of an array that a stream uses from now on: it waits for another one that the array says it is filled on."""
+        return self.view(value)
+
+    def follow(self, stream: int, other: int, device: int) -> None:
+        """Let a stream wait for another one of the same device."""
+        wait(other, stream, device)
+
+    def facts(self, value: Any, stream: int) -> tuple[tuple[Any, ...], int]:
+        """All that a kernel is chosen by, and the address, ordered and found as fast as they can be."""
+        view = self.ordered(value, stream)
+        return (view.shape, view.dtype, view.device, view.contiguous, view.writable), Held.by(view)
 
     def address(self, value: Any) -> int:
         """Where an array lies, which this library has made."""
         return self.view(value).pointer
+
+    def extent(self, value: Any) -> tuple[int, int]:
+        """The memory from the first element of an array to the end of the last one, also where it has gaps."""
+        view = self.view(value)
+        return view.pointer, view.pointer + view.nbytes
 
     def maker(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Callable[[Any], Any]:
         """A function of an array that makes others on the same device; it does the same as :meth:`empty`, again and again."""
@@ -86,38 +76,67 @@ class Library:
 
     def _beside(self, like: Any) -> AbstractContextManager[Any]:
         """Within it, numba's arrays are made on the device of another array."""
-        from numba import cuda
-
-        device = self.view(like).device
-        own: AbstractContextManager[Any] = nullcontext() if cuda.get_current_device().id == device else cuda.gpus[device]
-        return own
+        return current(self.view(like).device)
 
     def stream(self, like: Any, given: Any) -> int:
-        """The stream to launch on: the one that is given, else the library's current one, or the one that an interface names."""
-        if given is None:
-            given = getattr(like, "__cuda_array_interface__", {}).get("stream")
-        handle = getattr(given, "handle", given)
-        return 0 if handle is None else int(getattr(handle, "value", handle) or 0)
+        """The stream to launch on: the one that is given, else the library's current one, or the one that the array names."""
+        return handle_of(given, "handle")
 
     def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
         """Within it, the library works on the stream that is given: what it allocates and copies is in the order of that stream."""
         return nullcontext()
 
-    def to_host(self, value: Any) -> np.ndarray:
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
+        """The numbers of an array, when everything is done that a stream has been given; of libraries that know no current one."""
+        raise NotImplementedError
+
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
+        """A copy of an array beside another one, which a stream can use at once."""
         from numba import cuda
 
-        array: np.ndarray = cuda.as_cuda_array(value).copy_to_host()
-        return widened(array) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
-
-    def from_host(self, array: np.ndarray, like: Any) -> Any:
-        from numba import cuda
-
-        with self._beside(like):
-            return cuda.to_device(array)
+        device = self.view(like).device
+        with current(device):
+            made = cuda.to_device(array)
+        wait(DEFAULT, stream, device)
+        return made
 
     def given_back(self, value: Any, like: Any) -> Any:
         """A result in the caller's own type."""
         return value
+
+
+class Unknown(Library):
+    """Arrays with the CUDA array interface or DLPack, of a library that is not known."""
+
+    name = "arrays with __cuda_array_interface__"
+
+    def view(self, value: Any) -> DeviceArray:
+        return self._exported(value, None)
+
+    def ordered(self, value: Any, stream: int) -> DeviceArray:
+        view = self._exported(value, stream)
+        wait(interface_of(value).get("stream"), stream, view.device)
+        return view
+
+    def _exported(self, value: Any, stream: int | None) -> DeviceArray:
+        interface = interface_of(value)
+        try:
+            return by_interface(value, interface) if interface else by_dlpack(value, stream)
+        except NotImplementedError as error:
+            raise TypeError(str(error)) from None
+        except BufferError as error:
+            raise ValueError(str(error)) from None
+
+    def stream(self, like: Any, given: Any) -> int:
+        return super().stream(like, interface_of(like).get("stream") if given is None else given)
+
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
+        from numba import cuda
+
+        view = self.ordered(value, stream)
+        with current(view.device):
+            array = read(cuda.as_cuda_array(view.held or value, sync=False), stream)
+        return widened(array) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
 
 
 class Numba(Library):
@@ -126,12 +145,20 @@ class Numba(Library):
     def view(self, value: Any) -> DeviceArray:
         pointer = int(value.device_ctypes_pointer.value or 0)
         return DeviceArray(
-            pointer, tuple(value.shape), value.dtype, _device_of(pointer), bool(value.is_c_contiguous()), True, value
+            pointer, tuple(value.shape), value.dtype, device_of(pointer), bool(value.is_c_contiguous()), True, value
         )
 
-    def to_host(self, value: Any) -> np.ndarray:
-        array: np.ndarray = value.copy_to_host()
-        return array
+    def ordered(self, value: Any, stream: int) -> DeviceArray:
+        view = self.view(value)
+        wait(handle_of(value.stream, "handle") or None, stream, view.device)
+        return view
+
+    def stream(self, like: Any, given: Any) -> int:
+        return super().stream(like, like.stream if given is None else given)
+
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
+        with current(self.ordered(value, stream).device):
+            return read(value, stream)
 
     def contiguous(self, value: Any) -> Any:
         raise ValueError("must be C-contiguous: numba's device arrays offer no copy that is")
@@ -142,11 +169,11 @@ class Simulated(Numba):
 
     name = "numba's simulated device arrays"
 
-    def _beside(self, like: Any) -> AbstractContextManager[Any]:
-        return nullcontext()
-
     def stream(self, like: Any, given: Any) -> int:
         return 0
+
+    def ordered(self, value: Any, stream: int) -> DeviceArray:
+        return self.view(value)
 
     def view(self, value: Any) -> DeviceArray:
         array = value._ary
@@ -158,9 +185,14 @@ class Simulated(Numba):
 
         return cuda.to_device(np.full(shape, np.nan, dtype))  # what nobody writes is seen
 
-    def to_host(self, value: Any) -> np.ndarray:
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         array: np.ndarray = value._ary
         return array
+
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
+        from numba import cuda
+
+        return cuda.to_device(array)
 
 
 @dataclass(frozen=True)
@@ -180,12 +212,15 @@ class CuPy(Library):
         dtype = BFLOAT16 if value.dtype.name == "bfloat16" else value.dtype
         return DeviceArray(value.data.ptr, value.shape, dtype, value.device.id, value.flags.c_contiguous, True, value)
 
-    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
+    def facts(self, value: Any, stream: int) -> tuple[tuple[Any, ...], int]:
         memory = value.data
         return (value.shape, value.dtype, memory.device_id, value.flags.c_contiguous), memory.ptr
 
     def address(self, value: Any) -> int:
         return int(value.data.ptr)
+
+    def extent(self, value: Any) -> tuple[int, int]:
+        return extent_of(int(value.data.ptr), value.shape, value.strides, value.itemsize)
 
     def contiguous(self, value: Any) -> Any:
         import cupy
@@ -200,7 +235,7 @@ class CuPy(Library):
 
     def stream(self, like: Any, given: Any) -> int:
         if given is not None:
-            return int(getattr(given, "ptr", given))
+            return handle_of(given, "ptr")
         import cupy
 
         return int(cupy.cuda.get_current_stream().ptr)
@@ -219,11 +254,11 @@ class CuPy(Library):
             stream = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
         return stream
 
-    def to_host(self, value: Any) -> np.ndarray:
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         array: np.ndarray = value.get()
         return array
 
-    def from_host(self, array: np.ndarray, like: Any) -> Any:
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
         import cupy
 
         with like.device:
@@ -234,18 +269,27 @@ class Torch(Library):
     name = "PyTorch CUDA tensors"
 
     def view(self, value: Any) -> DeviceArray:
+        layout = "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        if layout != "strided":
+            raise TypeError(f"a tensor must be dense, got one that is {layout}")
         name = str(value.dtype).removeprefix("torch.")
         dtype = BFLOAT16 if name == "bfloat16" else np.dtype(name)
-        return DeviceArray(value.data_ptr(), tuple(value.shape), dtype, value.get_device(), value.is_contiguous(), True, value)
+        as_it_lies = value.is_contiguous() and not value.is_neg()
+        return DeviceArray(value.data_ptr(), tuple(value.shape), dtype, value.get_device(), as_it_lies, True, value)
 
-    def facts(self, value: Any) -> tuple[tuple[Any, ...], int]:
-        return (value.shape, value.dtype, value.get_device(), value.is_contiguous()), value.data_ptr()
+    def facts(self, value: Any, stream: int) -> tuple[tuple[Any, ...], int]:
+        as_it_lies = value.is_contiguous() and not value.is_neg()
+        return (value.shape, value.dtype, value.get_device(), as_it_lies), value.data_ptr()
 
     def address(self, value: Any) -> int:
         return int(value.data_ptr())
 
+    def extent(self, value: Any) -> tuple[int, int]:
+        size = value.element_size()
+        return extent_of(value.data_ptr(), value.shape, [step * size for step in value.stride()], size)
+
     def contiguous(self, value: Any) -> Any:
-        return value.contiguous()
+        return value.resolve_neg().contiguous()  # numbers that are negated where they are read
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         import torch
@@ -263,7 +307,7 @@ class Torch(Library):
 
     def stream(self, like: Any, given: Any) -> int:
         if given is not None:
-            return int(getattr(given, "cuda_stream", given))
+            return handle_of(given, "cuda_stream")
         return int(_raw_stream()(like.get_device()))
 
     def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
@@ -275,12 +319,12 @@ class Torch(Library):
         entered: AbstractContextManager[Any] = torch.cuda.stream(stream)
         return entered
 
-    def to_host(self, value: Any) -> np.ndarray:
-        value = value.detach()
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
+        value = value.detach().resolve_neg()
         array: np.ndarray = (value.float() if value.dtype.itemsize == 2 and value.is_floating_point() else value).cpu().numpy()
         return array
 
-    def from_host(self, array: np.ndarray, like: Any) -> Any:
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(like.device)
@@ -309,18 +353,21 @@ class Jax(Library):
         return 0
 
     def given_back(self, value: Any, like: Any) -> Any:
-        from cuda.core import LEGACY_DEFAULT_STREAM
-
-        LEGACY_DEFAULT_STREAM.sync()
+        self._finish(value)
         return value
 
-    def to_host(self, value: Any) -> np.ndarray:
+    def _finish(self, value: Any) -> None:
+        """Wait for what has been launched on the device of an array: each has a default stream of its own."""
         from cuda.core import LEGACY_DEFAULT_STREAM
 
-        LEGACY_DEFAULT_STREAM.sync()
+        with self._beside(value):
+            LEGACY_DEFAULT_STREAM.sync()
+
+    def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
+        self._finish(value)
         return np.asarray(value)
 
-    def from_host(self, array: np.ndarray, like: Any) -> Any:
+    def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
         import jax
 
         with _in_64_bits():
@@ -352,45 +399,7 @@ def _raw_stream() -> Callable[[int], int]:
     return quick or (lambda device: torch.cuda.current_stream(device).cuda_stream)
 
 
-def _device_of(pointer: int) -> int:
-    """The device on which memory lies."""
-    from cuda.bindings import driver
-
-    asked = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-    error, device = driver.cuPointerGetAttribute(asked, pointer)
-    return int(device) if error == driver.CUresult.CUDA_SUCCESS else 0
-
-
-def _by_interface(value: Any, interface: dict[str, Any]) -> DeviceArray:
-    shape, dtype, strides = tuple(interface["shape"]), np.dtype(interface["typestr"]), interface.get("strides")
-    pointer, read_only = interface["data"]
-    if dtype.kind == "V" and dtype.itemsize == 2:
-        dtype = BFLOAT16
-    contiguous, address = _is_c(shape, strides, dtype.itemsize), int(pointer or 0)
-    return DeviceArray(address, shape, dtype, _device_of(address), contiguous, not read_only, value)
-
-
-def _by_dlpack(value: Any) -> DeviceArray:
-    from cuda.core.utils import StridedMemoryView
-
-    view = StridedMemoryView.from_dlpack(value, stream_ptr=-1)
-    strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
-    contiguous = _is_c(view.shape, strides, view.dtype.itemsize)
-    return DeviceArray(int(view.ptr), tuple(view.shape), view.dtype, int(view.device_id), contiguous, not view.readonly, value)
-
-
-def _is_c(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> bool:
-    if strides is None or 0 in shape:
-        return True
-    step = itemsize
-    for length, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if length > 1 and stride != step:
-            return False
-        step *= length
-    return True
-
-
-_UNKNOWN, _NUMBA, _SIMULATED, _CUPY, TORCH, _JAX = Library(), Numba(), Simulated(), CuPy(), Torch(), Jax()
+_UNKNOWN, _NUMBA, _SIMULATED, _CUPY, TORCH, _JAX = Unknown(), Numba(), Simulated(), CuPy(), Torch(), Jax()
 
 Find = Callable[[Any], "Library | None"]
 
@@ -399,9 +408,19 @@ def _jax_on_gpu(value: Any) -> Library | None:
     return _JAX if all(device.platform in ("gpu", "cuda") for device in value.devices()) else None
 
 
-def _on_cuda_by_dlpack(value: Any) -> Library | None:
+_CUDA, _CUDA_MANAGED = 2, 13
+"""DLPack's numbers for memory that kernels reach as their own."""
+
+
+def _by_protocol(value: Any) -> Library | None:
+    """An array tells itself where it lies: one type may have arrays on both sides."""
     try:
-        return _UNKNOWN if int(value.__dlpack_device__()[0]) == 2 else None
+        if getattr(value, "__cuda_array_interface__", None) is not None:
+            return _UNKNOWN
+    except Exception:  # it lies on a device, and says why it is not handed out to whoever reads it
+        return _UNKNOWN
+    try:
+        return _UNKNOWN if int(value.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED) else None
     except Exception:  # what cannot say where it is, is on no device
         return None
 
@@ -422,6 +441,4 @@ def finder(kind: type) -> Find | None:
         named = _BY_NAME.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
         if named is not None:
             return named
-    if hasattr(kind, "__cuda_array_interface__"):
-        return lambda value: _UNKNOWN
-    return _on_cuda_by_dlpack if hasattr(kind, "__dlpack_device__") else None
+    return _by_protocol if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "__dlpack_device__") else None

@@ -9,7 +9,7 @@ import re
 import struct
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,12 @@ def is_current(device: int) -> bool:
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
     """Make a device the thread's current one: a launch goes to the current one's context, whatever its arrays."""
+    if SIMULATED or is_current(device):
+        yield
+        return
     from cuda.bindings import driver
     from cuda.core import Device
 
-    if is_current(device):
-        yield
-        return
     _, before = driver.cuCtxGetCurrent()
     Device(device).set_current()
     try:
@@ -230,14 +230,14 @@ class Kernel:
 
     def __call__(self, device: int, stream: int, blocks: int, *arguments: Any) -> None:
         """Launch on a stream; tuples among the arguments are what the kernel takes as tuples."""
-        if self._simulated is not None:
-            self._simulated[blocks, self.source.threads](*arguments)
-        else:
-            with current(device):
-                self.launch(device, blocks, *arguments)(stream)
+        with current(device):
+            self.launch(device, blocks, *arguments)(stream)
 
-    def launch(self, device: int, blocks: int, *arguments: Any) -> Launch:
-        """The launch, which can be repeated."""
+    def launch(self, device: int, blocks: int, *arguments: Any) -> Callable[..., None]:
+        """The launch on a stream of the current device, which can be repeated."""
+        if self._simulated is not None:
+            configured = self._simulated[blocks, self.source.threads]
+            return lambda stream: configured(*arguments)
         return Launch(self._load(device), blocks, self.source.threads, tuple(flat(arguments)))
 
 

@@ -1,0 +1,203 @@
+"""Arrays of libraries that nobody knows: streams, who holds memory how long, and what is refused by the name of its argument."""
+
+import numpy as np
+import pytest
+
+import jitloss
+import toolkit
+
+if reason := toolkit.missing():
+    pytest.skip(reason, allow_module_level=True)
+
+from cases import agree
+from exporters import CUDA, MANAGED, Exporter, Named, unknown_arrays
+from imagined import MACHINE, _library, imagined_device
+from jitloss.arrays.devices import library_of
+
+ONES, ZEROS = np.array([1, 2, 3, 4], np.float32), np.zeros(4, np.float32)
+LOGITS, LABELS = np.ones((3, 4), np.float32), np.array([0, 1, 1])
+
+CALL = jitloss.mse_loss.value_and_gradient
+
+
+@pytest.fixture
+def events():
+    with unknown_arrays() as happened:
+        yield happened
+
+
+# Streams ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_each_stream_that_is_named_is_waited_for(events):
+    weight, out = Named(ONES, stream=8), Named(ZEROS, stream=9)
+    for options, on, others in (
+        ({}, 5, [7]),
+        ({}, 5, [7]),  # from a recording
+        ({"sample_weight": weight, "out": out}, 5, [7, 8, 9]),
+        ({"sample_weight": weight, "out": out}, 5, [7, 8, 9]),
+        ({"stream": 3}, 3, [5, 7]),
+        ({"stream": 7}, 7, [5]),
+    ):
+        events.clear()
+        CALL(Named(ONES, stream=5), Named(ZEROS, stream=7), **options)
+        launch = events.index(("launch on", on))
+        assert {one for one in events[:launch] if "waits for" in one} == {(on, "waits for", other) for other in others}
+    events.clear()
+    CALL(Named(ONES), Named(ZEROS, stream=1))
+    assert events == [("launch on", 0)]
+
+
+def test_values_of_several_streams_are_added(events):
+    """The arrays of a dict come from two streams, and the sum is on one of them."""
+    jitloss.l2_regularization({"a": Named(ONES, stream=5), "b": Named(ONES, stream=7)})
+    assert events == [("launch on", 5), ("launch on", 7), (5, "waits for", 7), ("launch on", 5)]
+
+
+@pytest.mark.parametrize("option", [{}, {"stream": 7}], ids=str)
+def test_exporters_are_told_who_reads(option, events):
+    for _ in range(2):
+        CALL(Exporter(ONES), Exporter(ZEROS), **option)
+    assert {one[1] for one in events if "asked by" in one} <= {-1, option.get("stream", 1)}
+    assert events.count(("asked by", option.get("stream", 1))) >= 4
+
+
+READING = {
+    "balanced": (lambda: (Named(LOGITS), Named(LABELS)), {"class_weight": "balanced"}),
+    "mass": (lambda: (Named(LOGITS), Named(LOGITS)), {"class_weight": [1, 2, 3, 4], "normalizer": "weights"}),
+    "check": (lambda: (Named(LOGITS), Named(LABELS)), {"check": True, "sample_weight": Named(np.ones(3))}),
+    "exported": (lambda: (Exporter(LOGITS), Exporter(LABELS)), {"class_weight": "balanced"}),
+}
+
+
+@pytest.mark.parametrize("how", READING)
+def test_numbers_are_read_and_copied_in_the_order_of_the_stream(how, events):
+    inputs, options = READING[how]
+    value = jitloss.cross_entropy_with_logits(*inputs(), stream=7, **options)
+    places = {"class_weight": options.get("class_weight"), "normalizer": options.get("normalizer", "count")}
+    right = [one.array if isinstance(one, Exporter) else one.numpy() for one in inputs()]
+    agree(value.numpy(), jitloss.cross_entropy_with_logits(*right, **places), "float32")
+    assert ("read on", 7) in events
+    assert ("the host waits for", 7) in events
+    assert not {("read on", 0), ("read on", 1)} & set(map(tuple, (one for one in events if isinstance(one, tuple))))
+    for place, one in enumerate(events):
+        if one == "copied to the device":
+            assert events[place + 1] == (7, "waits for", 1)
+
+
+def test_errstate_reads_in_the_order_of_the_stream(events):
+    with pytest.raises(FloatingPointError), jitloss.errstate(invalid="raise"):
+        jitloss.mse_loss(Named(ONES * np.nan), Named(ZEROS), stream=7)
+    assert events[-1] == ("the host waits for", 7)
+
+
+BAD_STREAMS = [(TypeError, "abc"), (TypeError, object()), (TypeError, 1.5), (TypeError, True), (ValueError, -1)]
+
+
+@pytest.mark.parametrize(("error", "stream"), BAD_STREAMS, ids=lambda one: type(one).__name__)
+def test_what_is_no_stream(error, stream, events, monkeypatch):
+    """A library's own word for it comes later than ours."""
+    with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
+        CALL(Named(ONES), Named(ZEROS), stream=stream)
+    monkeypatch.setattr(_library, "on", lambda given, like: pytest.fail("asked a library"), raising=False)
+    with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
+        CALL(MACHINE.put(ONES), MACHINE.put(ZEROS), stream=stream)
+
+
+# Memory -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_exported_memory_is_held_until_kernels_are_launched(events):
+    """The first call and a recorded one; the machine refuses memory that is gone."""
+    for _ in range(3):
+        events.clear()
+        value, gradient = CALL(Exporter(ONES), Exporter(ZEROS))
+        agree(value.numpy(), 7.5, "float32")
+        agree(gradient.numpy(), ONES / 2, "float32")
+        reader = events.index(("asked by", 1))
+        assert "given back" not in events[reader : events.index(("launch on", 0))]
+
+
+class Somewhere:
+    """A type with arrays on both sides, as PaddlePaddle's."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def __cuda_array_interface__(self):
+        raise AttributeError("it is on the host")
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+def test_where_an_array_lies_is_its_own_to_say():
+    assert library_of(Somewhere(ONES)) is None
+    assert library_of(Named(ONES)) is not None
+    kinds = {kind: library_of(Exporter(ONES, kind)) is not None for kind in (1, CUDA, 3, 10, MANAGED)}
+    assert kinds == {1: False, CUDA: True, 3: False, 10: False, MANAGED: True}
+
+
+# What is refused ------------------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "mask": (TypeError, lambda: Named(ONES, mask=Named(ONES > 2)), "its mask would be lost"),
+    "no data": (TypeError, lambda: Named(ONES, without="data"), "has no 'data'"),
+    "typestr": (TypeError, lambda: Named(ONES, typestr="<f3"), "not understood"),
+    "unaligned": (ValueError, lambda: Named(ONES, 2), "must lie at a multiple of the 4 bytes of its elements"),
+    "lanes": (TypeError, lambda: Exporter(ONES, lanes=4), "lanes=4"),
+    "buffer": (ValueError, lambda: Exporter(ONES, refuses=BufferError("it requires a gradient")), "requires a gradient"),
+    "value": (ValueError, lambda: Exporter(ONES, refuses=ValueError("it is gone")), "it is gone"),
+    "not implemented": (TypeError, lambda: Exporter(ONES, refuses=NotImplementedError("no such thing")), "no such thing"),
+}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_cannot_be_read_is_named(how, recorded, events):
+    error, bad, words = REFUSED[how]
+    if recorded:
+        CALL(Named(ONES), Named(ZEROS))
+        CALL(Exporter(ONES), Exporter(ZEROS))
+    good = type(bad())
+    for argument, given, options in (
+        ("predictions", (bad(), good(ZEROS)), {}),
+        ("targets", (good(ZEROS), bad()), {}),
+        ("sample_weight", (good(ZEROS), good(ZEROS)), {"sample_weight": bad()}),
+        ("out", (good(ZEROS), good(ZEROS)), {"out": bad()}),
+    ):
+        with pytest.raises(error, match=words) as raised:
+            CALL(*given, **options)
+        assert str(raised.value).startswith("mse_loss: ")
+        assert argument in str(raised.value)
+
+
+def test_out_is_as_it_was_where_memory_or_a_kernel_is_missing(monkeypatch):
+    """In place: what the last step needs is there before the first one writes."""
+    monkeypatch.setattr("jitloss.device.MOST_SUMMED", 2)
+    numbers = np.linspace(0, 1, 700 * 7, dtype=np.float32).reshape(700, 7)
+
+    def failing(name):
+        logits, labels = MACHINE.put(numbers), MACHINE.put(np.zeros(700, np.int64))
+        with pytest.raises(MemoryError):
+            jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
+        np.testing.assert_array_equal(logits.numpy(), numbers, err_msg=name)
+
+    def no_more(*arguments):
+        raise MemoryError
+
+    with imagined_device():
+        from jitloss.compilers import cuda as compiler
+
+        empty = type(_library).empty
+        with monkeypatch.context() as patched:
+            few = lambda self, like, shape, dtype: no_more() if shape == (128,) else empty(self, like, shape, dtype)
+            patched.setattr(type(_library), "empty", few)
+            failing("memory")
+        with monkeypatch.context() as patched:
+            kernel = type(compiler.total_kernel("float32", True))
+            launch = kernel.launch
+            total = compiler.total_kernel("float32", True)
+            patched.setattr(kernel, "launch", lambda self, *rest: no_more() if self is total else launch(self, *rest))
+            failing("kernel")
