@@ -20,6 +20,7 @@ ADAPTERS = {
     "arrays.numpy": "quickstart",
     "arrays.cuda": "cuda",
     "arrays.devices": "cuda",
+    "arrays.memory": "cuda",
     "arrays.torch": "pytorch",
     "arrays.jax": "jax",
     "arrays.dask": "dask",
