@@ -192,7 +192,11 @@ class DeviceEvaluation(Evaluation):
         if name in FLOATS or name in INTEGERS or (name == "bool" and (one.space.target or not one.differentiable)):
             return
         number = one.differentiable and not one.space.target
-        wanted = "be float16, bfloat16, float32, float64 or integers" if number else "hold numbers or bools"
+        wanted = (
+            "be float16, bfloat16, float32, float64 or integers"
+            if number
+            else "hold numbers or bools (float16, bfloat16, float32, float64, integers)"
+        )
         raise TypeError(f"{self.owner}: {one.public} must {wanted}, got the dtype {name}")
 
     def _choose_precision(self) -> None:
