@@ -10,6 +10,7 @@ import pytest
 import jitloss
 from jitloss import binary_cross_entropy_with_logits as bce
 from jitloss import cross_entropy_with_logits as ce
+from jitloss import options
 
 HALF_TYPES = [np.float16, ml_dtypes.bfloat16]
 CALLS = range(3)
@@ -234,3 +235,17 @@ def test_values_that_are_not_finite_are_found_in_any_block():
         p[place] = np.nan
         with jitloss.errstate(invalid="raise"), pytest.raises(FloatingPointError, match=f"first at (item|element) {place}"):
             jitloss.mse_loss.value_and_gradient(p, np.zeros_like(p))
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "i4", "?"])
+def test_weights_are_told_in_one_pass(dtype):
+    """Of floats, their bits tell it; -0.0 is a weight all the same."""
+    assert options.are_weights(np.array([0, 1, 1], dtype))
+    assert options.are_weights(np.array(1, dtype))
+    assert options.are_weights(np.zeros(9, dtype)[::3])
+    if dtype != "?":
+        assert not options.are_weights(np.array([1, -1], dtype))
+    if "f" in dtype:
+        assert options.are_weights(np.array([-0.0, 1.0], dtype))
+        for bad in (np.nan, -np.nan, np.inf, -np.inf):
+            assert not options.are_weights(np.array([1.0, bad], dtype))

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import math as maths
 
-__all__ = ["DefinitionError", "bind", "check", "check_results", "frozen"]
+__all__ = ["NUMBERS", "DefinitionError", "bind", "check", "check_results", "frozen"]
 
 Function = Callable[..., Any]
 
@@ -151,11 +151,12 @@ def _is_helper(value: Any) -> bool:
     return isinstance(_plain(value), FunctionType) and value not in maths.FUNCTIONS.values()
 
 
-_NUMBERS = (bool, int, float, np.integer, np.floating)
+NUMBERS = (int, float, np.integer, np.floating)
+"""What a number may be."""
 
 
 def _as_float(value: Any) -> Any:
-    return float(value) if isinstance(value, _NUMBERS) and not isinstance(value, (bool, np.bool_)) else value
+    return float(value) if isinstance(value, NUMBERS) and not isinstance(value, bool) else value
 
 
 def _fits(value: Any) -> bool:
@@ -213,7 +214,7 @@ def _known(name: str, value: Any, owner: str) -> Any:
         known = None
     if known is not None:
         return known
-    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, _NUMBERS) and _fits(value)):
+    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, NUMBERS) and _fits(value)):
         return value
     if isinstance(value, ModuleType):
         raise DefinitionError(

@@ -109,7 +109,7 @@ def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, A
     if library is None:
         return
     devices: set[int] = set()
-    with contextlib.suppress(TypeError):  # of a dtype that the call itself names
+    with contextlib.suppress(TypeError, ValueError):  # of which the call itself names the argument
         devices.update(library.view(one).device for _, one in _leaves(arrays))
     if len(devices) > 1:
         raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")

@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .binding import DefinitionError, bind, check, check_results, frozen
+from .binding import NUMBERS, DefinitionError, bind, check, check_results, frozen
 
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
@@ -96,7 +96,7 @@ _ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
 
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, of Python's or of NumPy's, and no switch."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
 def as_float(value: Any) -> float:

@@ -13,6 +13,7 @@ __all__ = [
     "LARGEST",
     "NO_LABEL",
     "Weights",
+    "are_weights",
     "balanced_weights",
     "binary_weights",
     "class_weights",
@@ -76,9 +77,26 @@ def place_of(index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     return tuple(int(one) for one in np.unravel_index(index, shape)), index
 
 
+_INFINITY = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}
+"""By bytes, the bits of an infinite float."""
+
+
+def are_weights(weights: np.ndarray) -> bool:
+    """Whether no weight is negative, infinite or NaN. One pass tells: read as unsigned integers, all of those are large, and -0.0."""
+    size = weights.dtype.itemsize
+    if (
+        weights.dtype.kind == "f"
+        and weights.dtype.isnative
+        and size in _INFINITY
+        and weights.view(f"u{size}").max() < _INFINITY[size]
+    ):
+        return True
+    return bool(weights.min() >= 0 and weights.max() < np.inf)
+
+
 def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place = place_of) -> None:
     """An error for weights that are negative, infinite or NaN: what is ignored or weighs 0 counts for nothing, beside any of them."""
-    if weights.size and not (weights.min() >= 0 and weights.max() < np.inf):  # also where the smallest is NaN
+    if weights.size and not are_weights(weights):
         flat = weights.reshape(-1)
         first = int(np.argmax(~((flat >= 0) & (flat < np.inf))))
         got = _at(flat[first], first, weights.shape, place)
@@ -174,9 +192,8 @@ def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bo
     if targets.dtype.itemsize == 2 and targets.dtype.kind not in "iu":  # NumPy is slow in half types
         targets = targets.astype(np.float32)
     ones = targets == 1
-    weights: np.ndarray = ones * np.float64(
-        positive
-    )  # exact, since weights are finite; np.where takes as long as it guesses wrong
+    # exact, since weights are finite; np.where takes as long as it guesses wrong
+    weights: np.ndarray = ones * np.float64(positive)
     weights += ~ones * np.float64(negative)
     if graded:
         zeros = targets == 0

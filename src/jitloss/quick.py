@@ -16,6 +16,7 @@ from .buffers import empty
 from .call import SERIAL, Evaluation, Memory, Wants, compiler, total_of
 from .definition import Definition
 from .monitoring import WATCHED, watching
+from .options import are_weights
 from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
 
 __all__ = ["Quick"]
@@ -176,9 +177,7 @@ def _plain_weights(done: Evaluation) -> bool:
 
 def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
     """Weights as a kernel takes them; :data:`.plans.LONG_WAY` where something about them is not plain."""
-    if given.shape != shape or given.dtype.kind not in "fiub" or not given.size:
-        return LONG_WAY
-    if not (given.min() >= 0 and given.max() < np.inf):
+    if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not are_weights(given):
         return LONG_WAY
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
         return LONG_WAY

@@ -135,7 +135,7 @@ def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) ->
             addresses.append(address)
         if "out" in options or len(set(addresses)) < len(addresses):
             key += _apart(addresses, arrays)
-    except Exception:
+    except (TypeError, ValueError, RuntimeError):
         return None
     return tuple(key), arrays, addresses, stream
 
