@@ -12,7 +12,7 @@ from .arrays.devices import library_of
 from .definition import Definition, as_float, is_number
 from .inputs import FLOATS, dtype_name
 from .loss import Form, Loss
-from .outputs import check_apart
+from .outputs import check_apart, leaves
 from .plans import ABSENT, LONG_WAY
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def _alike(out: Any, array: Any, *others: Any) -> bool:
     return bool(out.flags.carray) and apart and not any(np.may_share_memory(out, one) for one in others)
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _by_place(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The arrays of nested dicts, by where they are."""
     if isinstance(value, Mapping):
         for key, one in value.items():
-            yield from _leaves(one, f"{name}[{key!r}]" if name else str(key))
+            yield from _by_place(one, f"{name}[{key!r}]" if name else str(key))
     else:
         yield name, value
 
@@ -57,7 +57,7 @@ def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
     if _all_plain(arrays):
         return None
-    found = {name: library_of(one) for name, one in _leaves(arrays)}
+    found = {name: library_of(one) for name, one in _by_place(arrays)}
     libraries = list(set(found.values()))
     if len(libraries) > 1:
         sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
@@ -80,23 +80,13 @@ def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
     read: set[tuple[int, int]] = set()
     written: list[tuple[int, int]] = []
     for inputs, outs in calls:
-        mine, its = _in_any(outs), _in_any(inputs)
+        mine, its = leaves(outs), leaves(inputs)
         if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)):
             return False
         written += [_place(one) for one in mine]
         read.update([_place(one) for one in its if not any(one is out for out in mine)])
     places = sorted(one for one in (*read, *written) if one[0] < one[1])
     return all(one[1] <= other[0] for one, other in itertools.pairwise(places))
-
-
-def _in_any(value: Any) -> list[Any]:
-    """What is in dicts and tuples, nested in any way."""
-    if type(value) is np.ndarray:
-        return [value]
-    nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else None
-    if nested is None:
-        return [] if value is None else [value]
-    return [one for each in nested for one in _in_any(each)]
 
 
 def _place(array: np.ndarray) -> tuple[int, int]:
@@ -110,7 +100,7 @@ def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, A
         return
     devices: set[int] = set()
     with contextlib.suppress(TypeError, ValueError):  # of which the call itself names the argument
-        devices.update(library.view(one).device for _, one in _leaves(arrays))
+        devices.update(library.view(one).device for _, one in _by_place(arrays))
     if len(devices) > 1:
         raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
     if any(one is not streams[0] and one != streams[0] for one in streams):
@@ -167,7 +157,7 @@ class PenaltyForm(Form):
                 more = extra if extra and _is_on_device(array) else {}
                 mine = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
             results[key] = mine
-        calls = [(one, extra.get("stream")) for _, one in _leaves(params)] if library else []
+        calls = [(one, extra.get("stream")) for _, one in _by_place(params)] if library else []
         return self._join(params, results, functools.partial(_added, library, calls))
 
     def validate(self, /, *args: Any, **options: Any) -> None:
@@ -213,7 +203,7 @@ class PenaltyForm(Form):
 
 
 def _is_on_device(params: Any) -> bool:
-    return any(library_of(one) is not None for _, one in _leaves(params))
+    return any(library_of(one) is not None for _, one in _by_place(params))
 
 
 class Penalty(Loss, penalties=True):

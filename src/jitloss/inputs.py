@@ -32,9 +32,10 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def working_dtype(definition: Definition, dtypes: Iterable[str]) -> str:
-    """The dtype of the arithmetic and of a value, from the dtypes of the inputs in order; None for what has a number a row.
+    """The dtype of the arithmetic and of a value, from the dtypes of the inputs in order.
 
     It is float64 where any array of elements is, or where what is differentiated is integers; else float32.
+    What has a number a row has no say.
     """
     for one, name in zip(definition.inputs, dtypes, strict=True):
         if not one.per_row and (name == "float64" or (one.differentiable and name in INTEGERS)):

@@ -10,7 +10,7 @@ from .buffers import empty
 from .definition import Definition
 from .registry import array_type
 
-__all__ = ["Outputs", "by_name", "check_apart", "take"]
+__all__ = ["Outputs", "by_name", "check_apart", "leaves", "take"]
 
 
 class Outputs:
@@ -163,7 +163,8 @@ def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
     found = []
     for name, sides in calls.items():
         for is_out, side in enumerate(sides):
-            found += [(*np.lib.array_utils.byte_bounds(array), name, is_out, array) for array in _leaves(side) if array.size]
+            arrays = [one for one in leaves(side) if isinstance(one, np.ndarray) and one.size]
+            found += [(*np.lib.array_utils.byte_bounds(array), name, is_out, array) for array in arrays]
     found.sort(key=lambda one: one[:2])
     for place, (_, end, name, is_out, array) in enumerate(found):
         for start, _, other, other_is_out, another in found[place + 1 :]:
@@ -176,9 +177,11 @@ def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
                 )
 
 
-def _leaves(value: Any) -> list[np.ndarray]:
-    """The NumPy arrays in nested dicts and tuples."""
-    if isinstance(value, np.ndarray):
+def leaves(value: Any) -> list[Any]:
+    """What lies in dicts and tuples, nested in any way, but for None."""
+    if type(value) is np.ndarray:
         return [value]
-    nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else ()
-    return [array for one in nested for array in _leaves(one)]
+    nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else None
+    if nested is None:
+        return [] if value is None else [value]
+    return [one for each in nested for one in leaves(each)]
