@@ -14,7 +14,7 @@ PACKAGE = Path(jitloss.__file__).parent
 PAGES = Path(__file__).parents[1] / "docs"
 
 ROOMS = [
-    {"buffers", "keys", "math", "pause", "results", "stores"},
+    {"buffers", "keys", "math", "order", "pause", "results", "stores"},
     {"binding"},
     {"definition"},
     {"losses", "algebra", "monitoring"},

@@ -17,7 +17,7 @@ from . import monitoring, stores
 from .buffers import empty
 from .compilers.variant import Layout, Targets, Variant
 from .definition import Definition, DefinitionError, Parameter
-from .inputs import Arrays, dtype_name, geometry, native, read, working_dtype
+from .inputs import Arrays, dtype_name, geometry, in_order, native, read, working_dtype
 from .options import (
     DEFAULTS,
     LARGEST,
@@ -35,6 +35,7 @@ from .options import (
     sample_weights,
     smoothing,
 )
+from .order import Order, order_of
 from .outputs import Outputs, take
 
 __all__ = [
@@ -169,6 +170,9 @@ class Evaluation:
     name.
     """
 
+    order: Order | None = None
+    """The order in which the axes lie in memory, where it is another one."""
+
     holds_usual = True
     """Whether kernels may have the usual value of a parameter as a constant."""
 
@@ -208,7 +212,27 @@ class Evaluation:
     def _read_arrays(self) -> None:
         self.given = read(self.definition, self.arguments)
         self.geometry = geometry(self.definition, self.given.arrays, self._option("axis"))
-        self.arrays = {name: native(array) for name, array in self.given.arrays.items()}
+        self.order = self._order()
+        self.arrays = {name: native(self._inwards(array)) for name, array in self.given.arrays.items()}
+        if self.order is not None:
+            self.geometry = in_order(self.geometry, self.order, self.definition.form == "rowwise")
+
+    def _order(self) -> Order | None:
+        """The order of axes in memory, where it is another one. Few elements are copied, and weights of elements keep their order."""
+        first = self.given.arrays[self.definition.inputs[0].name]
+        if first.size <= SERIAL:
+            return None
+        if self.definition.form == "rowwise":
+            return order_of(first, int(self._option("axis")) % first.ndim)
+        weighted = any(self.arguments.get(name) is not None for name in ("sample_weight", "class_weight"))
+        return None if weighted else order_of(first, None)
+
+    def _inwards(self, array: np.ndarray) -> np.ndarray:
+        """An input with its axes in the order of memory; those that have a number a row stay as they are."""
+        return array if self.order is None or array.ndim != len(self.order.axes) else self.order.inwards(array)
+
+    def _outwards(self, array: np.ndarray) -> np.ndarray:
+        return array if self.order is None or array.ndim != len(self.order.axes) else self.order.outwards(array)
 
     def _choose_precision(self) -> None:
         """float64 where any array of elements is, else float32."""
@@ -338,7 +362,7 @@ class Evaluation:
 
     def _rows_of(self, targets: np.ndarray) -> np.ndarray:
         """Dense targets as a matrix with a row per item."""
-        axis = int(self._option("axis")) % targets.ndim
+        axis = self.order.axis if self.order else int(self._option("axis")) % targets.ndim
         return np.moveaxis(targets, axis, -1).reshape(self.geometry.count, self.geometry.columns)
 
     def _mass(self) -> float:
@@ -426,12 +450,13 @@ class Evaluation:
             self._write_zeros(items, gradient, hessian)
         if items is not None and self.factor != 1.0:
             items *= self.factor
+        items = None if items is None else self._outwards(items)
         result = Result(items if self.reduction == "none" else value, gradient, hessian, self.given)
         if watching and items is not None:
             items = (
                 items if self.reduction == "none" or not np.isfinite(value) else None
             )  # where the sum is finite, so is every item
-            monitoring.report(self.owner, value, items, tuple(gradient.written) if gradient else ())
+            monitoring.report(self.owner, value, items, tuple(map(self._outwards, gradient.written)) if gradient else ())
         return result
 
     def _in_place(self, gradient: Outputs | None) -> bool:
@@ -466,14 +491,16 @@ class Evaluation:
                     f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative, got {type(out).__name__}"
                 )
             out, second = out
-        given = (self.arguments.get(name) for name in ("sample_weight", "class_weight"))
-        others = [array for array in given if isinstance(array, np.ndarray)]
-        others += [self.sample.array] if self.sample else []  # which may be a view of another library's array
-        gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others)
+        given = ((name, self.arguments.get(name)) for name in ("sample_weight", "class_weight"))
+        others = [(name, array) for name, array in given if isinstance(array, np.ndarray)]
+        others += [("sample_weight", self.sample.array)] if self.sample else []  # which may be a view of another library's array
+        gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others, self.order)
         if not self.wants.hessian:
             return gradient, None
-        mine = gradient.returned if out is not None else []
-        return gradient, take(self.definition, second, self.output, self.arrays, self.given.originals, [*others, *mine])
+        mine = [("out of the gradient", array) for array in gradient.returned] if out is not None else []
+        return gradient, take(
+            self.definition, second, self.output, self.arrays, self.given.originals, [*others, *mine], self.order
+        )
 
     @staticmethod
     def _write_zeros(items: np.ndarray | None, *outputs: Outputs | None) -> None:

@@ -1,9 +1,10 @@
 """The arrays of a call: turned into what kernels read, and checked against each other."""
 
+import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from .arrays.devices import library_of
 from .definition import Definition, Input
+from .order import Order
 from .registry import ArrayType, array_type
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
 
-__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "library_of_call", "native", "read", "working_dtype"]
+__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "in_order", "library_of_call", "native", "read", "working_dtype"]
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -92,7 +94,7 @@ def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarr
     return array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Geometry:
     """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements, ``inner`` apart."""
 
@@ -141,6 +143,14 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
             )
     inner = int(np.prod(shape[place + 1 :], dtype=np.int64))
     return Geometry(shape, items, shape[place], inner, labels)
+
+
+def in_order(found: Geometry, order: Order, by_rows: bool) -> Geometry:
+    """The same for arrays whose axes are taken in the order of memory."""
+    shape = tuple(found.shape[one] for one in order.axes)
+    if not by_rows:
+        return Geometry(shape, shape)
+    return dataclasses.replace(found, shape=shape, inner=math.prod(shape[order.axis + 1 :]))
 
 
 def _same(

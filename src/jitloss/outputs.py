@@ -8,22 +8,43 @@ import numpy as np
 
 from .buffers import empty
 from .definition import Definition
+from .order import Order
 from .registry import array_type
 
 __all__ = ["Outputs", "by_name", "check_apart", "leaves", "take"]
 
 
 class Outputs:
-    """The arrays that a kernel writes, and what the caller gets for each: the same array, or his own to copy into."""
+    """The arrays that a kernel writes, and what the caller gets for each: the same array, or his own to copy into.
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    A kernel writes in the ``order`` of memory, if it is given.
+    """
+
+    def __init__(self, names: list[str], order: Order | None = None) -> None:
+        self.names, self.order = names, order
         self.written: list[np.ndarray] = []
         self.returned: list[np.ndarray] = []
+        self.copied: list[bool] = []
 
-    def add(self, written: np.ndarray, returned: np.ndarray) -> None:
+    def new(self, like: np.ndarray, dtype: np.dtype[Any]) -> None:
+        """Arrays of our own, like an input that the kernel reads; it writes the ``dtype``."""
+        written = empty(like.shape, dtype)
+        copied = like.dtype != dtype
+        self._add(written, self._outwards(empty(like.shape, like.dtype) if copied else written), copied)
+
+    def take(self, mine: np.ndarray, dtype: np.dtype[Any]) -> None:
+        """The caller's array, written directly if the kernel can."""
+        inwards = mine if self.order is None else self.order.inwards(mine)
+        direct = inwards.flags.c_contiguous and inwards.flags.aligned and inwards.dtype == dtype
+        self._add(inwards if direct else empty(inwards.shape, dtype), mine, not direct)
+
+    def _add(self, written: np.ndarray, returned: np.ndarray, copied: bool) -> None:
         self.written.append(written)
         self.returned.append(returned)
+        self.copied.append(copied)
+
+    def _outwards(self, array: np.ndarray) -> np.ndarray:
+        return array if self.order is None else self.order.outwards(array)
 
     def overwrites(self, array: np.ndarray) -> bool:
         """Whether an input is written in place."""
@@ -31,10 +52,10 @@ class Outputs:
 
     def finish(self) -> Any:
         """Copy what must be copied; an array for one input, a dict for several."""
-        for written, returned in zip(self.written, self.returned, strict=True):
-            if returned is not written:
+        for written, returned, copied in zip(self.written, self.returned, self.copied, strict=True):
+            if copied:
                 with np.errstate(over="ignore"):  # as in a kernel's own stores
-                    returned[...] = written
+                    returned[...] = self._outwards(written)
         return self.returned[0] if len(self.names) == 1 else dict(zip(self.names, self.returned, strict=True))
 
 
@@ -44,34 +65,33 @@ def take(
     dtype: np.dtype[Any],
     arrays: Mapping[str, np.ndarray],
     originals: Mapping[str, np.ndarray],
-    others: list[np.ndarray],
+    others: list[tuple[str, np.ndarray]],
+    order: Order | None = None,
 ) -> Outputs:
     """The outputs for the differentiable inputs, new or the caller's ``out``.
 
-    They are like ``arrays``, which the kernel reads, whatever ``dtype`` it writes; no memory may be shared with the ``originals``, but
-    for an output that is its own input, nor with ``others``.
+    They are like ``arrays``, which the kernel reads in the ``order`` of memory, whatever ``dtype`` it writes; no memory may be shared
+    with the ``originals``, but for an output that is its own input, nor with ``others``, which messages name.
     """
     names = [one.name for one in definition.differentiable]
-    outputs = Outputs(names)
+    outputs = Outputs(names, order)
     given = by_name(definition, out, names)
     for name in names:
         like = arrays[name]
         if given is None:
-            array = empty(like.shape, dtype)
-            outputs.add(array, array if like.dtype == dtype else empty(like.shape, like.dtype))
+            outputs.new(like, dtype)
             continue
         mine = given[name]
-        _check(definition, mine, like, name)
+        _check(definition, mine, originals[name].shape, like.dtype, name)
         before = [(f"out of {other}", array) for other, array in zip(names, outputs.returned, strict=False)]
-        for other, array in [*originals.items(), *(("weights", one) for one in others), *before]:
+        for other, array in [*originals.items(), *others, *before]:
             if not (other == name and _is_same(mine, array)) and _overlap(mine, array):
                 what = _public(definition, other) if other in originals else other
                 raise ValueError(
                     f"{definition.name}: out overlaps another array of the call; it may be {_public(definition, name)} itself, "
                     f"and nothing else; this one overlaps {what}"
                 )
-        direct = mine.flags.c_contiguous and mine.flags.aligned and mine.dtype == dtype
-        outputs.add(mine if direct else empty(like.shape, dtype), mine)
+        outputs.take(mine, dtype)
     return outputs
 
 
@@ -94,18 +114,16 @@ def _public(definition: Definition, name: str) -> str:
     return next(one.public for one in definition.inputs if one.name == name)
 
 
-def _check(definition: Definition, mine: Any, like: np.ndarray, name: str) -> None:
+def _check(definition: Definition, mine: Any, shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
     if not isinstance(mine, np.ndarray):
         raise TypeError(f"{definition.name}: out must be a NumPy array, got {type(mine).__module__}.{type(mine).__qualname__}")
     if type(mine) is not np.ndarray:
         array_type(mine, definition.name, "out").read(mine, definition.name, "out")  # what is no input is no output
     public = _public(definition, name)
-    if mine.shape != like.shape:
-        raise ValueError(f"{definition.name}: out must have the shape of {public}, {like.shape}, got {mine.shape}")
-    if mine.dtype.newbyteorder("=") != like.dtype.newbyteorder("="):
-        raise ValueError(
-            f"{definition.name}: out must have the dtype of the gradient of {public}, {like.dtype}, got {mine.dtype}"
-        )
+    if mine.shape != shape:
+        raise ValueError(f"{definition.name}: out must have the shape of {public}, {shape}, got {mine.shape}")
+    if mine.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+        raise ValueError(f"{definition.name}: out must have the dtype of the gradient of {public}, {dtype}, got {mine.dtype}")
     if not mine.flags.writeable:
         raise ValueError(f"{definition.name}: out must be writable, this array is read-only")
     if _overlaps_itself(mine):

@@ -41,6 +41,9 @@ class Piece(Evaluation):
     def columns(self) -> int:
         return self.whole
 
+    def _order(self) -> None:
+        """Pieces are read in the order of the call, in which their rows are cut."""
+
     def _layout(self) -> Layout:
         return self.stage
 
