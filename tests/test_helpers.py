@@ -1,14 +1,17 @@
 """The threads that help: every chunk is computed once, by whoever comes; calls need nobody; who has nothing to do takes no processor."""
 
+import contextlib
 import itertools
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import CFUNCTYPE, c_double, c_int64, c_void_p, cast
 from types import SimpleNamespace
+from typing import Any
 
 import numba
 import numpy as np
@@ -278,6 +281,45 @@ def started() -> list[bool | int]:
 
 def test_numba_starts_no_threads_of_its_own():
     assert processes.call(started, NUMBA_NUM_THREADS="3") == [3, False]
+
+
+# Interrupts -------------------------------------------------------------------------------------------------------------------
+
+
+def interrupted(seconds: float) -> list[Any]:
+    """Large calls that a signal's handler ends, at any place; then how many places are free, and whether helpers still come."""
+
+    armed = [False]
+
+    def handler(number: int, frame: Any) -> None:
+        if armed[0]:
+            raise InterruptedError
+
+    module.SOON = float("inf")
+    some, delays, rounds = LARGE[:50_000], np.random.default_rng(0), 0
+    jitloss.mse_loss(some, some)
+    helpers = driver._helpers
+    assert helpers is not None
+    signal.signal(signal.SIGALRM, handler)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if rounds % 8 == 0:
+            asleep(helpers)
+        armed[0] = True
+        with contextlib.suppress(InterruptedError):
+            signal.setitimer(signal.ITIMER_REAL, delays.uniform(1e-5, 3e-4))
+            for _ in range(1000):
+                jitloss.mse_loss(some, some)
+            armed[0] = False
+        rounds += 1
+    asleep(helpers)
+    return [len(helpers._free), rendezvous(helpers)]
+
+
+@needs_two
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no such timers")
+def test_interrupts_lose_neither_places_nor_helpers():
+    assert processes.call(interrupted, 4.0, NUMBA_NUM_THREADS="2") == [CALLS, 2]
 
 
 # The end ----------------------------------------------------------------------------------------------------------------------

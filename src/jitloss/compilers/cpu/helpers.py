@@ -179,15 +179,15 @@ class Helpers:
         threads = min(threads, self._most, chunks)
         if not self._call_for(threads, chunks):
             return None
+        mine: list[int] = []
         try:
-            place = self._free.pop()
+            mine.extend(map(list.pop, (self._free,)))  # one step: an interrupt that came between would lose the place
+            total: float = self._lead(kernel, words, count, chunk, scale, (mine[0], np.empty(chunks), threads))
+            return total
         except IndexError:
             return None
-        try:
-            total: float = self._lead(kernel, words, count, chunk, scale, (place, np.empty(chunks), threads))
-            return total
         finally:
-            self._free.append(place)
+            self._free.extend(mine)
 
     def _call_for(self, threads: int, chunks: int) -> bool:
         """Start helpers that are missing, and wake those that sleep, as far as the work is worth it; whether any is awake."""
@@ -225,10 +225,16 @@ class Helpers:
     def _wake_some(self) -> None:
         woken = 0
         for me in range(1, self._wanted):
-            if sleeper := self._asleep.pop(me, None):
+            if sleeper := self._asleep.get(me):
                 bell, thread = sleeper
                 self._keep_to(self._elsewhere, thread)
-                bell.release()
+                try:
+                    self._asleep.pop(me, None)
+                finally:  # an interrupt may come here: for who is on no list, nobody would ring
+                    try:  # noqa: SIM105  # suppress is Python code, which may be interrupted
+                        bell.release()
+                    except RuntimeError:  # somebody else has rung
+                        pass
                 woken += 1
                 if woken == WAKE_AT_ONCE:
                     return
@@ -250,6 +256,7 @@ class Helpers:
             if (self._over or helped(1)) and self._asleep.pop(me, None):
                 continue
             bell.acquire()
+            self._asleep.pop(me, None)  # a bell may ring twice
             self._keep_to(self._anywhere)
             self._wake_some()
 
@@ -259,6 +266,7 @@ class Helpers:
         self._words[OVER] = 1
         for me in range(1, len(self._threads) + 1):
             if sleeper := self._asleep.pop(me, None):
-                sleeper[0].release()
+                with contextlib.suppress(RuntimeError):  # somebody else has rung
+                    sleeper[0].release()
         for helper in self._threads:
             helper.join(1)
