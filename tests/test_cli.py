@@ -159,6 +159,11 @@ def test_bad_input_is_one_line(words, message, capsys):
     assert survives(Path("out.npy").resolve())
 
 
+@pytest.mark.parametrize("command", ["demo", "info", "warmup", "bench"])
+def test_an_unknown_option_is_said_by_its_command(command, capsys):
+    complains([command, "--nope"], f"jitloss {command}: unrecognized arguments: --nope; see jitloss {command} --help", capsys)
+
+
 @pytest.mark.usefixtures("bad")
 def test_a_file_that_may_not_be_written(monkeypatch, capsys):
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)

@@ -213,6 +213,13 @@ def test_messages_name_what_is_in_the_way():
     both = np.zeros((2, 3))
     with pytest.raises(ValueError, match="this one overlaps out of anchor"):
         jitloss.triplet_loss_gradient(p, t + 1, t + 2, out={"anchor": both, "positive": both, "negative": np.zeros((2, 3))})
+    for loss, inputs in ((jitloss.mse_loss, (p, t)), (jitloss.l2_regularization, (p,))):
+        with pytest.raises(ValueError, match="this one overlaps out of the gradient"):
+            loss.value_gradient_hessian(*inputs, out=(both, both))
+    with pytest.raises(ValueError, match="this one overlaps sample_weight"):
+        jitloss.mse_loss_gradient(p, t, sample_weight=both, out=both)
+    with pytest.raises(ValueError, match="this one overlaps class_weight"):
+        jitloss.cross_entropy_with_logits.gradient(p, [0, 1], class_weight=both[0], out=both)
     with pytest.raises(ValueError, match="out must be writable, this array is read-only"):
         jitloss.mse_loss_gradient(p, t, out=np.broadcast_to(0.0, (2, 3)))
     with pytest.raises(ValueError, match=r"pos_weight='balanced' needs targets that are 0 or 1, got 0.25 at index 1"):

@@ -1,8 +1,10 @@
 """Which arguments are arrays: what is taken, what is refused, how a type is added, and that nobody's framework is imported."""
 
 import array
+import gc
 import subprocess
 import sys
+import weakref
 from collections import OrderedDict, UserList, deque, namedtuple
 from decimal import Decimal
 from fractions import Fraction
@@ -12,7 +14,7 @@ import pytest
 
 import jitloss
 from cases import CASES, draw
-from jitloss import mse_loss, mse_loss_gradient, registry
+from jitloss import keys, mse_loss, mse_loss_gradient, registry
 
 PREDICTIONS, TARGETS = np.array([1.0, -2.0, 4.0]), np.array([0.0, 1.0, 4.0])
 VALUE, GRADIENT = mse_loss.value_and_gradient(PREDICTIONS, TARGETS)
@@ -272,6 +274,18 @@ def test_a_look_up_is_made_once(entries, monkeypatch):
     monkeypatch.setattr(registry, "_by_type", {})
     monkeypatch.setattr(registry, "_by_name", {})
     assert registry.array_type(Child(2.0), "loss", "predictions") is entry
+
+
+def test_types_that_are_made_in_a_loop_are_let_go(entries, monkeypatch):
+    monkeypatch.setattr(keys, "MOST_TYPES", 8)
+    made = []
+    for _ in range(30):
+        kind = type("Sub", (np.ndarray,), {})
+        assert mse_loss(PREDICTIONS.view(kind), TARGETS) == VALUE
+        made.append(weakref.ref(kind))
+        del kind
+    gc.collect()
+    assert sum(one() is not None for one in made) <= 8
 
 
 def test_readers_that_fail_or_give_something_else(entries):

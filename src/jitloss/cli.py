@@ -36,13 +36,13 @@ class Parser(argparse.ArgumentParser):
 def _parser() -> Parser:
     parser = Parser(prog="jitloss", description="Loss functions for people who hold arrays.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"jitloss {jitloss.__version__}")
-    parser.set_defaults(run=lambda arguments: parser.print_help(), label="jitloss")
+    parser.set_defaults(run=lambda arguments: parser.print_help(), parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, text: str, add_arguments: Callable[[Any], None], command: Callable[..., Any]) -> Parser:
         own = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", allow_abbrev=False)
         add_arguments(own)
-        own.set_defaults(run=command, label=own.prog)
+        own.set_defaults(run=command, parser=own)
         return own
 
     add("demo", demo.HELP, demo.add_arguments, demo.command)
@@ -66,8 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     label = "jitloss"
     try:
         with stoppable(), _forgiving(sys.stdout):
-            arguments = _parser().parse_args(argv)
-            label = arguments.label
+            arguments, unknown = _parser().parse_known_args(argv)
+            if unknown:
+                arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            label = arguments.parser.label
             arguments.run(arguments)
             if sys.stdout is not None:  # where it is closed
                 sys.stdout.flush()

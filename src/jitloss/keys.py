@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMS", "PLAIN", "new_key", "plain"]
+__all__ = ["FORMS", "PLAIN", "new_key", "plain", "remember"]
 
 PLAIN = frozenset({float, int, bool, str, type(None)})
 """Types of options whose values say all: a plan or a recording of a call may be found by them."""
@@ -31,3 +31,14 @@ def new_key(form: Any) -> str:
     key = f"{_PROCESS}-{next(_NUMBERS)}"
     FORMS[key] = form
     return key
+
+
+MOST_TYPES = 512
+"""Of how many types it is kept what is known of them."""
+
+
+def remember(known: dict[type, Any], kind: type, what: Any) -> None:
+    """Keep what is known of a type; a program that makes types in a loop keeps few of them alive."""
+    if len(known) >= MOST_TYPES:
+        known.clear()
+    known[kind] = what

@@ -13,6 +13,7 @@ import numpy as np
 
 from .arrays import adapter, columns
 from .arrays import numpy as host
+from .keys import remember
 
 __all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_supported", "register_array_type", "supported"]
 
@@ -117,7 +118,7 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
                 f"{owner}: {argument} is a {kind.__module__}.{kind.__qualname__}, which is not supported. "
                 f"Supported are {supported()}; jitloss.register_array_type adds others"
             )
-        _found[kind] = entry
+        remember(_found, kind, entry)
     return entry
 
 
@@ -139,7 +140,7 @@ def adapter_of(values: Iterable[Any]) -> Call | None:
         kind = type(value)
         if kind not in _calls:
             entry = _look_up(kind)
-            _calls[kind] = None if entry is None else entry.call
+            remember(_calls, kind, None if entry is None else entry.call)
         call = _calls[kind]
         if call is not None:
             return call

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..keys import remember
+
 if TYPE_CHECKING:
     from .cuda import Library
 
@@ -29,5 +31,5 @@ def library_of(value: Any) -> "Library | None":
             from .cuda import finder
 
             find = finder(kind) or _nothing
-        _found[kind] = find
+        remember(_found, kind, find)
     return find(value)

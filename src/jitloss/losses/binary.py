@@ -335,12 +335,12 @@ def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.
 
     Notes
     -----
-    Value and gradient are exact in both tails and for any ``gamma``, with no clip. A logit of -inf
-    gives the exact limit, 0 or inf; one of +inf or NaN gives NaN. The paper [1]_ divides the sum by the
-    number of elements assigned to an object: give that number as ``normalizer``. torchvision's
-    ``sigmoid_focal_loss`` has the same parameters and defaults but for its reduction, which is
-    ``"none"``, and its ``alpha=-1``, which is None here. optax's ``sigmoid_focal_loss`` leaves
-    ``alpha`` off and the mean to the caller.
+    Value and gradient keep their digits in both tails, with no clip; ``gamma`` multiplies what rounding
+    there is in the power. A logit of -inf gives the exact limit, 0 or inf; one of +inf or NaN gives
+    NaN. The paper [1]_ divides the sum by the number of elements assigned to an object: give that
+    number as ``normalizer``. torchvision's ``sigmoid_focal_loss`` has the same parameters and defaults
+    but for its reduction, which is ``"none"``, and its ``alpha=-1``, which is None here. optax's
+    ``sigmoid_focal_loss`` leaves ``alpha`` off and the mean to the caller.
 
     References
     ----------
