@@ -99,7 +99,7 @@ def table(*rows: tuple[str, ...]) -> str:
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
@@ -124,7 +124,7 @@ def _definitions() -> list[Definition]:
 def losses(page: Path) -> str:
     """Every loss with its arguments and one line."""
     to = "" if page == FORMULAS else f"{FORMULAS.relative_to(page.parent).as_posix()}"
-    rows = ((f"[`{call(one)}`]({to}#{one.name})", _cell(summary(one.doc or one.name))) for one in _definitions())
+    rows = ((f"[`{call(one)}`]({to}#{one.name})", cell(summary(one.doc or one.name))) for one in _definitions())
     return table(("loss", "what it is"), *rows)
 
 
@@ -172,7 +172,7 @@ def functions(page: Path) -> str:
         if found is None:
             raise ValueError(f"jitloss.math.{name}: the docstring ends with no error bound")
         bound = f"{found[2]} ulp" if found[2] else found[1].lower()
-        meaning = _cell(inline(text[: found.start()].strip().rstrip(".")))
+        meaning = cell(inline(text[: found.start()].strip().rstrip(".")))
         rows.append((f"`{name}({', '.join(inspect.signature(function).parameters)})`", meaning, bound.replace("``", "")))
     return table(("function", "what it gives", "error"), *rows)
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import figures
-from generate import call, described, markdown, sections, table
+from generate import call, cell, described, markdown, sections, table
 
 import jitloss
 from jitloss.definition import Definition
@@ -66,10 +66,10 @@ def page(loss: jitloss.Loss) -> str:
 def _arguments(definition: Definition, texts: dict[str, str]) -> str:
     rows = [("argument", "space", "what it is")]
     rows += [
-        (f"`{one.public}`", one.space.name, _cell(texts.get(one.public) or one.space.description)) for one in definition.inputs
+        (f"`{one.public}`", one.space.name, cell(texts.get(one.public) or one.space.description)) for one in definition.inputs
     ]
     for one in definition.parameters:
-        rows.append((f"`{one.name}={one.default!r}`", "parameter", _cell(texts.get(one.name) or one.range.description)))
+        rows.append((f"`{one.name}={one.default!r}`", "parameter", cell(texts.get(one.name) or one.range.description)))
     return table(*rows)
 
 
@@ -157,7 +157,3 @@ def _object(module: str, name: str, value: object) -> str:
     members = {"Form": "", "Definition": "", "DefinitionError": "show-inheritance"}.get(name, members)
     option = f"\n   :{members}:" if members else ""
     return f"## {module}.{name}\n\n```{{eval-rst}}\n.. {kind}:: {module}.{name}{option}\n```"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -20,6 +20,7 @@ __all__ = [
     "Edge",
     "agree",
     "draw",
+    "flat",
     "is_binary",
     "weights",
 ]
@@ -181,6 +182,11 @@ def agree(got: Any, want: Any, dtype: str | None = None, *, size: float = 0.0, l
             f"{what}: {np.count_nonzero(~right)} of {right.size} wrong; at {[int(i) for i in worst]} got {got[worst]!r}, "
             f"wanted {wanted[worst]!r}, allowed {np.broadcast_to(allowed, wanted.shape)[worst]:.3g}"
         )
+
+
+def flat(gradient: Any) -> list[Any]:
+    """The gradients of a call one by one."""
+    return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
 
 
 # Edges: every number here was worked out by hand --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import CASES, Case, draw
+from cases import CASES, Case, draw, flat
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
 each_loss = pytest.mark.parametrize("case", [case for case in CASES if not case.labels], ids=repr)
@@ -53,7 +53,7 @@ def refused(case, error, args, *words, right=None, forms=FORMS, **options) -> No
 def results(case, *args, **options):
     """Value and gradients as a flat list of arrays."""
     value, gradient = case.loss.value_and_gradient(*args, **options)
-    return [value, *(gradient.values() if isinstance(gradient, dict) else [gradient])]
+    return [value, *flat(gradient)]
 
 
 def same(one, other) -> None:
@@ -61,10 +61,6 @@ def same(one, other) -> None:
         assert type(mine) is type(right)
         np.testing.assert_array_equal(mine, right)
         assert not isinstance(mine, np.ndarray) or mine.dtype == right.dtype
-
-
-def gradient_list(gradient):
-    return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
 
 
 def out_for(case, arrays):

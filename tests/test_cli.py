@@ -16,6 +16,9 @@ from cases import ALL
 from evaluating import complains, saved, survives
 from jitloss import cli
 from jitloss.commands import blocks, evaluate, files, info
+from jitloss.commands.common import CommandError, find_loss
+from jitloss.commands.evaluate import _gradient_paths, _word_or_none
+from jitloss.commands.files import Source
 
 # Bad input --------------------------------------------------------------------------------------------------------------------
 
@@ -311,7 +314,7 @@ def test_bench_outside_of_the_repository(tmp_path):
     [
         (["mse_los"], "no loss is called 'mse_los'"),
         (["mse_loss:1x"], "'mse_loss:1x': the shape after the colon is written like 1000000"),
-        (["--rounds", "-1"], "--rounds must be positive, got -1"),
+        (["--rounds", "-1"], "--rounds must not be negative, got -1"),
         (["--json", "no/where.json"], "--json no/where.json: there is no folder 'no' that can be written to"),
     ],
 )
@@ -364,3 +367,34 @@ def test_importing_jitloss_imports_no_command():
     assert "jitloss.cli" not in shown
     assert "jitloss.commands" not in shown
     assert "jitloss.bench" not in shown
+
+
+def test_files_may_be_longer_than_their_array(tmp_path):
+    path = tmp_path / "longer.npy"
+    np.save(path, np.arange(3.0))
+    path.write_bytes(path.read_bytes() + b"more")
+    np.testing.assert_array_equal(Source(str(path), "p").array, np.arange(3.0))
+
+
+def test_a_header_of_too_many_axes(tmp_path):
+    path = tmp_path / "axes.npy"
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (1,) * 65})
+        file.write(bytes(8))
+    with pytest.raises(CommandError, match=r"has a damaged .npy header"):
+        Source(str(path), "p")
+
+
+def test_none_may_be_written_in_capitals():
+    assert [_word_or_none(text) for text in ("None", "none", "1")] == [None, None, 1]
+
+
+def test_gradient_files_of_other_suffixes():
+    paths = _gradient_paths(jitloss.triplet_loss.definition, "a/out.v2")
+    assert paths["anchor"] == "a/out.v2.anchor.npy"
+    assert _gradient_paths(jitloss.triplet_loss.definition, "a/out.npy")["anchor"] == "a/out.anchor.npy"
+
+
+def test_no_name_is_no_hint():
+    with pytest.raises(CommandError, match="no loss is called ''; there are "):
+        find_loss("")

@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 
 import jitloss
-from cases import ALL, CASES, PARAMETRISED, Case, agree, draw
+from cases import ALL, CASES, PARAMETRISED, Case, agree, draw, flat
 from jitloss import compilers, huber_loss, l1_loss, l2_regularization, mse_loss
 from jitloss.algebra import sum_of
 from jitloss.compilers import cpu
 from jitloss.definition import Weight
 
 EACH = [case for case in CASES if not case.labels]
-
-
-def gradients(result):
-    return list(result.values()) if isinstance(result, dict) else [result]
 
 
 def add(first: Case, second: Case):
@@ -47,8 +43,8 @@ def check_sum(loss, parts, inputs, dtype="float64", **options) -> None:
     size = sum(abs(weight) * float(np.max(np.abs(part), initial=0.0)) for weight, part, _ in each)
     agree(value, sum(weight * part for weight, part, _ in each), dtype, size=size)
     agree(loss(*inputs, **options), value, dtype, size=size)
-    for place, mine in enumerate(gradients(gradient)):
-        own = [weight * gradients(part)[place].astype(np.float64) for weight, _, part in each]
+    for place, mine in enumerate(flat(gradient)):
+        own = [weight * flat(part)[place].astype(np.float64) for weight, _, part in each]
         agree(mine, sum(own), size=float(max(np.abs(one).max(initial=0.0) for one in own)))
 
 
@@ -638,3 +634,48 @@ def test_second_derivatives_of_weighted_sums():
 def test_options_of_terms_are_looked_at_when_they_are_given():
     with pytest.raises(TypeError, match="weighted_sum: a: mse_loss has no option 'foo'; it has check, normalizer, out"):
         jitloss.weighted_sum(a=(mse_loss, 1.0, {"foo": 1}))
+
+
+def test_a_refused_array_of_a_penalty_comes_before_any_is_written():
+    x, buffer, closed = np.ones(8, np.float32), np.arange(16, dtype=np.float32), np.empty(8, np.float32)
+    closed.flags.writeable = False
+    unaligned = np.zeros(33, np.uint8)[1:].view(np.float32)
+    for array, out in ((buffer[:8], buffer[4:12]), (np.ones(8, np.float32), closed)):
+        first, before = np.full(8, 5.0, np.float32), buffer.copy()
+        with pytest.raises(ValueError, match=r"params\['b'\]: .*out "):
+            jitloss.l2_regularization.gradient({"a": x, "b": array}, out={"a": first, "b": out})
+        assert (first == 5.0).all()
+        np.testing.assert_array_equal(buffer, before)
+    got = jitloss.l2_regularization.gradient({"a": x, "b": x}, out={"a": np.empty(8, np.float32), "b": unaligned})
+    np.testing.assert_array_equal(got["b"], got["a"])
+
+
+def test_a_number_for_a_row_is_refused_before_anything_is_written():
+    total = jitloss.weighted_sum(a=jitloss.mse_loss, b=jitloss.cross_entropy_with_logits)
+    first, one = np.full(3, 5.0), np.array(1.0)
+    outs = {"a": {"out": first}, "b": {"out": np.array(0.0)}}
+    with pytest.raises(ValueError, match="axis"):
+        total.gradient({"a": np.ones(3), "b": one}, {"a": np.zeros(3), "b": one.copy()}, **outs)
+    assert (first == 5.0).all()
+
+
+def test_strided_outputs_over_what_another_call_reads():
+    total, buffer = jitloss.weighted_sum(a=jitloss.mse_loss, b=jitloss.mse_loss), np.zeros(16)
+    outputs, targets = {"a": np.ones(8), "b": buffer[8:]}, {"a": np.zeros(8), "b": np.ones(8)}
+    with pytest.raises(ValueError, match="out of a overlaps an array of b"):
+        total.gradient(outputs, targets, a={"out": buffer[::2]})
+    assert (buffer == 0.0).all()
+
+
+def test_targets_may_name_an_output_without_one():
+    total = jitloss.weighted_sum(a=jitloss.mse_loss, p=jitloss.l2_regularization)
+    outputs = {"a": [1.0], "p": [2.0]}
+    assert total(outputs, {"a": [0.0], "p": None}) == total(outputs, {"a": [0.0]})
+
+
+def test_options_of_a_term_are_those_that_were_given():
+    options = {"delta": 1.0}
+    total = jitloss.weighted_sum(a=(jitloss.huber_loss, 1.0, options))
+    before = total({"a": [5.0]}, {"a": [0.0]})
+    options["delta"] = 9.0
+    assert total({"a": [5.0]}, {"a": [0.0]}) == before

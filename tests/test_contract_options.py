@@ -6,7 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cases import CASES, DTYPES, agree, draw, is_binary
+import jitloss
+from cases import CASES, DTYPES, agree, draw, flat, is_binary
 from contract import (
     HUGE,
     INF,
@@ -14,7 +15,6 @@ from contract import (
     each_averaged,
     each_case,
     each_class_case,
-    gradient_list,
     inputs_of,
     out_for,
     refused,
@@ -170,7 +170,7 @@ def test_empty_arrays(case):
             assert case.loss(*inputs) == 0.0
         outs = [np.empty(shape, DTYPES[dtype]) for _ in gradients]
         given = case.loss.gradient(*inputs, out=out_for(case, outs))
-        assert all(mine is out for mine, out in zip(gradient_list(given), outs, strict=True))
+        assert all(mine is out for mine, out in zip(flat(given), outs, strict=True))
     if not case.loss.definition.is_penalty:
         inputs = draw(case, (0, 3), "float32")
         for options in ({"normalizer": "weights"}, {"sample_weight": np.empty(0)}, {"reduction": "sum"}, {"normalizer": 4.0}):
@@ -189,3 +189,26 @@ def test_empty_lists(case):
     value, *gradients = results(case, *inputs)
     assert value == 0.0
     assert all(array.size == 0 and array.dtype == np.float64 for array in gradients)
+
+
+def test_bools_name_classes_in_a_dict():
+    logits, labels = np.arange(6.0).reshape(3, 2), np.array([0, 1, 1])
+    want = jitloss.cross_entropy_with_logits(logits, labels, class_weight=[1.0, 3.0])
+    assert jitloss.cross_entropy_with_logits(logits, labels, class_weight={np.True_: 3.0}) == want
+
+
+@pytest.mark.parametrize("positive", [0.0, 1.0])
+def test_one_class_alone_is_balanced(positive):
+    x, t = np.array([0.5, -1.0]), np.full(2, positive)
+    loss = jitloss.binary_cross_entropy_with_logits
+    assert loss(x, t, pos_weight="balanced") == loss(x, t)
+
+
+def test_weights_are_added_in_float64():
+    weight = np.ones(4096, np.float32)
+    weight[0] = 2.0**28
+    value = jitloss.mse_loss(
+        np.ones(4096, np.float32), np.zeros(4096, np.float32), sample_weight=weight, normalizer="weights", reduction="mean"
+    )
+    total = jitloss.mse_loss(np.ones(4096, np.float32), np.zeros(4096, np.float32), sample_weight=weight, reduction="sum")
+    assert value == total / (2.0**28 + 4095)

@@ -1,15 +1,17 @@
 """The contract: where gradients go, and what ``out`` may share memory with."""
 
+import warnings
+
 import numpy as np
 import pytest
 
-from cases import CASES, draw
+import jitloss
+from cases import CASES, draw, flat
 from contract import (
     each_averaged,
     each_case,
     each_triple,
     fresh_inputs,
-    gradient_list,
     out_for,
     outs_like,
     refused,
@@ -27,7 +29,7 @@ def test_out_is_filled_and_returned(case):
         outs = outs_like(case, inputs)
         value, gradient = case.loss.value_and_gradient(*inputs, out=out_for(case, outs))
         assert value == want[0]
-        assert all(mine is out for mine, out in zip(gradient_list(gradient), outs, strict=True))
+        assert all(mine is out for mine, out in zip(flat(gradient), outs, strict=True))
         same(outs, want[1:])
         same(results(case, *inputs, out=None), want)
 
@@ -196,3 +198,72 @@ def test_out_with_second_derivatives(case):
     ):
         with pytest.raises(error, match="out"):
             form(*inputs, out=bad)
+
+
+def test_outputs_of_several_numbers_at_one_place():
+    memory = np.zeros(32)
+    for strides in ((16, 8), (8, 8), (0, 8)):
+        out = np.lib.stride_tricks.as_strided(memory, (2, 3), strides)
+        with pytest.raises(ValueError, match="several elements at one place"):
+            jitloss.mse_loss.gradient(np.ones((2, 3)), np.zeros((2, 3)), out=out)
+    for out in (
+        memory[:6].reshape(2, 3)[::-1],
+        memory[:6].reshape(2, 3)[:, ::-1],
+        memory[:6].reshape(3, 2).T,
+        memory[:12].reshape(2, 6)[:, ::-2],
+    ):
+        got = jitloss.mse_loss.gradient(np.arange(6.0).reshape(2, 3), np.zeros((2, 3)), out=out)
+        assert got is out
+        np.testing.assert_allclose(got, np.arange(6.0).reshape(2, 3) / 3)
+
+
+def test_what_a_half_type_cannot_hold_is_infinite_without_a_word():
+    inputs = [np.array([numbers], np.float32) for numbers in ([3.0, 3.0], [1.0, 3.0], [3.0, 0.0])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = jitloss.mse_loss.gradient(np.full(4, 6e4, np.float16)[::2], np.zeros(2), normalizer=1e-3)
+        assert got.dtype == np.float16
+        assert np.isinf(got).all()
+        anchors = inputs[0].astype(np.float16)
+        for out in (
+            None,
+            {
+                "anchor": np.empty((1, 4), np.float16)[:, ::2],
+                "positive": np.empty((1, 2), np.float32),
+                "negative": np.empty((1, 2), np.float32),
+            },
+        ):
+            got = jitloss.triplet_loss.gradient(anchors, *inputs[1:], margin=9.0, normalizer=1e-6, out=out)
+            assert got["anchor"].dtype == np.float16
+            assert np.isinf(got["anchor"]).all()
+
+
+def test_maps_of_a_file_by_another_name(tmp_path):
+    file, link = tmp_path / "a.npy", tmp_path / "b.npy"
+    np.save(file, np.arange(5000.0))
+    link.symlink_to(file)
+    read, written = (np.memmap(str(one), np.float64, mode, 128, (5000,)) for one, mode in ((file, "r"), (link, "r+")))
+    with pytest.raises(ValueError, match="out overlaps"):
+        jitloss.mse_loss.gradient(np.zeros(5000), read, out=written)
+
+
+def test_maps_of_parts_of_a_file_by_their_offsets(tmp_path):
+    np.arange(6000.0).tofile(tmp_path / "raw")
+    size = 8 * 2048
+    one = np.memmap(tmp_path / "raw", np.float64, "r", 0, (2048,))
+    two = np.memmap(tmp_path / "raw", np.float64, "r+", size, (2048,))
+    again = np.memmap(tmp_path / "raw", np.float64, "r+", 512 * 8, (2048,))
+    front = np.memmap(tmp_path / "raw", np.float64, "r+", 0, (2048,))
+    for read, out in ((one, two), (two, front)):
+        jitloss.mse_loss.gradient(np.zeros(2048), read, out=out)
+    with pytest.raises(ValueError, match="out overlaps"):
+        jitloss.mse_loss.gradient(np.zeros(2048), one, out=again)
+    with pytest.raises(ValueError, match="out overlaps"):
+        jitloss.mse_loss.gradient(np.zeros(2048), two, out=again)
+
+
+def test_swapped_bytes_of_an_output():
+    swapped = np.arange(3.0).astype(">f8")
+    native = np.empty(3)
+    np.testing.assert_allclose(jitloss.mse_loss.gradient(swapped, np.zeros(3), out=native), np.arange(3.0) * 2 / 3)
+    np.testing.assert_allclose(jitloss.mse_loss.gradient(np.arange(3.0), np.zeros(3), out=swapped), np.arange(3.0) * 2 / 3)

@@ -280,3 +280,29 @@ def test_the_edge_of_a_domain_is_skipped():
 def test_an_infinite_step_is_none():
     with pytest.raises(ValueError, match="check_gradient: step"):
         check_gradient(jitloss.mse_loss, [1.0], [2.0], step=np.inf)
+
+
+@jitloss.pointwise
+def steep(prediction, target):
+    """A line whose gradient is twice what it should be."""
+    return 1e9 * (prediction - target), 2e9
+
+
+@jitloss.pointwise
+def gentle(prediction, target):
+    return 3.0 * (prediction - target), 2.0
+
+
+def test_the_noise_of_a_line_is_no_kink():
+    for loss in (steep, gentle):
+        found = check_gradient(loss, [0.1, 0.7, 1.3], [0.0, 0.0, 0.0])
+        assert (found.passed, found.compared, found.skipped) == (False, 3, 0)
+
+
+def test_an_array_on_a_kink_beside_one_that_is_right():
+    found = check_gradient(jitloss.l1_regularization, {"a": [7e-8], "b": [1.0]})
+    assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
+
+
+def test_nothing_has_no_error():
+    assert check_gradient(jitloss.l1_loss, [], []).error == 0.0

@@ -357,3 +357,37 @@ def test_a_device_is_waited_for_while_it_is_the_current_one(monkeypatch):
     assert library.given_back(value, value) is value
     assert library.to_host(value).tolist() == [1.0, 1.0, 1.0]
     assert events == [("current", 3), "wait", "no more"] * 2
+
+
+def test_functions_that_are_called_back_have_an_end(monkeypatch):
+    from jitloss.arrays import jax as adapter
+
+    monkeypatch.setattr(adapter, "MOST_CALLBACKS", 2)
+    monkeypatch.setattr(adapter, "_on_host_again", {})
+    x = jnp.linspace(0.1, 0.9, 5)
+    for number in range(5):
+        jax.eval_shape(lambda p, d=number + 1.0: jitloss.huber_loss.gradient(p, x, delta=d), x)
+        assert len(adapter._on_host_again) <= 2
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_lists_of_traced_numbers(kind):
+    with pytest.raises(
+        TypeError, match="cross_entropy_with_logits: class_weight holds numbers that are traced, which must stand in an array"
+    ):
+        jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=kind([w] * 6)), LOGITS, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_gradients_of_half_types(dtype):
+    x = jnp.array([1.0, 2.0, 4.0], dtype)
+    for by in (1.0, 3.0):
+        gradient = jax.grad(lambda p, by=by: by * jitloss.mse_loss(p, x * 0))(x)
+        assert gradient.dtype == x.dtype
+        np.testing.assert_allclose(np.asarray(gradient, float), by * np.array([2.0, 4.0, 8.0]) / 3, rtol=1e-2)
+
+
+def test_a_parameter_to_come_may_be_less_than_one():
+    x = jnp.linspace(0.0, 1.0, 5)
+    want = jitloss.quantile_loss(x, x * 0, quantile=0.25)
+    np.testing.assert_allclose(jax.jit(lambda q: jitloss.quantile_loss(x, x * 0, quantile=q))(0.25), want)

@@ -356,3 +356,75 @@ def test_large_labels_are_no_ignored_ones():
         with pytest.raises(ValueError, match="targets must be classes"):
             of_labels(logits, np.array([0, 1, bad], np.uint64))
     assert of_labels(logits, np.array([0, 1, -100])) == pytest.approx(np.log(5))
+
+
+@njit
+def of_rows(p, t):
+    return jitloss.cross_entropy_with_logits.value_and_gradient(p, t)
+
+
+@njit
+def of_arrays(p, t):
+    return jitloss.mse_loss(p, t)
+
+
+@njit
+def of_logits(p, t):
+    return jitloss.binary_cross_entropy_with_logits(p, t)
+
+
+@njit
+def of_errors(p, t):
+    return jitloss.l1_loss(p, t)
+
+
+def test_a_label_that_is_a_number_is_for_a_single_row():
+    with pytest.raises(TypingError, match="targets must be labels or an array like"):
+        of_rows(np.zeros((3, 4)), 1)
+
+
+def test_bools_are_labels_and_leave_float32():
+    logits = np.array([[0.1, 0.3], [0.5, 0.2]], np.float32)
+    for got, want in zip(of_rows(logits, np.array([True, False])), of_rows(logits, np.array([1, 0])), strict=True):
+        np.testing.assert_array_equal(got, want)
+    number = np.float32(0.3)
+    assert of_logits(number, True) == of_logits(number, np.float32(1.0)) == np.float32(of_logits(number, True))
+
+
+def test_rows_of_nothing():
+    for shape in ((0, 4), (3, 0), (0, 0)):
+        got, gradient = of_rows(np.zeros(shape), np.zeros(shape))
+        assert (got, gradient.shape) == (0.0, shape)
+
+
+def test_sums_are_in_float64():
+    p = np.zeros(1024 * 64, np.float32)
+    p[::1024], p[0] = 1.0, 2.0**25
+    assert of_errors(p, np.zeros_like(p)) == (2.0**25 + 63) / p.size
+
+
+def test_arrays_and_numbers_are_not_mixed():
+    for given in ((np.ones(2), 1.0), (1.0, np.ones(2))):
+        with pytest.raises(TypingError, match="predictions and targets must be arrays, or numbers"):
+            of_arrays(*given)
+
+
+@jitloss.pointwise
+def of_eight(prediction, target, a=1.0, b=1.0, c=1.0, d=1.0, e=1.0, f=1.0):
+    return a * prediction - b * target + c + d + e + f, a
+
+
+@jitloss.pointwise
+def of_nine(prediction, target, a=1.0, b=1.0, c=1.0, d=1.0, e=1.0, f=1.0, g=1.0):
+    return a * prediction - b * target + c + d + e + f + g, a
+
+
+def test_calls_have_up_to_eight_arguments():
+    assert njit(lambda: of_eight(1.0, 2.0))() == 3.0
+    with pytest.raises(TypingError, match="compiled code calls losses of up to 8 arguments, this one has 9"):
+        njit(lambda: of_nine(1.0, 2.0))()
+
+
+def test_constants_are_checked():
+    with pytest.raises(TypeError, match=r"^huber_loss: delta must be a positive number"):
+        njit(lambda: jitloss.huber_loss(1.0, 2.0, None))()

@@ -39,6 +39,12 @@ def test_rows_are_well_formed():
         assert all(goal.limit > 0 for goal in row.goals), row
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert script("limits").main(["--only", "call", "--json", str(tmp_path / "file" / "x")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
 def test_every_pointwise_loss_has_a_row():
     named = {row.name.split()[0] for row in ROWS if row.group in ("pointwise", "transcendental")}
     assert named == {name for name, loss in jitloss.LOSSES.items() if loss.definition.form == "pointwise"}

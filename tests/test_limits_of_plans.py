@@ -310,3 +310,16 @@ def test_what_is_published_holds_its_tests(tmp_path):
         held = {name.partition("/")[2] for name in file.getnames()}
     wanted = {name for name in listed if name.startswith(("src/", "tests/", "docs/", "benchmarks/", "scripts/", "examples/"))}
     assert wanted - held == set()
+
+
+@pytest.mark.parametrize("smoothing", [{}, {"label_smoothing": 0.1}])
+def test_an_axis_of_arrays_of_another_rank_that_are_read_as_they_are(smoothing):
+    loss, logits = jitloss.cross_entropy_with_logits, np.arange(12.0).reshape(3, 4) % 5
+    for _ in range(2):
+        loss(logits, np.array([0, 1, 2]), axis=1, **smoothing)
+    images, labels = np.arange(32.0).reshape(2, 4, 4) % 7, np.zeros((2, 4), int) + np.arange(4)
+    other = {name: 2.0 * number for name, number in smoothing.items()}  # a number that no plan has been found by
+    for options in (smoothing, other):
+        want = loss(np.moveaxis(images, 1, -1).copy(), labels, **options)
+        for _ in range(2):
+            np.testing.assert_allclose(loss(images, labels, axis=1, **options), want)

@@ -300,7 +300,7 @@ def test_integer_scores():
 )
 def test_wrong_scores_and_labels(loss, labels, scores, error, said):
     for make in (objectives.xgboost, objectives.lightgbm):
-        with pytest.raises(error, match=f"^objective: .*{said}"):
+        with pytest.raises(error, match=rf"^objectives\.\w+: .*{said}"):
             make(loss)(labels, scores)
 
 
@@ -333,9 +333,9 @@ def test_labels_are_whole_and_all_there():
     pd = pytest.importorskip("pandas")
     objective = objectives.xgboost(SOFTMAX)
     for label in (1.5, np.nan, np.inf):
-        with pytest.raises(ValueError, match=f"objective: labels must be whole numbers, got {label} in row 1"):
+        with pytest.raises(ValueError, match=rf"objectives\.\w+: labels must be whole numbers, got {label} in row 1"):
             objective(np.array([0.0, label, 2.0]), np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="objective: labels cannot be read as an array: a column with 1 missing value "):
+    with pytest.raises(ValueError, match=r"objectives\.\w+: labels cannot be read as an array: a column with 1 missing value "):
         objectives.lightgbm(jitloss.mse_loss)(pd.Series([1.0, None], dtype="Float64"), np.zeros(2))
 
 
@@ -352,7 +352,7 @@ def no_second(prediction, target):
 @pytest.mark.parametrize("make", [objectives.xgboost, objectives.lightgbm])
 def test_wrong_objectives(make):
     for loss, options, error, message in [
-        ("mse", {}, TypeError, "loss must be a loss of jitloss, got 'mse'"),
+        ("mse", {}, TypeError, "loss must be a jitloss loss, got 'mse'"),
         (jitloss.triplet_loss, {}, ValueError, "a loss of predictions and targets is wanted, triplet_loss takes anchors"),
         (jitloss.l2_regularization, {}, ValueError, "a loss of predictions and targets is wanted"),
         (jitloss.kl_divergence, {}, ValueError, "a loss of predictions and targets is wanted"),
@@ -379,3 +379,55 @@ def test_a_scale_of_a_constant_dense_labels_and_no_rows():
     dense = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
     np.testing.assert_allclose(objectives.xgboost(SOFTMAX)(dense, np.zeros((2, 3)))[0], 1 / 3 - dense)
     assert [one.size for one in objectives.xgboost(jitloss.hinge_loss)(np.zeros(0), np.zeros(0))] == [0, 0]
+
+
+@jitloss.pointwise
+def mape(prediction, target):
+    return abs(prediction - target), (prediction - target) * 1.0, 1.0
+
+
+@jitloss.pointwise
+def mapped(prediction, target):
+    return abs(prediction - target), (prediction - target) * 1.0, 1.0
+
+
+def test_names_of_which_xgboost_takes_lower_values():
+    names = [objectives.xgboost(loss).metric.__name__ for loss in (mape, mapped, pretty)]
+    assert names == ["mape", "loss_mapped", "loss_pretty"]
+
+
+@jitloss.pointwise
+def pretty(prediction, target):
+    return abs(prediction - target), (prediction - target) * 1.0, 1.0
+
+
+def test_one_class_has_no_curvature_but_the_floor():
+    for make in (objectives.xgboost, objectives.lightgbm):
+        np.testing.assert_array_equal(make(SOFTMAX)(np.zeros(2), np.zeros((2, 1)))[1], np.full((2, 1), 1e-16))
+
+
+def test_signs_between_zero_and_minus_one_are_none():
+    gradient, _ = objectives.xgboost(jitloss.hinge_loss)(np.array([-0.5, 1.0]), np.array([0.5, -2.0]))
+    np.testing.assert_array_equal(gradient, [0.5, -1.0])
+
+
+@pytest.mark.parametrize(("labels", "scores"), [(np.float64(1.0), np.zeros(1)), (np.zeros(1), np.float64(0.0))])
+def test_labels_and_scores_without_rows(labels, scores):
+    with pytest.raises(ValueError, match="must have rows, got the shapes"):
+        objectives.xgboost(jitloss.mse_loss)(labels, scores)
+
+
+def test_options_and_numbers_that_are_the_boosters():
+    with pytest.raises(ValueError, match="hessian_scale must be finite and not negative, got inf"):
+        objectives.xgboost(LOGIT, hessian_scale=np.inf)
+    for name in ("normalizer", "sample_weight", "axis", "out"):
+        with pytest.raises(TypeError, match=f"objectives.xgboost: {name} is not an option of an objective"):
+            objectives.xgboost(LOGIT, **{name: None})
+
+
+def test_bfloat16_labels_and_no_weights():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    objective = objectives.xgboost(jitloss.mse_loss)
+    for labels in (np.zeros(2), np.zeros(2, ml_dtypes.bfloat16)):
+        np.testing.assert_array_equal(objective(labels, np.ones(2), np.array([]))[0], [2.0, 2.0])
+    np.testing.assert_array_equal(objective(np.array([0.5, 0.25]), np.ones(2, np.int64))[0], [1.0, 1.5])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jitloss
-from cases import ALL, Case, agree, draw, weights
+from cases import ALL, Case, agree, draw, flat, weights
 
 LOOSER = 200.0  # 2e-12 in float64: peers round too
 
@@ -41,10 +41,6 @@ class Peer(NamedTuple):
 
 def each(peers: list[Peer]) -> Any:
     return pytest.mark.parametrize("peer", peers, ids=repr)
-
-
-def slopes(peer: Peer, gradient: Any) -> list[Any]:
-    return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
 
 
 # PyTorch ----------------------------------------------------------------------------------------------------------------------
@@ -169,7 +165,7 @@ def test_pytorch(peer):
     want, wanted = through_autograd(torch, peer, inputs)
     value, gradient = peer.case.loss.value_and_gradient(*inputs, **peer.options)
     agree(value, want, "float64", looser=LOOSER, what="value")
-    for mine, right in zip(slopes(peer, gradient), wanted, strict=True):
+    for mine, right in zip(flat(gradient), wanted, strict=True):
         agree(mine, right, looser=LOOSER, what="gradient")
 
 
@@ -257,7 +253,7 @@ def test_float32_is_as_near_as_pytorch_float64(peer):
     want, wanted = through_autograd(torch, peer, [one.astype(np.float64) if one.dtype == np.float32 else one for one in inputs])
     value, gradient = peer.case.loss.value_and_gradient(*inputs)
     agree(value, want, "float32", what="value")
-    for mine, right in zip(slopes(peer, gradient), wanted, strict=True):
+    for mine, right in zip(flat(gradient), wanted, strict=True):
         agree(mine, right, what="gradient")
 
 
@@ -308,7 +304,7 @@ def test_optax(peer):
         want, wanted = float(want), [np.asarray(one) for one in wanted]
     value, gradient = peer.case.loss.value_and_gradient(*inputs, **peer.options)
     agree(value, want, "float64", looser=LOOSER, what="value")
-    for mine, right in zip(slopes(peer, gradient), wanted, strict=True):
+    for mine, right in zip(flat(gradient), wanted, strict=True):
         agree(mine, right, looser=LOOSER, what="gradient")
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cases import CASES, DTYPES, agree, draw
+from contract import out_for, results
 from layouts import LAYOUTS, guarded
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
@@ -17,12 +18,6 @@ few = settings(some, max_examples=12)
 INF, NAN = np.inf, np.nan
 
 
-def results(case, *args, **options):
-    """Value and gradients as a flat list."""
-    value, gradient = case.loss.value_and_gradient(*args, **options)
-    return [value, *(gradient.values() if isinstance(gradient, dict) else [gradient])]
-
-
 def same(one, other) -> None:
     """To the bit, in the same dtype."""
     for mine, right in zip(one, other, strict=True):
@@ -30,11 +25,6 @@ def same(one, other) -> None:
         np.testing.assert_array_equal(wide, wanted)
         np.testing.assert_array_equal(np.signbit(wide)[wide == 0.0], np.signbit(wanted)[wide == 0.0])
         assert np.asarray(mine).dtype.newbyteorder("=") == np.asarray(right).dtype
-
-
-def out_for(case, arrays):
-    names = [one.name for one in case.loss.definition.differentiable]
-    return arrays[0] if len(names) == 1 else dict(zip(names, arrays, strict=True))
 
 
 @st.composite

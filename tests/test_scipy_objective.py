@@ -84,7 +84,7 @@ def test_integers_and_lists():
 
 
 @pytest.mark.parametrize(("arguments", "options", "error", "message"), [
-    (("mse", X, Y), {}, TypeError, "loss must be a loss of jitloss"),
+    (("mse", X, Y), {}, TypeError, "loss must be a jitloss loss"),
     ((jitloss.triplet_loss, X, Y), {}, ValueError, "a loss of predictions and targets is wanted"),
     ((jitloss.mse_loss, X[0], Y), {}, ValueError, r"X must have a row of features for each item, got the shape \(10,\)"),
     ((jitloss.mse_loss, X + 1j, Y), {}, TypeError, "X must hold numbers, got complex128"),
@@ -130,3 +130,28 @@ def test_it_pickles():
     (value, gradient), (other, same) = made(np.ones(10)), again(np.ones(10))
     assert value == other
     np.testing.assert_array_equal(gradient, same)
+
+
+def test_gradients_are_float64_without_penalties_too():
+    value, gradient = objective(jitloss.mse_loss, np.ones((2, 1), np.float32), [0.0, 1.0])(np.ones(1))
+    assert (type(value), gradient.dtype) == (float, np.float64)
+
+
+def test_half_types_are_multiplied_as_numpy_can():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype, kept in ((np.float16, np.float16), (ml_dtypes.bfloat16, np.float32)):
+        fun = objective(jitloss.mse_loss, np.array([[1.0], [3.0]], dtype), [0.0, 1.0])
+        assert fun.matrix.dtype == kept
+        np.testing.assert_array_equal(fun(np.ones(1))[1], [7.0])
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "message"),
+    [
+        (1.0, {}, r"y must have a target for each of the 2 rows of X, got the shape \(\)"),
+        ([0.0, 1.0], {"out": np.empty(2)}, "reduction='none' and out are not for an objective"),
+    ],
+)
+def test_more_wrong_objectives(y, options, message):
+    with pytest.raises(ValueError, match=message):
+        objective(jitloss.mse_loss, np.ones((2, 1)), y, **options)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jitloss
+from cases import flat
 from jitloss import cross_entropy_with_logits, huber_loss, triplet_loss
 from jitloss.definition import Binary, Probability, RealTarget
 
@@ -98,10 +99,6 @@ class named_coefficient:
         return prediction
 
 
-def gradients(result):
-    return list(result.values()) if isinstance(result, dict) else [result]
-
-
 PAIRS = [
     (squared, like_an_input, (ONE, ZERO)),
     (squared, like_a_public_name, (ONE, ZERO)),
@@ -118,7 +115,7 @@ def test_names_of_one_member_are_no_names_of_another(first, second, inputs):
     for together in (first + second, second + first):
         value, gradient = together.value_and_gradient(*inputs)
         assert value == pytest.approx(sum(one for one, _ in apart), rel=1e-12)
-        for mine, *parts in zip(gradients(gradient), *(gradients(one) for _, one in apart), strict=True):
+        for mine, *parts in zip(flat(gradient), *(flat(one) for _, one in apart), strict=True):
             np.testing.assert_allclose(mine, sum(parts), rtol=1e-12)
 
 

@@ -1,12 +1,13 @@
 """PyTorch tensors: autograd, shared memory, torch.compile, and every loss with the numbers that NumPy arrays give."""
 
+import sys
 import textwrap
 
 import numpy as np
 import pytest
 
 import jitloss
-from cases import CASES, Case, agree, draw, weights
+from cases import CASES, Case, agree, draw, flat, weights
 from processes import python
 
 torch = pytest.importorskip("torch")
@@ -28,10 +29,6 @@ def trained(case: Case, inputs):
 
 def gradients_of(case: Case, made):
     return [tensor.grad for one, tensor in zip(case.loss.definition.inputs, made, strict=True) if one.differentiable]
-
-
-def flat(gradient):
-    return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
 
 
 def same(got, want, dtype="float64"):
@@ -563,3 +560,62 @@ def test_compiled_under_autocast():
             return jitloss.cross_entropy_with_logits(one @ torch.eye(4), labels, reduction="none")
 
     assert whole(values)(x).dtype == values(x).dtype == torch.float32
+
+
+def test_tensors_with_a_sign_that_waits():
+    z = torch.complex(torch.zeros(3), torch.tensor([1.0, -2.0, 4.0]))
+    assert z.conj().imag.is_neg()
+    assert float(jitloss.mse_loss(z.conj().imag, torch.zeros(3))) == 7.0
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    x = torch.ones(3, dtype=torch.bfloat16)
+    with pytest.raises(TypeError, match=r"^mse_loss: predictions: a bfloat16 tensor on the CPU needs the package ml_dtypes"):
+        jitloss.mse_loss(x, x)
+
+
+def test_the_dtype_of_a_value_beside_lists():
+    x = torch.ones(1)
+    assert [jitloss.mse_loss(x, [kind(0.0)]).dtype for kind in (float, np.float32, float)] == [
+        torch.float64,
+        torch.float32,
+        torch.float64,
+    ]
+
+
+def test_compiled_calls_of_too_many_arguments():
+    x = torch.ones(3)
+    call = torch.compile(lambda p: jitloss.mse_loss(p, p, *[3.0] * 9), backend="eager", fullgraph=True)
+    with pytest.raises(Exception, match=r"under torch.compile a call takes predictions, targets"):
+        call(x)
+
+
+def test_a_compiled_gradient_is_contiguous():
+    x = torch.arange(6.0).reshape(2, 3).t()
+    found = torch.compile(lambda p: jitloss.mse_loss.gradient(p, p * 0).stride(), backend="eager", fullgraph=True)(x)
+    assert tuple(found) == (2, 1) == jitloss.mse_loss.gradient(x, x * 0).stride()
+
+
+def test_an_output_where_operations_are_counted():
+    pytest.importorskip("torch.utils.flop_counter")
+    x, out = torch.ones(3), torch.empty(3)
+    with torch.utils.flop_counter.FlopCounterMode(display=False):
+        assert jitloss.mse_loss.gradient(x, x * 0, out=out) is out
+    assert float(out.sum()) == 2.0
+
+
+def test_outputs_of_inference_and_leaves_without_a_graph():
+    with torch.inference_mode():
+        x, out = torch.ones(3), torch.empty(3)
+        assert jitloss.mse_loss.gradient(x, x * 0, out=out) is out
+    leaf = torch.empty(3, requires_grad=True)
+    with torch.no_grad():
+        assert jitloss.mse_loss.gradient(torch.ones(3), torch.zeros(3), out=leaf) is leaf
+
+
+def test_compiled_switches():
+    x = torch.arange(6.0).reshape(2, 3)
+    for full in (True, False):
+        got = torch.compile(lambda p: jitloss.triplet_loss(p, p + 1.0, p * 2.0, squared=full), backend="eager", fullgraph=True)(x)
+        assert float(got) == float(jitloss.triplet_loss(x, x + 1.0, x * 2.0, squared=full))

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import math as maths
 
-__all__ = ["NUMBERS", "DefinitionError", "bind", "check", "check_results", "frozen"]
+__all__ = ["NUMBERS", "DefinitionError", "argument_names", "bind", "check", "check_results", "frozen", "plain"]
 
 Function = Callable[..., Any]
 
@@ -27,7 +27,7 @@ class DefinitionError(ValueError):
 
 def check(function: Function, owner: str) -> None:
     """Refuse a function that is more than plain maths on single numbers: no loops, no arrays, float literals, known names."""
-    _check(_plain(function), owner, (), set())
+    _check(plain(function), owner, (), set())
 
 
 def _check(function: FunctionType, owner: str, callers: tuple[FunctionType, ...], seen: set[FunctionType]) -> None:
@@ -40,15 +40,13 @@ def _check(function: FunctionType, owner: str, callers: tuple[FunctionType, ...]
     if _looks_wrong(function):
         _check_code(function, owner)
     for helper in filter(_is_helper, _names(function, owner).values()):
-        plain = _plain(helper)
-        if plain in (function, *callers):
-            where = f"{owner}{_line(function.__code__, plain.__name__)}"
-            raise DefinitionError(
-                f"{where}: no recursion: {plain.__name__} calls itself, and a definition is compiled into a loop"
-            )
-        if plain not in seen:
-            _defaults(plain, owner)
-            _check(plain, f"{owner}, in {plain.__name__}", (*callers, function), seen)
+        own = plain(helper)
+        if own in (function, *callers):
+            where = f"{owner}{_line(function.__code__, own.__name__)}"
+            raise DefinitionError(f"{where}: no recursion: {own.__name__} calls itself, and a definition is compiled into a loop")
+        if own not in seen:
+            _defaults(own, owner)
+            _check(own, f"{owner}, in {own.__name__}", (*callers, function), seen)
 
 
 def frozen(function: Function, _done: dict[FunctionType, FunctionType] | None = None) -> Function:
@@ -57,19 +55,19 @@ def frozen(function: Function, _done: dict[FunctionType, FunctionType] | None = 
     Kernels are compiled one by one, when they are first wanted: a global that has changed in between would be in some of them.
     """
     done = {} if _done is None else _done
-    plain = _plain(function)
-    if plain not in done:
-        code = plain.__code__
-        found = _names(plain, code.co_name)
+    own = plain(function)
+    if own not in done:
+        code = own.__code__
+        found = _names(own, code.co_name)
         values = {name: frozen(value, done) if _is_helper(value) else value for name, value in found.items()}
         cells = tuple(CellType(values[name]) for name in code.co_freevars)
         scope = {name: values[name] for name in code.co_names}
-        copy = FunctionType(code, scope, plain.__name__, plain.__defaults__, cells)
-        copy.__kwdefaults__ = None if plain.__kwdefaults__ is None else dict(plain.__kwdefaults__)
-        copy.__module__, copy.__qualname__ = plain.__module__, plain.__qualname__
-        copy.__doc__, copy.__annotations__ = plain.__doc__, plain.__annotations__
-        done[plain] = copy
-    return done[plain]
+        copy = FunctionType(code, scope, own.__name__, own.__defaults__, cells)
+        copy.__kwdefaults__ = None if own.__kwdefaults__ is None else dict(own.__kwdefaults__)
+        copy.__module__, copy.__qualname__ = own.__module__, own.__qualname__
+        copy.__doc__, copy.__annotations__ = own.__doc__, own.__annotations__
+        done[own] = copy
+    return done[own]
 
 
 def _as_it_is(function: Function) -> Function:
@@ -91,8 +89,8 @@ def bind(
     process, in a notebook and after the file has moved, and sees when it, or a helper that it calls, is edited.
     """
     done = {} if _done is None else _done
-    plain = _plain(function)
-    if plain not in done:
+    own = plain(function)
+    if own not in done:
 
         def precise(value: Any) -> Any:
             if isinstance(value, tuple):
@@ -102,7 +100,7 @@ def bind(
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
                 return number(value)
 
-        code = plain.__code__
+        code = own.__code__
         code = code.replace(
             co_consts=tuple(map(precise, _without_docstring(code))),
             co_filename="<definition>",
@@ -113,24 +111,30 @@ def bind(
         )
         values = {
             name: bind(value, number, wrap, done, _is_called=True) if _is_helper(value) else precise(_as_float(value))
-            for name, value in _names(plain, code.co_name).items()
+            for name, value in _names(own, code.co_name).items()
         }
         cells = tuple(CellType(values[name]) for name in code.co_freevars)
         scope = {"__name__": __name__, **{name: values[name] for name in code.co_names if name in values}}
-        defaults = precise(tuple(map(_as_float, _defaults(plain)))) if _is_called else None
-        done[plain] = wrap(FunctionType(code, scope, code.co_name, defaults, cells))
-    return done[plain]
+        defaults = precise(tuple(map(_as_float, _defaults(own)))) if _is_called else None
+        done[own] = wrap(FunctionType(code, scope, code.co_name, defaults, cells))
+    return done[own]
 
 
-def _plain(function: Any) -> FunctionType:
-    plain: FunctionType = getattr(function, "py_func", function)  # a function that numba has wrapped keeps its own here
-    return plain
+def plain(function: Any) -> FunctionType:
+    """A function without what numba has put around it."""
+    own: FunctionType = getattr(function, "py_func", function)
+    return own
+
+
+def argument_names(function: Any) -> tuple[str, ...]:
+    """The names of a function's arguments, those by keyword last."""
+    code = plain(function).__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _defaults(function: FunctionType, owner: str = "") -> tuple[Any, ...]:
     """The defaults of a helper's last arguments; those by keyword stand behind the others in the rebuilt function."""
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    code, names = function.__code__, argument_names(function)
     given = function.__defaults__ or ()
     values = {**dict(zip(names[code.co_argcount - len(given) :], given, strict=False)), **(function.__kwdefaults__ or {})}
     last = names[len(names) - len(values) :]
@@ -148,7 +152,7 @@ def _without_docstring(code: CodeType) -> tuple[Any, ...]:
 
 
 def _is_helper(value: Any) -> bool:
-    return isinstance(_plain(value), FunctionType) and value not in maths.FUNCTIONS.values()
+    return isinstance(plain(value), FunctionType) and value not in maths.FUNCTIONS.values()
 
 
 NUMBERS = (int, float, np.integer, np.floating)
@@ -214,7 +218,7 @@ def _known(name: str, value: Any, owner: str) -> Any:
         known = None
     if known is not None:
         return known
-    if isinstance(_plain(value), FunctionType) or value is None or (isinstance(value, NUMBERS) and _fits(value)):
+    if isinstance(plain(value), FunctionType) or value is None or (isinstance(value, NUMBERS) and _fits(value)):
         return value
     if isinstance(value, ModuleType):
         raise DefinitionError(
@@ -338,10 +342,10 @@ _RETURNS = {code for name, code in dis.opmap.items() if name.startswith("RETURN_
 
 def check_results(function: Function, count: int, owner: str) -> None:
     """Refuse a function with a branch that returns another number of results, as far as its text tells."""
-    if sum(code in _RETURNS for code in _plain(function).__code__.co_code[::2]) < 2:  # it has been run
+    if sum(code in _RETURNS for code in plain(function).__code__.co_code[::2]) < 2:  # it has been run
         return
     before = None
-    for step in dis.get_instructions(_plain(function)):
+    for step in dis.get_instructions(plain(function)):
         found = _returned(step, before)
         if found not in (None, count):
             line = step.positions.lineno if step.positions else "?"

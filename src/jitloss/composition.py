@@ -11,6 +11,7 @@ import numpy as np
 from .arrays.devices import library_of
 from .definition import Definition, as_float, is_number
 from .inputs import FLOATS, dtype_name
+from .keys import ON_DEVICES
 from .loss import Form, Loss
 from .outputs import check_apart, leaves
 from .plans import ABSENT, LONG_WAY
@@ -132,9 +133,7 @@ class PenaltyForm(Form):
             options["out"] = out
         name = self.inputs[0]
         first = args[0] if args else options.get(name)
-        extra: dict[str, Any] = {
-            name: options.pop(name) for name in ("stream", "check") if name in options and _is_on_device(first)
-        }
+        extra: dict[str, Any] = {name: options.pop(name) for name in ON_DEVICES if name in options and _is_on_device(first)}
         arguments = self.arguments(args, options)
         params = arguments.pop(name)
         if not isinstance(params, Mapping):
@@ -396,7 +395,7 @@ def weighted_sum(**terms: Any) -> WeightedSum:
         if not np.isfinite(as_float(weight)):
             raise ValueError(f"weighted_sum: the weight of {name} must be finite, got {weight!r}")
         options = dict(parts[2]) if len(parts) == 3 else {}
-        known = [*parts[0].gradient.signature().parameters.keys() - {*parts[0].gradient.inputs}, "stream", "check"]
+        known = [*parts[0].gradient.signature().parameters.keys() - {*parts[0].gradient.inputs}, *ON_DEVICES]
         unknown = [option for option in options if option not in known]
         if unknown:
             raise TypeError(

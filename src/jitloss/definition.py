@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from .binding import NUMBERS, DefinitionError, bind, check, check_results, frozen
+from .binding import NUMBERS, DefinitionError, argument_names, bind, check, check_results, frozen, plain
 
 __all__ = [
     "Binary", "Classes", "Count", "Definition", "DefinitionError", "Distribution", "Embedding", "Epsilon", "Exponent", "Fraction", "Input",
@@ -250,14 +250,14 @@ class Definition:
 
 def pointwise(function: Function) -> Definition:
     """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
-    if not inspect.isfunction(_python(function)):
+    if not inspect.isfunction(plain(function)):
         raise TypeError(f"pointwise: a function is wanted, got {function!r}")
     name = function.__name__
     check(function, name)
     inputs: list[Input] = []
     parameters: list[Parameter] = []
     hints = _hints(function, name)
-    arguments = inspect.signature(_python(function), follow_wrapped=False).parameters
+    arguments = inspect.signature(plain(function), follow_wrapped=False).parameters
     if "self" in arguments:
         raise DefinitionError(
             f"{name}: a definition takes no self: there is no object, only numbers; write it outside of the class"
@@ -302,8 +302,8 @@ def rowwise(cls: type) -> Definition:
     _check_parts(name, functions)
     parameters = _class_parameters(cls, name)
     known = {one.name for one in parameters} | {"peak", "sums", "terms"}
-    elements = [argument for argument in _arguments(functions["terms"]) if argument not in known]
-    per_row = [argument for argument in _arguments(functions["value"]) if argument not in known]
+    elements = [argument for argument in argument_names(functions["terms"]) if argument not in known]
+    per_row = [argument for argument in argument_names(functions["value"]) if argument not in known]
     for argument in set(elements).intersection(per_row):
         raise DefinitionError(
             f"{name}.value: takes sums and one number per row; {argument} has a number per element: sum it in terms"
@@ -358,12 +358,12 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
             f"{name}: a rowwise definition has the functions terms, value, slope and, if it needs one, peak: {problem}"
         )
     for part, function in functions.items():
-        if "self" in _arguments(function):
+        if "self" in argument_names(function):
             raise DefinitionError(f"{name}.{part}: the functions of a definition take no self: there is no object, only numbers")
         check(function, f"{name}.{part}")
-        for argument in (
-            inspect.signature(_python(function), follow_wrapped=False).parameters.values() if _has_defaults(function) else ()
-        ):
+        if not _has_defaults(function):  # asking for a signature takes longer
+            continue
+        for argument in inspect.signature(plain(function), follow_wrapped=False).parameters.values():
             if argument.default is not argument.empty:
                 raise DefinitionError(
                     f"{name}.{part}: the argument {argument.name!r} has a default. A parameter is an attribute of the class, "
@@ -400,7 +400,7 @@ def _row_parts(
     parts["value"] = _part(functions["value"], f"{name}.value", {**numbers, "sums": sums}, parameters)
     numbers["terms"] = sums
     known = {*numbers, *(one.name for one in parameters)}
-    coefficients = [argument for argument in _arguments(functions["slope"]) if argument not in known]
+    coefficients = [argument for argument in argument_names(functions["slope"]) if argument not in known]
     if len(coefficients) != parts["value"].results - 1:
         raise DefinitionError(
             f"{name}: value returns the value and then the coefficients that slope takes by position: it returns "
@@ -411,29 +411,18 @@ def _row_parts(
 
 
 def _expect(owner: str, function: Function, allowed: list[str]) -> None:
-    for argument in _arguments(function):
+    for argument in argument_names(function):
         if argument not in allowed:
             raise DefinitionError(f"{owner}: unknown argument {argument!r}; it may take {', '.join(allowed)}")
 
 
-def _python(function: Function) -> Function:
-    """A function without what numba has put around it."""
-    return typing.cast(Function, getattr(function, "py_func", function))
-
-
 def _has_defaults(function: Function) -> bool:
-    return bool(function.__defaults__ or function.__kwdefaults__)  # asking for a signature takes longer
-
-
-def _arguments(function: Function) -> tuple[str, ...]:
-    code = _python(function).__code__
-    names: tuple[str, ...] = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return names
+    return bool(function.__defaults__ or function.__kwdefaults__)
 
 
 def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters: Sequence[Parameter]) -> Part:
     """A function whose results have been counted, once with all defaults, then with each switch and option the other way."""
-    arguments, defaults = _arguments(function), {one.name: one.default for one in parameters}
+    arguments, defaults = argument_names(function), {one.name: one.default for one in parameters}
     unknown = [argument for argument in arguments if argument not in numbers and argument not in defaults]
     if unknown:
         raise DefinitionError(f"{owner}: unknown argument {unknown[0]!r}; it may take {', '.join([*numbers, *defaults])}")

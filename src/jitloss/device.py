@@ -19,7 +19,7 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, dtype_name, geometry, working_dtype
-from .options import binary_weights, class_weights, ignored_label, sample_weights
+from .options import binary_weights, class_weights, ignored_as_read, ignored_label, sample_weights
 from .outputs import by_name
 
 __all__ = ["Address", "DeviceEvaluation", "added", "packed", "places", "stream_of"]
@@ -226,11 +226,9 @@ class DeviceEvaluation(Evaluation):
         self.labels, self.ignored = None, _NEVER
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         self.label_view = self.views[self.definition.target.name] if self.geometry.labels and self.definition.target else None
-        if self.label_view is not None and ignored is not None:
-            kind = self.label_view.dtype
-            limits = np.iinfo(kind if kind.kind in "iu" else np.uint8)
-            if limits.min <= ignored <= limits.max:  # from 2**63 on, uint64 labels are read as negative numbers
-                self.ignored = ignored if ignored < 2**63 else ignored - 2**64
+        if self.label_view is not None:
+            read = ignored_as_read(self.label_view.dtype, ignored)
+            self.ignored = _NEVER if read is None else read
         self.counted = self.geometry.count
 
     def _read_weights(self) -> None:

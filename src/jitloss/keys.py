@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMS", "PLAIN", "new_key", "plain", "remember"]
+__all__ = ["FORMS", "ON_DEVICES", "PLAIN", "new_key", "plain", "remember"]
 
 PLAIN = frozenset({float, int, bool, str, type(None)})
 """Types of options whose values say all: a plan or a recording of a call may be found by them."""
+
+
+ON_DEVICES = ("stream", "check")
+"""Options that only calls on arrays on a device have."""
 
 
 def plain(value: Any) -> Any:

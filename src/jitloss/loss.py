@@ -15,7 +15,7 @@ from .arrays.devices import library_of
 from .call import Evaluation, Result, Wants
 from .definition import Definition
 from .inputs import library_of_call, working_dtype
-from .keys import new_key
+from .keys import ON_DEVICES, new_key
 from .large import Large
 from .options import DEFAULTS, option_names
 from .plans import ABSENT, LONG_WAY
@@ -197,7 +197,7 @@ class Form:
     def _device_options(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """The options that only calls on a device have, taken out of the others."""
         first = args[0] if args else options.get(self.inputs[0])
-        return {} if library_of(first) is None else {name: options.pop(name) for name in ("stream", "check") if name in options}
+        return {} if library_of(first) is None else {name: options.pop(name) for name in ON_DEVICES if name in options}
 
     @contextlib.contextmanager
     def _evaluation(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]) -> Iterator["DeviceEvaluation"]:
@@ -361,7 +361,7 @@ class Loss:
         return (_sum, (self.terms,)) if self.terms else self.__qualname__
 
     def with_parameters(self, **parameters: Any) -> "Loss":
-        """Give the same loss other defaults: ``huber_loss.with_parameters(delta=2.0)``, in sums above all.
+        """Make the same loss with other defaults: ``huber_loss.with_parameters(delta=2.0)``, for sums above all.
 
         Parameters
         ----------

@@ -31,8 +31,8 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
 
     Notes
     -----
-    Watching costs a pass over one number per item. An exception comes when the results are there: ``out`` has been written, also where
-    it is one of the inputs. The setting is local to the thread or task that enters the context.
+    Watching costs a pass over the gradient, and one number per item that is written. An exception comes when the results are there:
+    ``out`` has been written, also where it is one of the inputs. The setting is local to the thread or task that enters the context.
 
     Examples
     --------

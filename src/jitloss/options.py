@@ -19,9 +19,11 @@ __all__ = [
     "class_weights",
     "fitting_sample_weights",
     "held",
+    "ignored_as_read",
     "ignored_label",
     "int64_labels",
     "normalizer_of",
+    "numbers_of",
     "option_names",
     "out_of_range",
     "place_of",
@@ -62,7 +64,8 @@ def _is_binary(definition: Definition) -> bool:
     return definition.form == "pointwise" and definition.target is not None and definition.target.space.name == "binary"
 
 
-def _numbers(value: Any, owner: str, option: str) -> np.ndarray:
+def numbers_of(value: Any, owner: str, option: str) -> np.ndarray:
+    """An option, or an argument of an objective, as an array of numbers."""
     result = array_type(value, owner, option).read(value, owner, option)
     if result.dtype.kind not in "fiub" and result.dtype.name != "bfloat16":
         raise TypeError(f"{owner}: {option} must hold numbers, got {result.dtype}")
@@ -142,7 +145,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
 
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
     """``sample_weight`` as an array of numbers that fits the shape of the items; none of them has been looked at."""
-    array = _numbers(value, owner, "sample_weight")
+    array = numbers_of(value, owner, "sample_weight")
     if array.shape != shape[: array.ndim]:
         raise ValueError(
             f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {array.shape}"
@@ -172,12 +175,12 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
         for label, weight in value.items():
             if not isinstance(label, (int, np.integer, np.bool_)) or not 0 <= label < classes:
                 raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
-            number = _numbers(weight, owner, "class_weight")
+            number = numbers_of(weight, owner, "class_weight")
             if number.ndim:
                 raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
             weights[int(label)] = number
     else:
-        given = _numbers(value, owner, "class_weight")
+        given = numbers_of(value, owner, "class_weight")
         if given.shape != (classes,):
             raise ValueError(
                 f"{owner}: class_weight must hold one weight for each of {classes} classes, got the shape {given.shape}"
@@ -258,18 +261,23 @@ def ignored_label(value: Any, owner: str) -> int | None:
     return None if value is None else int(value)
 
 
-def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, int]:
-    """Labels and the ignored one as kernels compare them. A label that the dtype cannot hold is never ignored.
+def ignored_as_read(dtype: np.dtype[Any], ignored: int | None) -> int | None:
+    """The ignored label as kernels compare it with labels of a dtype; None where none of these can be equal to it.
 
     uint64 labels wrap around, and an ignored one with them: from 2**63 on they are negative, which is no class either.
     """
-    limits = np.iinfo(
-        labels.dtype if labels.dtype.kind in "iu" else np.uint8
-    )  # bools, or an empty list without a dtype of its own
-    wrapped = np.ascontiguousarray(labels, np.int64)
-    if ignored is not None and limits.min <= ignored <= limits.max:
-        return wrapped, ignored if ignored < 2**63 else ignored - 2**64
-    if limits.bits == 64 and (wrapped == NO_LABEL).any():
+    limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8)  # bools, or an empty list without a dtype of its own
+    if ignored is None or not limits.min <= ignored <= limits.max:
+        return None
+    return ignored if ignored < 2**63 else ignored - 2**64
+
+
+def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, int]:
+    """Labels and the ignored one as kernels compare them. A label that the dtype cannot hold is never ignored."""
+    wrapped, ignored = np.ascontiguousarray(labels, np.int64), ignored_as_read(labels.dtype, ignored)
+    if ignored is not None:
+        return wrapped, ignored
+    if labels.dtype.itemsize == 8 and (wrapped == NO_LABEL).any():
         wrapped = np.where(wrapped == NO_LABEL, -1, wrapped)
     return wrapped, NO_LABEL
 

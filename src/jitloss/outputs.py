@@ -15,7 +15,7 @@ __all__ = ["Outputs", "by_name", "check_apart", "leaves", "take"]
 
 
 class Outputs:
-    """The arrays that a kernel writes, and what the caller gets for each: the same array, or his own to copy into.
+    """The arrays that a kernel writes, and what the caller gets for each: the same array, or one of their own to copy into.
 
     A kernel writes in the ``order`` of memory, if it is given.
     """

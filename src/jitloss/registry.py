@@ -15,7 +15,7 @@ from .arrays import adapter, columns
 from .arrays import numpy as host
 from .keys import remember
 
-__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_supported", "register_array_type", "supported"]
+__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_supported", "register_array_type"]
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""

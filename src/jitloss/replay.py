@@ -15,13 +15,15 @@ from . import monitoring
 from .arrays.cuda import Library
 from .arrays.devices import library_of
 from .device import Address, DeviceEvaluation, packed
-from .keys import PLAIN
+from .keys import ON_DEVICES, PLAIN
 
 __all__ = ["Replay"]
 
 ALIGNED = 16
+"""Bytes at a multiple of which arrays start for the widest loads; what a call needs for itself does."""
 
 MOST_RECORDINGS = 64
+"""Recordings of one form. Where there would be more, all go."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) ->
 
 def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) -> bool:
     """Whether all options are plain values, which join the key, or arrays like the first one."""
-    if "stream" in options or "check" in options:  # with which no call is recorded
+    if any(name in options for name in ON_DEVICES):  # with which no call is recorded
         return False
     kind = type(arrays[0])
     for name, value in options.items():

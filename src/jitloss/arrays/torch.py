@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from ..keys import PLAIN
+from ..keys import FORMS, ON_DEVICES, PLAIN
 from ..results import flat, packed, with_numbers
 from .cuda import TORCH
 
@@ -82,7 +82,7 @@ def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
     """Arguments by name, with those that only calls on a device have."""
-    extra = options.keys() & {"stream", "check"}
+    extra = options.keys() & {*ON_DEVICES}
     if not extra or not any(isinstance(one, Tensor) and one.is_cuda for one in (*args, *options.values())):
         return form.arguments(args, options)  # type: ignore[no-any-return]
     own = {name: options.pop(name) for name in extra}
@@ -398,13 +398,7 @@ def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
     *named, texts = operands
     pairs = (text.partition("=") for text in texts.splitlines())
     rest = {name: ast.literal_eval(value) for name, _, value in pairs}
-    return _form(key), {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
-
-
-def _form(key: str) -> Any:
-    from ..keys import FORMS
-
-    return FORMS[key]
+    return FORMS[key], {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
 
 
 @torch.library.custom_op("jitloss::evaluate", mutates_args=())

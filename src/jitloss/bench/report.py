@@ -23,7 +23,21 @@ from .progress import progress
 from .startup import STARTS, first_calls, import_seconds
 from .work import WORKS, Work
 
-__all__ = ["Report", "about", "add_arguments", "command", "duration", "machine", "markdown", "run", "show", "simd_bits"]
+__all__ = [
+    "Report",
+    "about",
+    "add_arguments",
+    "check_arguments",
+    "coloured",
+    "command",
+    "duration",
+    "machine",
+    "machine_line",
+    "markdown",
+    "run",
+    "show",
+    "simd_bits",
+]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
 """Figures to reach: by the work's title and the kind of call, then by column."""
@@ -116,17 +130,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Report:
     """Measure and show what the arguments of :func:`add_arguments` ask for; ``ValueError`` where they make no sense."""
     works = tuple(Work.parse(text) for text in arguments.works) or WORKS
-    if arguments.rounds < 0:
-        raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
-    if arguments.json and not (
-        arguments.json.parent.is_dir() and os.access(arguments.json.parent, os.W_OK)
-    ):  # said now, not after minutes of measuring
-        raise ValueError(f"--json {arguments.json}: there is no folder {str(arguments.json.parent)!r} that can be written to")
+    check_arguments(arguments)
     report = run(works, arguments.quick, arguments.rounds)
     show(report, targets)
     if arguments.json:
-        arguments.json.write_text(report.to_json())
+        arguments.json.write_text(report.to_json(), encoding="utf-8")
     return report
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ``ValueError`` for rounds and files that cannot be: now, not after minutes of measuring."""
+    if arguments.rounds < 0:
+        raise ValueError(f"--rounds must not be negative, got {arguments.rounds}")
+    file = arguments.json
+    if file and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise ValueError(f"--json {file}: there is no folder {str(file.parent)!r} that can be written to")
 
 
 # Showing ----------------------------------------------------------------------------------------------------------------------
@@ -181,14 +199,15 @@ def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
     return notes
 
 
-def machine_line(report: Report) -> str:
-    return "; ".join(f"{name}: {value}" for name, value in report.machine.items())
+def machine_line(about: Mapping[str, str]) -> str:
+    """What :func:`machine` has told, in a line below a table."""
+    return "; ".join(f"{name}: {value}" for name, value in about.items())
 
 
 def show(report: Report, targets: Targets | None = None) -> None:
     """On the terminal: a rich table where rich is installed, else plain columns."""
     body = [line for row in report.rows for line in lines(row, targets)]
-    notes = [*startup_lines(report, targets), machine_line(report)]
+    notes = [*startup_lines(report, targets), machine_line(report.machine)]
     try:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -201,13 +220,14 @@ def show(report: Report, targets: Targets | None = None) -> None:
     for position, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if position > 1 else "left", min_width=0 if position or narrow else 32)
     for title, *line in body:
-        table.add_row(title, *(_coloured(cell) for cell in line))
+        table.add_row(title, *(coloured(cell) for cell in line))
     console.print(table)
     for note in (CAPTION, "", *notes):
-        console.print(_coloured(note), highlight=False)
+        console.print(coloured(note), highlight=False)
 
 
-def _coloured(text: str) -> str:
+def coloured(text: str) -> str:
+    """The marks of figures to reach in colour, as rich has it."""
     return text.replace("✓", "[green]✓[/green]").replace("✗", "[red]✗[/red]")
 
 
@@ -224,4 +244,4 @@ def markdown(report: Report, targets: Targets | None = None) -> str:
     rule = ["---", "---", *["---:"] * (len(HEADINGS) - 2)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, rule, *body))
     notes = "\n".join(f"* {line}" for line in startup_lines(report, targets))
-    return f"{table}\n\n{CAPTION}\n\n{notes}\n\nMeasured here: {machine_line(report)}.\n"
+    return f"{table}\n\n{CAPTION}\n\n{notes}\n\nMeasured here: {machine_line(report.machine)}.\n"

@@ -12,7 +12,7 @@ from .roofs import best
 from .rounds import Step, quiet
 from .work import inputs_for
 
-__all__ = ["COLUMNS", "LEVELS", "WIDTH", "Level", "Point", "bytes_of", "inputs_of_size", "points"]
+__all__ = ["COLUMNS", "LEVELS", "WIDTH", "Level", "Point", "inputs_of_size", "points"]
 
 COLUMNS = {"cross_entropy_loss": 1000, "cross_entropy_with_logits": 1000, "kl_divergence": 1000}
 WIDTH = 128

@@ -32,7 +32,7 @@ def _stop(number: int, frame: Any) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise :class:`Stopped` where the signals would end the process; those that somebody else handles or ignores stay his."""
+    """Raise :class:`Stopped` where the signals would end the process; those that somebody else handles or ignores stay theirs."""
     usual = (signal.SIG_DFL, signal.default_int_handler)
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():  # Python has signal handlers in the main thread only

@@ -13,7 +13,7 @@ from ..binding import bind
 from ..definition import Definition, Part
 from .tuples import add, cast, flat, scaled, select
 
-__all__ = ["Call", "Jitable", "Rows", "parameter_names", "point", "rows"]
+__all__ = ["Call", "Jitable", "Rows", "point", "rows"]
 
 Function = Callable[..., Any]
 

@@ -17,7 +17,7 @@ from numba.core.errors import TypingError
 
 from .. import math as maths
 
-__all__ = ["FLOAT32", "FLOAT64", "FORMULAS", "Format", "Number", "maximum", "minimum", "teach"]
+__all__ = ["FLOAT32", "FLOAT64", "FORMULAS", "Number", "maximum", "minimum", "teach"]
 
 CONTRACT = ("contract",)
 ALONE = ("arcp",)  # says nothing about a product, and keeps numba's flags away

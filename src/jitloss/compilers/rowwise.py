@@ -1,4 +1,4 @@
-"""What the three loops over rows share: a definition unpacked for their closures, and how an element's numbers are found."""
+"""What all loops over rows share: a definition unpacked for their closures, and how an element's numbers are found."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +57,6 @@ def row_loop(variant: Variant, jitable: Jitable) -> RowLoop:
     elements = [one for one in definition.inputs if not one.per_row and one is not target] + ([target] if target else [])
     stored = elements[:-1] if variant.targets == "labels" else elements
     per_row = [one for one in definition.inputs if one.per_row]
-    outputs = len(definition.differentiable) * (variant.gradient + variant.hessian)
     dtypes = tuple(dtype[one.name] for one in stored)
     return RowLoop(
         rows=rows(definition, [one.name for one in elements], [one.name for one in per_row], working, jitable),
@@ -68,5 +67,5 @@ def row_loop(variant: Variant, jitable: Jitable) -> RowLoop:
         inputs=tuple(position[one.name] for one in stored),
         row_dtypes=tuple(dtype[one.name] for one in per_row),
         row_inputs=tuple(position[one.name] for one in per_row),
-        outputs=outputs,
+        outputs=variant.outputs,
     )

@@ -35,7 +35,7 @@ def only_term(definition: Definition, statics: str) -> int | None:
 
 def _used(function: Any, kinds: list[Any]) -> set[Any]:
     """The arguments that a function uses by their names, and of the tuple ``terms`` by their numbers."""
-    code = run_frontend(getattr(function, "py_func", function))
+    code = run_frontend(function)
     rewrite_semantic_constants(code, kinds)
     dead_branch_prune(code, kinds)
     stands_for: dict[str, Any] = {}

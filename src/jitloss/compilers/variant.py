@@ -44,6 +44,11 @@ class Variant(NamedTuple):
         return " ".join(repr(self.definition.parameters[at].usual) if letter == "u" else letter for at, letter in letters)
 
     @property
+    def outputs(self) -> int:
+        """How many gradients and second derivatives are written."""
+        return len(self.definition.differentiable) * (self.gradient + self.hessian)
+
+    @property
     def smoothed(self) -> bool:
         """Whether the background, the last of a class loss's parameters, is a number above 0."""
         return self.statics[-1] == "n"

@@ -1,7 +1,7 @@
 """Losses inside users' own compiled code: numba takes a form for a function that is compiled with the caller.
 
 Scalars give the element's own value and gradient; arrays give what the call in Python gives by default, a mean over the items. Loops are
-plain, and compiled into the caller, so that his disk cache holds nothing that another process could not run.
+plain, and compiled into the caller, so that its disk cache holds nothing that another process could not run.
 """
 
 from typing import Any

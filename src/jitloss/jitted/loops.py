@@ -178,7 +178,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     finish, of_outputs = _finish(form, len(outputs) > 1), _nothing(outputs)
     factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
     with_gradient, one, nothing, double = form.wants.gradient, working(1.0), working(0.0), np.float64
-    labels_of = _labels(form, kinds, target) if with_labels else with_arrays(lambda arguments, rows: np.zeros(0, np.int64))
+    labels_of = _labels(form, kinds, target) if with_labels else with_arrays(lambda arguments: np.zeros(0, np.int64))
     own_target = (
         with_arrays(lambda column, label: (one if column == label else nothing,))
         if with_labels
@@ -197,7 +197,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
         outs = each(_grid, gradients, out_places, columns, of_outputs)
         fixed = cast(select(arguments, at_numbers), working) + constants
         height, total = first.size // columns, 0.0
-        labels, label = labels_of(arguments, height), -1
+        labels, label = labels_of(arguments), -1
         counted = height - np.sum(labels == IGNORED)
         scale = working(factor / max(counted, 1))
         for row in range(height):
@@ -260,7 +260,7 @@ def _labels(form: Any, kinds: Sequence[Any], target: int) -> Function:
     dtype = kinds[target] if scalar else kinds[target].dtype
     wraps = isinstance(dtype, types.Integer) and not dtype.signed and dtype.bitwidth == 64
 
-    def labels(arguments, height):  # type: ignore[no-untyped-def]
+    def labels(arguments):  # type: ignore[no-untyped-def]
         if scalar:
             found = np.full(1, arguments[target], np.int64)
         else:

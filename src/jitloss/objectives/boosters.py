@@ -10,7 +10,7 @@ import numpy as np
 
 from ..definition import as_float, is_number
 from ..loss import Loss
-from ..registry import array_type
+from ..options import numbers_of
 
 __all__ = ["Metric", "Objective", "lightgbm", "xgboost"]
 
@@ -30,7 +30,7 @@ def xgboost(
     hessian_scale : float, default 1.0
         What the second derivative is multiplied by, for instance ``exp(0.7)`` for the Poisson objective of both boosters.
     min_hessian : float, default 1e-16
-        What the second derivative of a row is never below, before its weight.
+        The smallest second derivative of a row, before its weight.
     **options
         Parameters of the loss, and its ``class_weight``, ``ignore_index``, ``label_smoothing``.
 
@@ -96,19 +96,17 @@ class Objective:
         self, booster: str, loss: Loss, hessian: float | None, hessian_scale: float, min_hessian: float, options: dict[str, Any]
     ) -> None:
         _check(booster, loss, {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}, options)
-        self.booster, self.loss, self.options = booster, loss, options
+        self.booster, self.loss, self.options, self.owner = booster, loss, options, f"objectives.{booster}"
         self.__name__ = self.__qualname__ = re.sub(r"\W+", "_", loss.__name__).strip("_")  # boosters part texts at spaces
         self.constant = hessian if hessian is not None else 1.0 if _is_linear_somewhere(loss, options) else None
         if self.constant is None and not loss.definition.hessian:
-            raise ValueError(
-                f"objectives.{booster}: {loss.__name__} has no second derivative; give hessian=1.0, or another number"
-            )
+            raise ValueError(f"{self.owner}: {loss.__name__} has no second derivative; give hessian=1.0, or another number")
         self.scale, self.least = hessian_scale, min_hessian
         self.metric = Metric(self)
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and Hessian, of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``."""
-        scores, labels, weight = _arguments(first, second, sample_weight)
+        scores, labels, weight = _arguments(self.owner, first, second, sample_weight)
         targets = self._targets(scores, labels)
         given = {"reduction": "sum", **self.options, "sample_weight": weight}
         if self.constant is None:
@@ -137,14 +135,14 @@ class Objective:
         if definition.takes_labels:
             if scores.ndim != 2:
                 raise ValueError(
-                    f"objective: {self.loss.__name__} wants scores of the shape (rows, classes), got {scores.shape}: set num_class, or "
+                    f"{self.owner}: {self.loss.__name__} wants scores of the shape (rows, classes), got {scores.shape}: set num_class, or "
                     f"choose binary_cross_entropy_with_logits"
                 )
             if labels.ndim < 2:
-                return _whole(labels)
+                return _whole(labels, self.owner)
         if labels.size != scores.size:
             raise ValueError(
-                f"objective: {self.loss.__name__} wants one score for each label, got labels of the shape {labels.shape} and scores of "
+                f"{self.owner}: {self.loss.__name__} wants one score for each label, got labels of the shape {labels.shape} and scores of "
                 f"the shape {scores.shape}"
             )
         if definition.target is not None and definition.target.space.name == "sign" and labels.size and labels.min() >= 0:
@@ -172,42 +170,33 @@ class Metric:
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
         """The value of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``, as the booster wants it."""
-        value = self.objective.value(*_arguments(first, second, sample_weight))
+        value = self.objective.value(*_arguments(self.objective.owner, first, second, sample_weight))
         if self.objective.booster == "lightgbm":
             return self.__name__, value, False
         return (self.__name__, value) if hasattr(second, "get_label") else value
 
 
-def _arguments(first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
+def _arguments(owner: str, first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     """Scores, labels and weights: a booster's own interface gives its data set, scikit-learn's gives labels first."""
     if hasattr(second, "get_label"):
         scores, labels, weight = first, second.get_label(), second.get_weight()
     else:
         labels, scores = first, second
-    scores, labels = _read(scores, "predictions"), _read(labels, "labels")
+    scores, labels = numbers_of(scores, owner, "predictions"), numbers_of(labels, owner, "labels")
     if scores.ndim == 0 or labels.ndim == 0:
-        raise ValueError(f"objective: labels and predictions must have rows, got the shapes {labels.shape} and {scores.shape}")
+        raise ValueError(f"{owner}: labels and predictions must have rows, got the shapes {labels.shape} and {scores.shape}")
     if len(scores) != len(labels):
-        raise ValueError(
-            f"objective: labels and predictions must have one row for each other, got {len(labels)} and {len(scores)}"
-        )
-    return scores, labels, None if weight is None or np.size(weight) == 0 else _read(weight, "sample_weight")
+        raise ValueError(f"{owner}: labels and predictions must have one row for each other, got {len(labels)} and {len(scores)}")
+    return scores, labels, None if weight is None or np.size(weight) == 0 else numbers_of(weight, owner, "sample_weight")
 
 
-def _read(value: Any, name: str) -> np.ndarray:
-    array = array_type(value, "objective", name).read(value, "objective", name)
-    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"objective: {name} must hold numbers, got {array.dtype}")
-    return array
-
-
-def _whole(labels: np.ndarray) -> np.ndarray:
+def _whole(labels: np.ndarray, owner: str) -> np.ndarray:
     """Classes as integers; what is none is not rounded to one."""
     if labels.dtype.kind == "f":
         wrong = ~(np.isfinite(labels) & (labels == np.trunc(labels)))
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise ValueError(f"objective: labels must be whole numbers, got {labels.reshape(-1)[row]} in row {row}")
+            raise ValueError(f"{owner}: labels must be whole numbers, got {labels.reshape(-1)[row]} in row {row}")
     return labels.astype(np.int64)
 
 
@@ -218,7 +207,7 @@ def _by_row(weight: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, Any]) -> None:
     owner = f"objectives.{booster}"
     if not isinstance(loss, Loss):
-        raise TypeError(f"{owner}: loss must be a loss of jitloss, got {loss!r}")
+        raise TypeError(f"{owner}: loss must be a jitloss loss, got {loss!r}")
     definition, (first, *rest) = loss.definition, loss.definition.inputs
     if len(rest) != 1 or not rest[0].space.target or (definition.form == "rowwise" and not definition.takes_labels):
         names = ", ".join(one.public for one in definition.inputs)
@@ -235,7 +224,7 @@ def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, 
             raise ValueError(f"{owner}: {name} must be finite and not negative, got {number!r}")
     for name in ("reduction", "normalizer", "sample_weight", "axis", "out"):
         if name in options:
-            raise TypeError(f"{owner}: {name} is not an option of an objective: the booster says it")
+            raise TypeError(f"{owner}: {name} is not an option of an objective: the booster decides it")
     _try(loss, options)
 
 

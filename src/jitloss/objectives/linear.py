@@ -121,7 +121,7 @@ def _read(value: Any, name: str) -> np.ndarray:
 
 def _check(loss: Any, l1: Any, l2: Any, options: dict[str, Any]) -> None:
     if not isinstance(loss, Loss):
-        raise TypeError(f"objectives.scipy: loss must be a loss of jitloss, got {loss!r}")
+        raise TypeError(f"objectives.scipy: loss must be a jitloss loss, got {loss!r}")
     inputs = loss.definition.inputs
     if len(inputs) != 2 or not inputs[1].space.target:
         names = ", ".join(one.public for one in inputs)

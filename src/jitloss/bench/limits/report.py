@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..progress import progress
-from ..report import machine
+from ..report import check_arguments, coloured, machine, machine_line
 from .row import GROUPS, Goal, Row
 from .rows import chosen
 
@@ -84,10 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace) -> Report:
     """Measure and show what the arguments of :func:`add_arguments` ask for; ``ValueError`` where they make no sense."""
     rows = chosen(arguments.only)
-    if arguments.rounds < 0:
-        raise ValueError(f"--rounds must be positive, got {arguments.rounds}")
-    if arguments.json and not os.access(arguments.json.parent, os.W_OK):
-        raise ValueError(f"--json {arguments.json}: there is no folder {str(arguments.json.parent)!r} that can be written to")
+    check_arguments(arguments)
     report = run(rows, arguments.quick, arguments.rounds)
     show(report)
     if arguments.json:
@@ -116,7 +112,7 @@ def lines(report: Report) -> Iterator[tuple[str, list[str]]]:
 
 def show(report: Report) -> None:
     """On the terminal: a rich table where rich is installed, else plain columns."""
-    notes = [report.note(), "; ".join(f"{name}: {value}" for name, value in report.machine.items())]
+    notes = [report.note(), machine_line(report.machine)]
     try:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
@@ -134,7 +130,7 @@ def show(report: Report) -> None:
         if group != before:
             table.add_row(f"[bold]{GROUPS[group].title}[/bold]")
             before = group
-        table.add_row(name, *(cell.replace("✓", "[green]✓[/green]").replace("✗", "[red]✗[/red]") for cell in cells))
+        table.add_row(name, *map(coloured, cells))
     console.print(table)
     for note in (CAPTION, "", *notes):
         console.print(note, highlight=False)
@@ -148,5 +144,4 @@ def markdown(report: Report) -> str:
             text += [f"\n**{GROUPS[group].title}**\n", f"| {' | '.join(HEADINGS)} |", "| --- | --- | ---: | ---: | --- |"]
             before = group
         text.append(f"| {' | '.join(line)} |")
-    about = "; ".join(f"{name}: {value}" for name, value in report.machine.items())
-    return "\n".join([f"{report.note()} {CAPTION}", *text, "", f"Measured here: {about}.", ""])
+    return "\n".join([f"{report.note()} {CAPTION}", *text, "", f"Measured here: {machine_line(report.machine)}.", ""])

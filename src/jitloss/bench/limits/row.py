@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..peers import MODULES
 from ..rounds import Step, quiet
 
-__all__ = ["GROUPS", "Goal", "Group", "Row", "Setting", "Unavailable"]
+__all__ = ["GROUPS", "Goal", "Row", "Setting", "Unavailable"]
 
 
 class Unavailable(Exception):

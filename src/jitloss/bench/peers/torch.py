@@ -18,8 +18,8 @@ def functions(torch: Any) -> dict[str, Callable[..., Any]]:
         "poisson_nll_loss": f.poisson_nll_loss,
         "binary_cross_entropy": f.binary_cross_entropy,
         "binary_cross_entropy_with_logits": f.binary_cross_entropy_with_logits,
-        "focal_loss": lambda p, t: _focal(torch, p, t, f.binary_cross_entropy),
-        "focal_loss_with_logits": lambda z, t: _focal(torch, torch.sigmoid(z), t, f.binary_cross_entropy_with_logits, z),
+        "focal_loss": lambda p, t: _focal(p, t, f.binary_cross_entropy),
+        "focal_loss_with_logits": lambda z, t: _focal(torch.sigmoid(z), t, f.binary_cross_entropy_with_logits, z),
         "cross_entropy_loss": lambda p, labels: f.nll_loss(p.clamp_min(EPSILON).log(), labels),
         "cross_entropy_with_logits": f.cross_entropy,
         "kl_divergence": lambda p, t: f.kl_div(p.clamp_min(EPSILON).log(), t, reduction="batchmean"),
@@ -33,7 +33,7 @@ def _log_cosh(torch: Any, error: Any) -> Any:
     return (error + torch.nn.functional.softplus(-2 * error) - 0.6931472).mean()
 
 
-def _focal(torch: Any, p: Any, t: Any, cross_entropy: Any, z: Any = None) -> Any:
+def _focal(p: Any, t: Any, cross_entropy: Any, z: Any = None) -> Any:
     """As torchvision writes it."""
     loss = cross_entropy(p if z is None else z, t, reduction="none")
     right = p * t + (1 - p) * (1 - t)

@@ -143,7 +143,7 @@ def _processor() -> Callable[[], int] | None:
 
 @contextlib.contextmanager
 def _usual_stacks() -> Iterator[None]:
-    """Threads have the system's usual stacks, on which kernels keep rows, whatever the user has asked for his own."""
+    """Threads have the system's usual stacks, on which kernels keep rows, whatever the user has asked for others."""
     asked = threading.stack_size(0)
     try:
         yield

@@ -42,7 +42,8 @@ __all__ = [
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
-LINE = 64  # bytes of a cache line
+LINE = 64
+"""Bytes of a cache line."""
 
 
 def wish(builder: Any) -> Any:
@@ -297,9 +298,9 @@ def _copy(typing: Any, to: Any, source: Any, count: Any) -> Any:
 
 def _copy_line(typing: Any, to: Any, source: Any, streamed: bool) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        line = ir.VectorType(_I32, 16).as_pointer()
+        line = ir.VectorType(_I32, LINE // 4).as_pointer()
         value = builder.load(builder.bitcast(args[1], line), align=1)
-        store = builder.store(value, builder.bitcast(args[0], line), align=64)
+        store = builder.store(value, builder.bitcast(args[0], line), align=LINE)
         if streamed:
             store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
         return context.get_dummy_value()
@@ -324,7 +325,7 @@ def _to_line(typing: Any, pointer: Any) -> Any:
     """Bytes from a pointer to the next cache line."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.and_(builder.neg(builder.ptrtoint(args[0], _I64)), _I64(63))
+        return builder.and_(builder.neg(builder.ptrtoint(args[0], _I64)), _I64(LINE - 1))
 
     return types.intp(types.voidptr), codegen
 
@@ -382,14 +383,14 @@ def fence(typing: Any) -> Any:
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
     """Copy a finished tile out. A plain store first reads the line that it overwrites; a streamed one does not."""
     head = smaller(_to_line(to), count)
-    lines = (count - head) // 64
-    done = head + 64 * lines
+    lines = (count - head) // LINE
+    done = head + LINE * lines
     _copy(to, tile, head)
     if streamed:
-        for place in range(head, done, 64):
+        for place in range(head, done, LINE):
             _stream_line(advance(to, place), advance(tile, place))
     else:
-        for place in range(head, done, 64):
+        for place in range(head, done, LINE):
             _store_line(advance(to, place), advance(tile, place))
     _copy(advance(to, done), advance(tile, done), count - done)
 

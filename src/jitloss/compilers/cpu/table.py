@@ -17,7 +17,6 @@ __all__ = [
     "THROUGH",
     "WEIGHTS",
     "WEIGHT_SPAN",
-    "first_found",
     "first_gradient",
     "first_hessian",
     "found_at",
@@ -57,8 +56,8 @@ def first_hessian(definition: Definition) -> int:
     return first_gradient(definition) + len(definition.differentiable)
 
 
-def inputs_at(definition: Definition, numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """The words of some of a definition's inputs."""
+def inputs_at(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """The words of some of the inputs, by their numbers."""
     return tuple(FIRST + number for number in numbers)
 
 
@@ -67,11 +66,7 @@ def outputs_at(definition: Definition, count: int) -> tuple[int, ...]:
     return tuple(first_gradient(definition) + number for number in range(count))
 
 
-def first_found(definition: Definition) -> int:
-    return first_hessian(definition) + len(definition.differentiable)
-
-
 def found_at(definition: Definition, peaks: int, sums: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The words of what has been found of rows that come in pieces: peaks in working precision, sums in float64."""
-    first = first_found(definition)
+    first = first_hessian(definition) + len(definition.differentiable)
     return tuple(range(first, first + peaks)), tuple(range(first + peaks, first + peaks + sums))

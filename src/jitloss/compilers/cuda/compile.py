@@ -35,12 +35,11 @@ def _tuple(kind: Any, count: int) -> Any:
 
 
 def loss(variant: Variant, plan: Plan) -> Source:
-    definition, working = variant.definition, types.float32 if variant.working == "float32" else types.float64
-    outputs = len(definition.differentiable) * (variant.gradient + variant.hessian)
-    build = pointwise_kernel if definition.form == "pointwise" else rowwise_kernel
+    working = types.float32 if variant.working == "float32" else types.float64
+    build = pointwise_kernel if variant.definition.form == "pointwise" else rowwise_kernel
     arguments = (
         _tuple(_POINTER, len(variant.inputs)),
-        _tuple(_POINTER, outputs),
+        _tuple(_POINTER, variant.outputs),
         _tuple(_POINTER, int(variant.items)),
         _tuple(working, variant.statics.count("n")),
         *(
@@ -64,11 +63,11 @@ def loss(variant: Variant, plan: Plan) -> Source:
 
 def split(variant: Variant, plan: Plan, stage: Stage) -> Source:
     """One of the three launches over pieces of rows."""
-    definition, working = variant.definition, types.float32 if variant.working == "float32" else types.float64
+    working = types.float32 if variant.working == "float32" else types.float64
     loop = row_loop(variant, jitable)
     arguments = (
         _tuple(_POINTER, len(variant.inputs)),
-        _tuple(_POINTER, len(definition.differentiable) * (variant.gradient + variant.hessian)),
+        _tuple(_POINTER, variant.outputs),
         _tuple(_POINTER, int(variant.items)),
         _tuple(working, variant.statics.count("n")),
         *(_POINTER, _INTEGER, _POINTER, _INTEGER, _POINTER, _INTEGER, _INTEGER, _INTEGER, _DOUBLE, _DOUBLE, _POINTER, _INTEGER),

@@ -8,7 +8,7 @@ from ..elements import ITEMSIZE
 from ..variant import Variant
 from .exchange import WARP
 
-__all__ = ["MOST_BLOCKS", "MOST_KEPT", "Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
+__all__ = ["Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
 MOST_BLOCKS = 32768
 """Blocks over elements; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""

@@ -21,15 +21,11 @@ SHRINK = 2.0**-10
 """A thread's sum is taken of values times this, exactly, so that it overflows only where the mean does."""
 
 
-def _outputs(variant: Variant) -> int:
-    return int(variant.gradient) + int(variant.hessian)
-
-
 def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
     """A function of one element, which lies among others of these dtypes: its value and its slopes, times its weights."""
     working, names = np.dtype(variant.working).type, [one.name for one in variant.definition.inputs]
     call = point(variant.definition, working, jitable_for(variant))
-    function, wanted, results = call.function, call.wanted, tuple(range(1 + _outputs(variant)))
+    function, wanted, results = call.function, call.wanted, tuple(range(1 + variant.outputs))
     weight_dtype, class_dtype = (plan.weights,), (variant.working,)
     with_weights, with_classes = variant.weights, variant.class_weights
     target = names.index(variant.definition.target.name) if variant.definition.target is not None else 0
@@ -60,7 +56,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     working = np.dtype(variant.working).type
     name = variant.working
     own_one, one = _one_element(variant, plan, (name,) * len(variant.inputs)), _one_element(variant, plan, variant.inputs)
-    dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, _outputs(variant), plan.divided
+    dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, variant.outputs, plan.divided
     of_items, of_outputs = (0,) * variant.items, tuple(range(1, 1 + outputs))
     with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
     inputs_count, width, threads = len(dtypes), plan.width, plan.threads
