@@ -382,6 +382,26 @@ def test_an_output_is_written_where_nothing_else_lies():
     check_nested(got, want, 1.0)
 
 
+@pytest.mark.parametrize("option", ["sample_weight", "class_weight"])
+def test_an_output_is_written_where_no_weights_of_another_lie(option):
+    total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(jitloss.cross_entropy_with_logits, 1.0))
+    logits, labels, numbers = np.zeros((4, 4)), np.arange(4), np.ones(4)
+    weights = np.arange(1.0, 5.0)
+    with pytest.raises(ValueError, match="weighted_sum: out of a overlaps an array of b"):
+        total.gradient({"a": numbers, "b": logits}, {"a": numbers, "b": labels}, a={"out": weights}, b={option: weights})
+    assert weights.tolist() == [1.0, 2.0, 3.0, 4.0]
+    got = total.gradient(
+        {"a": numbers, "b": logits},
+        {"a": numbers, "b": labels},
+        a={"out": numbers.copy(), "sample_weight": weights},
+        b={option: weights},
+    )
+    want = total.gradient(
+        {"a": numbers, "b": logits}, {"a": numbers, "b": labels}, a={"sample_weight": weights}, b={option: weights}
+    )
+    check_nested(got, want, 1.0)
+
+
 @pytest.mark.parametrize(
     ("term", "error"),
     [

@@ -5,7 +5,7 @@ import pytest
 
 import jitloss
 from jitloss.compilers import cpu
-from jitloss.math import exp, sqrt
+from jitloss.math import exp, log, sqrt
 from references import REFERENCES, class_targets, real
 
 
@@ -77,6 +77,40 @@ LAYOUTS = {
     "lanes": (2, 5, 6),
     "long lanes": (2, cpu.LONGEST_KEPT_BESIDE + 1, 6),
 }
+
+
+@jitloss.rowwise
+class exponential_loss:
+    def terms(prediction, target):
+        return exp(prediction - 2.0 * target * prediction)
+
+    def value(sums):
+        return sums
+
+    def slope(prediction, target):
+        return (1.0 - 2.0 * target) * exp(prediction - 2.0 * target * prediction)
+
+
+@jitloss.rowwise
+class exponential_loss_with_peak:
+    def peak(prediction):
+        return prediction
+
+    def terms(prediction, target, peak):
+        return exp(prediction - peak), exp(prediction - 2.0 * target * prediction)
+
+    def value(sums):
+        total, misses = sums
+        return log(total) + misses, 1.0 / total
+
+    def slope(target, terms, share):
+        height, miss = terms
+        return height * share + (1.0 - 2.0 * target) * miss
+
+
+DWARFED = [exponential_loss, exponential_loss_with_peak]
+
+
 TAKEN = [
     *(("alone", layout, labels) for layout in LAYOUTS for labels in (False, True)),
     *((name, layout, True) for name in TAKING if name != "alone" for layout in ("blocks", "patched", "rows")),
@@ -129,6 +163,30 @@ def test_a_peak_may_take_targets(smoothing):
         values, gradient = highest.value_and_gradient(logits, labels, reduction="none", label_smoothing=smoothing)
         np.testing.assert_allclose(values, want, rtol=1e-12)
         np.testing.assert_allclose(gradient, -targets, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", DWARFED, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weight": "balanced"}], ids=str)
+@pytest.mark.parametrize("columns", [3, 12, 40, 300, 5000])
+def test_an_element_that_a_label_makes_small(loss, options, columns):
+    """What it would be without its label is large enough to hide the rest of the row."""
+    labels = np.arange(columns, columns + 5) * 7 % columns
+    logits = np.full((5, columns), -5.0, np.float32)
+    logits[np.arange(5), labels] = 40.0
+    dense = np.eye(columns)[labels]
+    value, gradient = loss.value_and_gradient(logits.astype(np.float64), dense, **options)
+    for axis, mine, its in ((1, logits, labels), (0, np.ascontiguousarray(logits.T), labels)):
+        got = loss.value_and_gradient(mine, its, axis=axis, **options)
+        assert got[0] == pytest.approx(value, rel=1e-5)
+        np.testing.assert_allclose(np.moveaxis(got[1], axis, 1), gradient, rtol=1e-5, atol=1e-5 * abs(gradient).max())
+
+
+def test_terms_that_are_put_right_afterwards():
+    """In shipped losses: to mark the element with the label would take longer."""
+    shipped = [loss.definition.marks_terms for loss in jitloss.LOSSES.values()]
+    assert not any(shipped)
+    assert all(loss.definition.marks_terms for loss in DWARFED)
+    assert (jitloss.cross_entropy_with_logits + DWARFED[0]).definition.marks_terms
 
 
 def test_reciprocal_roots_are_no_estimates():

@@ -66,6 +66,12 @@ def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     return libraries[0] if libraries else None
 
 
+def _weights(options: Mapping[str, Any]) -> list[Any]:
+    """The weights of a call that are arrays, of which another call's ``out`` may be no part."""
+    given = (options.get(name) for name in ("sample_weight", "class_weight"))
+    return [one for one in given if isinstance(one, np.ndarray) or library_of(one) is not None]
+
+
 def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tuple[Any, Any]]) -> None:
     if library is not None:
         from .device import places
@@ -260,7 +266,8 @@ class WeightedSum:
         library = _library("weighted_sum", firsts)
         writes = any(mine.get("out") is not None for _, mine in given.values())
         if writes:
-            _check_apart("weighted_sum", library, {name: (inputs, mine.get("out")) for name, (inputs, mine) in given.items()})
+            read = {name: (*inputs, *_weights(mine)) for name, (inputs, mine) in given.items()}
+            _check_apart("weighted_sum", library, {name: (read[name], mine.get("out")) for name, (_, mine) in given.items()})
         if form != "gradient":
             _check_addable("weighted_sum", library, firsts, streams)
         results = {}

@@ -15,6 +15,7 @@ from cases import EDGES, Case, agree, draw, weights
 from imagined import MACHINE, Array, imagined_device, memory
 from kits import SOFTMAX, bits, check, got_back
 from machine import Fault, Program
+from test_rowwise import DWARFED
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_devices_without_clusters(dtype, columns):
 def test_rows_of_bfloat16_that_are_packed(columns, device):
     """By vectors of 1, 2, 4 and 8; by a part of a warp, by blocks and by clusters of them."""
     check(SOFTMAX, MACHINE, draw(SOFTMAX, (3, columns), "bfloat16"), "bfloat16")
+
+
+@pytest.mark.parametrize("columns", [3, 40, 1000, 140_000])
+def test_an_element_that_a_label_makes_small(columns, device):
+    """What it would be without its label is large enough to hide the rest of the row."""
+    labels = np.arange(3) * 7 % columns
+    logits = np.full((3, columns), -5.0, np.float32)
+    logits[np.arange(3), labels] = 40.0
+    for loss in DWARFED:
+        value, gradient = loss.value_and_gradient(logits.astype(np.float64), labels)
+        got = loss.value_and_gradient(MACHINE.put(logits), MACHINE.put(labels))
+        assert float(got[0].numpy()) == pytest.approx(value, rel=1e-5)
+        np.testing.assert_allclose(got[1].numpy(), gradient, rtol=1e-5, atol=1e-5 * abs(gradient).max())
 
 
 def test_sums_of_very_many_blocks(device, monkeypatch):

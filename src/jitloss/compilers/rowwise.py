@@ -29,6 +29,8 @@ class RowLoop:
     row_inputs: tuple[int, ...]
     """Which are read for a row."""
     outputs: int
+    marks_terms: bool
+    """Whether the element with the label is marked before terms are added. Else it is put right in their sums."""
 
     @property
     def lowest(self) -> tuple[Any, ...]:
@@ -68,4 +70,5 @@ def row_loop(variant: Variant, jitable: Jitable) -> RowLoop:
         row_dtypes=tuple(dtype[one.name] for one in per_row),
         row_inputs=tuple(position[one.name] for one in per_row),
         outputs=variant.outputs,
+        marks_terms=variant.targets == "labels" and definition.marks_terms,
     )

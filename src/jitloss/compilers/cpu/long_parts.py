@@ -90,7 +90,10 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
             label = label_of(table, row)
             marked = mark(classes, label, given, working, plan.source)
             there = element(classes, inputs, base + label, label, label, marked, given, plan.dtypes, working, plan.source)
-            elsewhere = element(classes, inputs, base + label, label, None, marked, given, plan.dtypes, working, plan.source)
+            if plan.marks_terms:
+                elsewhere = there
+            else:
+                elsewhere = element(classes, inputs, base + label, label, None, marked, given, plan.dtypes, working, plan.source)
             spread(select(of_rows, its.labelled), which, select(there, its.of_label), plan.name)
             spread(select(of_rows, its.background), which, select(elsewhere, its.of_background), plan.name)
         fill(BLOCK, last_lanes, plan.zeros, working)
@@ -101,6 +104,8 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
                 place = first if first >= 0 else columns - BLOCK
                 if plan.mixed:
                     mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.dtypes, working, plan.source)
+                if plan.marks_terms and place <= label and label < place + BLOCK:
+                    spread(mixture, label - place, (marked,), plan.name)
                 following = base + ahead
                 if not plan.with_outputs:
                     prefetch(wished, following + place, dtypes, BLOCK, 2)

@@ -128,7 +128,7 @@ def long_rows(variant: Variant) -> LongRows:
     row, definition = row_plan(variant), variant.definition
     labels, direct = row.with_labels, variant.targets == "direct"
     marked_peaks = labels and definition.peaks_take_targets
-    mixed = variant.targets == "mixed" or (row.smoothed and variant.class_weights) or marked_peaks
+    mixed = variant.targets == "mixed" or (row.smoothed and variant.class_weights) or marked_peaks or row.marks_terms
     kept = row.takes_terms and row.with_outputs and variant.layout == "rows"
     only = only_term(definition, variant.statics) if row.with_outputs and row.output == row.name and not kept else None
     beside = side_by_side(row, len(variant.statics), labels)

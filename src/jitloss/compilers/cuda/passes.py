@@ -50,8 +50,8 @@ class Span(NamedTuple):
 class Passes:
     """What a thread does with its part of a row, each a function ``(state, lane, row, span)`` to the new state.
 
-    The element with the label is an element like all others to them. The thread to which it belongs, and which alone writes it, puts
-    that right: ``patched`` is for its sums, ``labelled`` gives the slopes of the element.
+    The element with the label is an element like all others to them, unless it is marked. The thread to which it belongs, and which
+    alone writes it, puts that right: ``patched`` is for its sums, ``labelled`` gives the slopes of the element.
     """
 
     peaks: Any
@@ -94,23 +94,31 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
     own, kind, kept = own_dtypes(loop, plan), loop.source, plan.kept > 0 and not plan.packed
     keeps = loop.rows.slope_takes_terms and loop.outputs > 0 and kept
     own_terms = (name,) * terms.results
-    compared = "labels" in kind.split() and len(own) in of_peak
+    marks_peaks, marks_terms = "labels" in kind.split() and len(own) in of_peak, loop.marks_terms
 
     @jitable
     def numbers(place, column, row):  # type: ignore[no-untyped-def]
         return element(row.classes, row.taken, place, column, None, row.target, row.given, own, working, kind) + row.peaks
 
     @jitable
+    def marked(place, column, row):  # type: ignore[no-untyped-def]
+        return element(row.classes, row.taken, place, column, row.label, row.target, row.given, own, working, kind) + row.peaks
+
+    @jitable
     def highest(peaks, place, column, row):  # type: ignore[no-untyped-def]
-        if compared:
-            found = element(row.classes, row.taken, place, column, row.label, row.target, row.given, own, working, kind)
+        if marks_peaks:
+            found = marked(place, column, row)
         else:
             found = numbers(place, column, row)
         return maximum_of(peaks, cast(top(*select(found, of_peak)), working))
 
     @jitable
     def sums(state, place, column, row):  # type: ignore[no-untyped-def]
-        found = cast(summed(*select(numbers(place, column, row), of_terms)), working)
+        if marks_terms:
+            own_numbers = marked(place, column, row)
+        else:
+            own_numbers = numbers(place, column, row)
+        found = cast(summed(*select(own_numbers, of_terms)), working)
         if keeps:
             spread(row.heights, place, found, name)
         return add(state, found)
@@ -135,6 +143,8 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
 
     @jitable
     def patched(totals, at, row, inputs):  # type: ignore[no-untyped-def]
+        if marks_terms:
+            return totals
         there = element(row.classes, inputs, at, row.label, row.label, row.target, row.given, stored, working, kind) + row.peaks
         elsewhere = element(row.classes, inputs, at, row.label, None, row.target, row.given, stored, working, kind) + row.peaks
         here, old = cast(summed(*select(there, of_terms)), working), cast(summed(*select(elsewhere, of_terms)), working)
