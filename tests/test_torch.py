@@ -1,5 +1,6 @@
 """PyTorch tensors: autograd, shared memory, torch.compile, and every loss with the numbers that NumPy arrays give."""
 
+import functools
 import sys
 import textwrap
 
@@ -595,6 +596,31 @@ def test_a_compiled_gradient_is_contiguous():
     x = torch.arange(6.0).reshape(2, 3).t()
     found = torch.compile(lambda p: jitloss.mse_loss.gradient(p, p * 0).stride(), backend="eager", fullgraph=True)(x)
     assert tuple(found) == (2, 1) == jitloss.mse_loss.gradient(x, x * 0).stride()
+
+
+CHANNELS_LAST = torch.linspace(-3, 3, 4 * 8 * 32 * 40).reshape(4, 8, 32, 40).to(memory_format=torch.channels_last)
+"""More elements than are copied."""
+
+
+def test_gradients_keep_the_memory_format():
+    labels = torch.arange(4 * 32 * 40).reshape(4, 32, 40) % 8
+    wanted = torch.nn.functional.cross_entropy
+    for logits in (CHANNELS_LAST, CHANNELS_LAST.contiguous()):
+        mine, its = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        jitloss.cross_entropy_with_logits(mine, labels, axis=1).backward()
+        wanted(its, labels).backward()
+        assert mine.grad.stride() == its.grad.stride() == logits.stride()
+        torch.testing.assert_close(mine.grad, its.grad)
+
+
+def test_compiled_gradients_of_another_memory_format():
+    """The compiler is told of contiguous results, and takes their memory for that."""
+    labels = torch.arange(4 * 32 * 40).reshape(4, 32, 40) % 8
+
+    gradient = functools.partial(jitloss.cross_entropy_with_logits.gradient, targets=labels, axis=1)
+    got = torch.compile(lambda logits: gradient(logits), backend="eager", fullgraph=True)(CHANNELS_LAST)
+    assert got.is_contiguous()
+    torch.testing.assert_close(got, gradient(CHANNELS_LAST.contiguous()))
 
 
 def test_an_output_where_operations_are_counted():

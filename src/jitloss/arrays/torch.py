@@ -405,7 +405,8 @@ def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
 def _evaluate(
     key: str, names: str, tensors: list[torch.Tensor], numbers: list[float], integers: list[int], texts: str
 ) -> list[torch.Tensor]:
-    return flat(_evaluated(*_parsed(key, names, tensors, numbers, integers, texts)))
+    results = flat(_evaluated(*_parsed(key, names, tensors, numbers, integers, texts)))
+    return [one.contiguous() for one in results]  # as the compiler has been told
 
 
 @_evaluate.register_fake
