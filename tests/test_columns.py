@@ -123,6 +123,60 @@ def test_frames_of_pandas_own_dtypes(dtype):
         mse_loss(np.zeros((3, 2)), frame.assign(b=["x", "y", "z"]))
 
 
+WEIGHED = {
+    "rowwise": (jitloss.cross_entropy_with_logits, LOGITS, LABELS),
+    "binary": (jitloss.binary_cross_entropy_with_logits, P, LABELS.astype(float)),
+    "half": (jitloss.binary_cross_entropy_with_logits, P.astype("float16"), LABELS),
+}
+
+
+@pytest.mark.parametrize(("loss", "predictions", "labels"), WEIGHED.values(), ids=WEIGHED)
+def test_a_series_of_class_weights_goes_by_its_index(loss, predictions, labels):
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    call = loss.value_and_gradient
+    want = call(predictions, labels, class_weight=[3.0, 0.5])
+
+    def same(weight):
+        value, gradient = call(predictions, labels, class_weight=weight)
+        assert value == want[0]
+        np.testing.assert_array_equal(gradient, want[1])
+
+    for dtype in ("float64", "Float32"):
+        same(pd.Series([0.5, 3.0], index=[1, 0], dtype=dtype))
+        same(pd.Series([0.5, 3.0], index=pd.Index([1, 0], dtype="category"), dtype=dtype))
+        same(pd.Series([3.0, 0.5], dtype=dtype))
+        same(pd.Series([0.5, 3.0], index=[True, False], dtype=dtype))
+    same(pl.Series([3.0, 0.5]))
+    counts = pd.Series(labels).astype("int64").value_counts()  # class 1 first
+    assert (
+        call(predictions, labels, class_weight=len(labels) / (2 * counts))[0]
+        == call(predictions, labels, class_weight="balanced")[0]
+    )
+    alone = pd.Series([0.5], index=[1])
+    assert call(predictions, labels, class_weight=alone)[0] == call(predictions, labels, class_weight={1: 0.5})[0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "index", "said"),
+    [
+        ([1.0, 2.0], ["no", "yes"], "class_weight names the class 'no', wanted classes from 0 to 1"),
+        ([1.0, 2.0], [1, 2], "class_weight names the class 2, wanted classes from 0 to 1"),
+        ([1.0, 2.0], [0.0, 1.0], "class_weight names the class 0.0, wanted"),
+        ([1.0, 2.0], [1, 1], "class_weight must name each class once, got an index that has 1 more than once"),
+        ([1.0, 2.0, 3.0], None, r"class_weight must hold one weight for each of 2 classes, got the shape \(3,\)"),
+        ([1.0, -2.0], [1, 0], "class_weight must not be negative, infinite or NaN, got -2.0 at index 0"),
+        ([1.0, None], [1, 0], "class_weight cannot be read as an array: a column with 1 missing value "),
+    ],
+    ids=range(7),
+)
+def test_an_index_that_names_no_classes(weights, index, said):
+    pd = pytest.importorskip("pandas")
+    weight = pd.Series(weights, index=index, dtype="Float64")
+    for loss, *inputs in WEIGHED.values():
+        with pytest.raises(ValueError, match=f"^{loss.__name__}: {said}"):
+            loss(*inputs, class_weight=weight)
+
+
 def test_polars_rows():
     """A column whose rows are arrays."""
     pl = pytest.importorskip("polars")
@@ -145,10 +199,18 @@ def test_columns_beside_arrays_of_frameworks(library):
         assert float(mse_loss(made, column)) == want
     with pytest.raises(ValueError, match="targets cannot be read as an array: a column with 1 missing value "):
         mse_loss(made, pd.Series([1.0, None, 2.0], dtype="Float64"))
+    loss, labels, by_class = (
+        jitloss.binary_cross_entropy_with_logits,
+        LABELS.astype("float32"),
+        pd.Series([0.5, 3.0], index=[1, 0]),
+    )
+    want_weighted = pytest.approx(loss(P, labels, class_weight=[3.0, 0.5]), rel=1e-6)
+    assert float(loss(made, labels, class_weight=by_class)) == want_weighted
     if library == "jax":
         import jax
 
         assert jax.jit(lambda p: mse_loss(p, pl.Series(T)))(made) == want
+        assert jax.jit(lambda p: loss(p, labels, class_weight=by_class))(made) == want_weighted
         with pytest.raises(ValueError, match="a column with 1 missing value "):
             jax.grad(lambda p: mse_loss(p, pd.Series([1.0, None, 2.0], dtype="Float64")))(made)
 

@@ -1638,9 +1638,9 @@ class _CrossEntropyLoss(Loss):
             exactly 0, whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: an array with one for each, or a dict by
-            label. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
-            scikit-learn's weights from the targets of the call: rows / (classes that occur × rows of the
-            class); dense targets are counted by their sums.
+            label. A pandas Series is read like a dict, by its index. Classes that are not named have weight
+            1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: rows / (classes
+            that occur × rows of the class); dense targets are counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -1953,9 +1953,9 @@ class _CrossEntropyWithLogits(Loss):
             0, whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: an array with one for each, or a dict by
-            label. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
-            scikit-learn's weights from the targets of the call: rows / (classes that occur × rows of the
-            class); dense targets are counted by their sums.
+            label. A pandas Series is read like a dict, by its index. Classes that are not named have weight
+            1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: rows / (classes
+            that occur × rows of the class); dense targets are counted by their sums.
         axis : int, default -1
             The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
         ignore_index : int or None, default -100
@@ -2506,9 +2506,10 @@ class _BinaryCrossEntropy(Loss):
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
             them; an element with a target :math:`t` between them has the weight
-            :math:`(1 - t) w_0 + t w_1`. In a dict, classes that are not named have weight 1. ``"balanced"``
-            computes scikit-learn's weights from the targets of the call: elements / (classes that occur ×
-            elements of the class), which needs targets that are 0 or 1.
+            :math:`(1 - t) w_0 + t w_1`. A pandas Series is read like a dict, by its index. Classes that are
+            not named have weight 1. ``"balanced"`` computes scikit-learn's weights from the targets of the
+            call: elements / (classes that occur × elements of the class), which needs targets that are 0 or
+            1.
 
         Returns
         -------
@@ -2760,9 +2761,10 @@ class _BinaryCrossEntropyWithLogits(Loss):
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
             them; an element with a target :math:`t` between them has the weight
-            :math:`(1 - t) w_0 + t w_1`. In a dict, classes that are not named have weight 1. ``"balanced"``
-            computes scikit-learn's weights from the targets of the call: elements / (classes that occur ×
-            elements of the class), which needs targets that are 0 or 1.
+            :math:`(1 - t) w_0 + t w_1`. A pandas Series is read like a dict, by its index. Classes that are
+            not named have weight 1. ``"balanced"`` computes scikit-learn's weights from the targets of the
+            call: elements / (classes that occur × elements of the class), which needs targets that are 0 or
+            1.
 
         Returns
         -------
@@ -3042,9 +3044,9 @@ class _FocalLoss(Loss):
             whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
-            them. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
-            scikit-learn's weights from the targets of the call: elements / (classes that occur × elements
-            of the class), which needs targets that are 0 or 1.
+            them. A pandas Series is read like a dict, by its index. Classes that are not named have weight
+            1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: elements /
+            (classes that occur × elements of the class), which needs targets that are 0 or 1.
 
         Returns
         -------
@@ -3315,9 +3317,9 @@ class _FocalLossWithLogits(Loss):
             whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
-            them. In a dict, classes that are not named have weight 1. ``"balanced"`` computes
-            scikit-learn's weights from the targets of the call: elements / (classes that occur × elements
-            of the class), which needs targets that are 0 or 1.
+            them. A pandas Series is read like a dict, by its index. Classes that are not named have weight
+            1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: elements /
+            (classes that occur × elements of the class), which needs targets that are 0 or 1.
 
         Returns
         -------

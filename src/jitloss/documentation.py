@@ -96,7 +96,8 @@ _OPTIONS = {
     ),
     "class_weight": (
         'array_like, dict or "balanced"',
-        "A weight, finite and not negative, for each class: {classes}. In a dict, classes that are not named have weight 1. "
+        "A weight, finite and not negative, for each class: {classes}. A pandas Series is read like a dict, by its index. Classes that "
+        "are not named have weight 1. "
         '``"balanced"`` computes scikit-learn\'s weights from the targets of the call: {item}s / (classes that occur × {item}s '
         "of the class){balanced}.",
     ),

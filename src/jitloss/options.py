@@ -1,12 +1,14 @@
 """The options that every loss takes: their names, their defaults, and what they become before a kernel runs."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from .arrays.columns import index_of
 from .definition import Definition, as_float, is_number
-from .registry import array_type
+from .registry import array_type, is_a
 
 __all__ = [
     "DEFAULTS",
@@ -163,16 +165,17 @@ def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
 
 
 def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, working: Any, owner: str) -> np.ndarray | None:
-    """``class_weight`` in the working precision: an array, a dict, or ``"balanced"``, for which ``counts()`` counts the classes."""
+    """``class_weight`` in the working precision: an array, weights by classes, or ``"balanced"``, which asks for their ``counts()``."""
     if value is None:
         return None
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: class_weight must be 'balanced', one weight per class, a dict or None, got {value!r}")
         return balanced_weights(counts()).astype(working)
-    if isinstance(value, Mapping):
+    named = _by_class(value, owner)
+    if named is not None:
         weights = np.ones(classes)
-        for label, weight in value.items():
+        for label, weight in named.items():
             if not isinstance(label, (int, np.integer, np.bool_)) or not 0 <= label < classes:
                 raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
             number = numbers_of(weight, owner, "class_weight")
@@ -188,6 +191,19 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
         weights = given.astype(np.float64)
     _refuse_negative(weights, owner, "class_weight")
     return held(weights, working, owner, "class_weight")
+
+
+def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:
+    """``class_weight`` where it names its classes: a dict does, and a pandas Series by its index; None where it goes by position."""
+    if isinstance(value, Mapping):
+        return value
+    labels = index_of(value) if is_a(value, "pandas.Series") else None
+    if labels is None:
+        return None
+    twice = next((label for label, times in Counter(labels).items() if times > 1), None)
+    if twice is not None:
+        raise ValueError(f"{owner}: class_weight must name each class once, got an index that has {twice!r} more than once")
+    return dict(zip(labels, numbers_of(value, owner, "class_weight"), strict=True))
 
 
 def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bool) -> np.ndarray:

@@ -15,7 +15,7 @@ from .arrays import adapter, columns
 from .arrays import numpy as host
 from .keys import remember
 
-__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_supported", "register_array_type"]
+__all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_a", "is_supported", "register_array_type"]
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
@@ -128,10 +128,20 @@ def is_supported(kind: type) -> bool:
 
 def _look_up(kind: type) -> ArrayType | None:
     for base in kind.__mro__:
-        entry = _by_type.get(base) or _by_name.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
+        entry = _by_type.get(base) or _by_name.get(_name_of(base))
         if entry is not None:
             return entry
     return None
+
+
+def _name_of(kind: type) -> str:
+    """A type as it is registered while its package may not be loaded."""
+    return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def is_a(value: Any, name: str) -> bool:
+    """Whether a value is of the type with a name ``"package.Class"``, or of one below it."""
+    return name in map(_name_of, type(value).__mro__)
 
 
 def adapter_of(values: Iterable[Any]) -> Call | None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_arrow", "from_pandas", "from_polars", "to_arrow", "to_polars"]
+__all__ = ["from_arrow", "from_pandas", "from_polars", "index_of", "to_arrow", "to_polars"]
 
 
 def _refuse(missing: int, what: str) -> None:
@@ -21,6 +21,13 @@ def from_pandas(value: Any) -> np.ndarray:
     if result.dtype == object and result.ndim == 2 and result.shape[1]:  # pandas' own dtypes, or several of them
         result = np.stack([value.iloc[:, place].to_numpy() for place in range(result.shape[1])], axis=1)
     return result
+
+
+def index_of(series: Any) -> list[Any] | None:
+    """What the index of a pandas Series names its numbers; None where nobody has given them names, and it counts from 0."""
+    index = series.index
+    counts = getattr(index, "start", None) == 0 and index.step == 1
+    return None if counts else list(index)
 
 
 def from_polars(value: Any) -> np.ndarray:
