@@ -122,6 +122,23 @@ def test_xgboost_in_scikit_learn():
     assert history[-1] == pytest.approx(HALF(mine.predict(X).astype(float), Y), abs=1e-6)
 
 
+@pytest.mark.parametrize("given", [{}, {"base_score": 0.5}], ids=["as it is", "even"])
+def test_the_base_score_of_a_classifier_is_a_probability(given):
+    options = {"n_estimators": 10, "max_depth": 3, "tree_method": "exact", "n_jobs": 1}
+    mine = xgb.XGBClassifier(objective=objectives.xgboost(LOGIT), **options, **given).fit(XB, YB)
+    theirs = xgb.XGBClassifier(base_score=0.5, **options).fit(XB, YB)
+    np.testing.assert_allclose(mine.predict(XB, output_margin=True), theirs.predict(XB, output_margin=True), rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(mine.predict_proba(XB), theirs.predict_proba(XB), rtol=0, atol=2e-6)
+    assert mine.score(XB, YB) == theirs.score(XB, YB)
+
+
+def test_the_classifier_of_lightgbm_gives_raw_scores():
+    model = lgb.LGBMClassifier(objective=objectives.lightgbm(LOGIT), n_estimators=10, num_leaves=7, n_jobs=1, verbose=-1)
+    model.fit(XB, YB)
+    np.testing.assert_array_equal(model.predict(XB), model.predict(XB, raw_score=True))
+    assert ((model.predict(XB) > 0) == YB).mean() > 0.95
+
+
 @pytest.mark.parametrize(("x", "y", "loss"), [(XB, YB, LOGIT), (XD, YD, SOFTMAX)], ids=["binary", "classes"])
 def test_classifiers(x, y, loss):
     for make in (
