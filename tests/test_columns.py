@@ -1,6 +1,7 @@
 """Columns of pandas, Polars and Arrow, and arrays that are files."""
 
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -213,6 +214,28 @@ def test_columns_beside_arrays_of_frameworks(library):
         assert jax.jit(lambda p: loss(p, labels, class_weight=by_class))(made) == want_weighted
         with pytest.raises(ValueError, match="a column with 1 missing value "):
             jax.grad(lambda p: mse_loss(p, pd.Series([1.0, None, 2.0], dtype="Float64")))(made)
+
+
+def test_large_frames_are_not_copied():
+    """Their columns follow each other in memory, and are read so."""
+    pd = pytest.importorskip("pandas")
+    frame, other = (pd.DataFrame({name: np.full(250_000, value) for name in "abcd"}) for value in (2.0, 1.0))
+    labels = np.zeros(250_000, np.int64)
+    assert frame.to_numpy().flags.f_contiguous
+
+    def held(call, *inputs):
+        call(*inputs)
+        tracemalloc.start()
+        try:
+            call(*inputs)
+            return tracemalloc.get_traced_memory()[1] / frame.to_numpy().nbytes
+        finally:
+            tracemalloc.stop()
+
+    assert held(mse_loss, frame, other) < 0.1
+    assert held(mse_loss, frame["a"], other["b"]) < 0.1
+    assert held(mse_loss, frame["a"].astype("Float64"), other["b"]) < 0.1
+    assert held(jitloss.cross_entropy_with_logits, frame, labels) < 0.1
 
 
 def test_files_larger_than_memory(tmp_path):
