@@ -2,6 +2,7 @@
 
 import inspect
 
+import numpy as np
 import pytest
 
 import jitloss
@@ -191,6 +192,49 @@ def test_wrong_calls():
         jitloss.torch.smooth_l1_loss(logits(3), logits(3), beta=-1.0)
     with pytest.raises(ValueError, match="reduction must be"):
         jitloss.torch.mse_loss(logits(3), logits(3), reduction="average")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arguments_that_are_no_tensors(name):
+    function, inputs = getattr(jitloss.torch, name), CALLS[name][0][0]
+    for place, argument in enumerate(list(inspect.signature(function).parameters)[: len(inputs)]):
+        for one in ([1.0, 0.0], np.ones(2), None):
+            given = [*inputs[:place], one, *inputs[place + 1 :]]
+            with pytest.raises(TypeError, match=f"^{name}: {argument} must be a tensor, got {type(one).__name__}$"):
+                function(*given)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("binary_cross_entropy", "weight"),
+        ("binary_cross_entropy_with_logits", "weight"),
+        ("binary_cross_entropy_with_logits", "pos_weight"),
+    ],
+)
+def test_weights_that_spread_over_nothing(name, argument):
+    function, inputs = getattr(jitloss.torch, name), (probabilities(4, 3), probabilities(4, 3))
+    said = rf"^{name}: {argument} must spread over input, whose shape is \(4, 3\); got the shape \(5,\)$"
+    with pytest.raises(ValueError, match=said):
+        function(*inputs, **{argument: torch.ones(5)})
+    with pytest.raises(TypeError, match=f"^{name}: {argument} must be a tensor, got list$"):
+        function(*inputs, **{argument: [1.0, 2.0, 3.0]})
+
+
+@pytest.mark.parametrize("wrong", ["a", None, True])
+def test_numbers_that_are_none(wrong):
+    with pytest.raises(TypeError, match=f"^smooth_l1_loss: beta must be a number, got {wrong!r}$"):
+        jitloss.torch.smooth_l1_loss(logits(3), logits(3), beta=wrong)
+    with pytest.raises(TypeError, match=f"^triplet_margin_loss: eps must be a number, got {wrong!r}$"):
+        jitloss.torch.triplet_margin_loss(logits(3), logits(3), logits(3), eps=wrong)
+
+
+def test_numbers_that_are_tensors():
+    inputs = logits(5), logits(5)
+    got, want = (outcome(module.smooth_l1_loss, inputs, {"beta": torch.tensor(0.5)}) for module in (jitloss.torch, functional))
+    torch.testing.assert_close(got, want)
+    with pytest.raises(ValueError, match="beta must not be negative or NaN, got nan"):
+        jitloss.torch.smooth_l1_loss(*inputs, beta=float("nan"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import jitloss
 
+from ..definition import is_number
 from . import definitions
 
 own: Any = jitloss  # whose stubs know NumPy's types
@@ -40,6 +41,7 @@ def mse_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.mse_loss`."""
+    _check("mse_loss", input=input, target=target)
     return _weighted(own.mse_loss, input, target, _reduction(size_average, reduce, reduction), weight)
 
 
@@ -52,6 +54,7 @@ def l1_loss(
     weight: Tensor | None = None,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.l1_loss`."""
+    _check("l1_loss", input=input, target=target)
     return _weighted(own.l1_loss, input, target, _reduction(size_average, reduce, reduction), weight)
 
 
@@ -59,6 +62,7 @@ def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
     """Like :func:`torch.nn.functional.huber_loss`."""
+    _check("huber_loss", input=input, target=target)
     value: Tensor = own.huber_loss(input, target, delta, reduction=reduction, sample_weight=weight)  # a mean over elements
     return value
 
@@ -72,9 +76,11 @@ def smooth_l1_loss(
     beta: float = 1.0,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.smooth_l1_loss`: the Huber loss divided by ``beta``, and for 0 the absolute error."""
+    _check("smooth_l1_loss", input=input, target=target)
     reduction = _reduction(size_average, reduce, reduction)
-    if beta < 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    _check_number("smooth_l1_loss", "beta", beta)
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative or NaN, got {beta}")
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     return huber_loss(input, target, reduction, beta) / beta
@@ -91,6 +97,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.cross_entropy`; logits have their classes on axis 1, or are one row of them."""
+    _check("cross_entropy", input=input, target=target)
     options: dict[str, Any] = {"reduction": _reduction(size_average, reduce, reduction), "axis": _class_axis(input)}
     if target.ndim < input.ndim:
         options |= {"normalizer": "weights", "ignore_index": ignore_index}
@@ -108,6 +115,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.nll_loss`, of log-probabilities."""
+    _check("nll_loss", input=input, target=target)
     value: Tensor = maths.nll_loss(
         input, target, class_weight=weight, ignore_index=ignore_index, reduction=_reduction(size_average, reduce, reduction),
         normalizer="weights", axis=_class_axis(input),
@@ -124,8 +132,12 @@ def binary_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.binary_cross_entropy`: logarithms are clipped at -100."""
+    _check("binary_cross_entropy", input=input, target=target)
     value: Tensor = maths.binary_cross_entropy(
-        input, target, sample_weight=_spread(weight, input), reduction=_reduction(size_average, reduce, reduction)
+        input,
+        target,
+        sample_weight=_spread("binary_cross_entropy", "weight", weight, input),
+        reduction=_reduction(size_average, reduce, reduction),
     )
     return value
 
@@ -140,14 +152,17 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.binary_cross_entropy_with_logits`."""
+    name = "binary_cross_entropy_with_logits"
+    _check(name, input=input, target=target)
     options: dict[str, Any] = {
-        "sample_weight": _spread(weight, input),
+        "sample_weight": _spread(name, "weight", weight, input),
         "reduction": _reduction(size_average, reduce, reduction),
     }
+    positive = _spread(name, "pos_weight", pos_weight, input)
     value: Tensor = (
         own.binary_cross_entropy_with_logits(input, target, **options)
-        if pos_weight is None
-        else maths.binary_cross_entropy_with_logits(input, target, _spread(pos_weight, input), **options)
+        if positive is None
+        else maths.binary_cross_entropy_with_logits(input, target, positive, **options)
     )
     return value
 
@@ -161,6 +176,7 @@ def kl_div(
     log_target: bool = False,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.kl_div`: of log-probabilities, a mean over elements, or over rows with "batchmean"."""
+    _check("kl_div", input=input, target=target)
     batch = float(max(1, len(input))) if reduction == "batchmean" and input.ndim else 1.0  # the older arguments let that be
     reduction = _reduction(size_average, reduce, "sum" if reduction == "batchmean" else reduction)
     if reduction == "sum":
@@ -181,6 +197,7 @@ def poisson_nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.poisson_nll_loss`."""
+    _check("poisson_nll_loss", input=input, target=target)
     reduction = _reduction(size_average, reduce, reduction)
     value: Tensor = (
         own.poisson_nll_loss(input, target, full, reduction=reduction)
@@ -203,6 +220,8 @@ def triplet_margin_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.triplet_margin_loss`."""
+    _check("triplet_margin_loss", anchor=anchor, positive=positive, negative=negative)
+    _check_number("triplet_margin_loss", "eps", eps)
     reduction = _reduction(size_average, reduce, reduction)
     value: Tensor = (
         own.triplet_loss(anchor, positive - eps, negative - eps, margin, reduction=reduction)
@@ -234,5 +253,25 @@ def _weighted(loss: Any, input: Tensor, target: Tensor, reduction: str, weight: 
     return value
 
 
-def _spread(weight: Tensor | None, input: Tensor) -> Tensor | None:
-    return None if weight is None else torch.broadcast_to(weight, input.shape)
+def _spread(owner: str, argument: str, weight: Tensor | None, input: Tensor) -> Tensor | None:
+    if weight is None:
+        return None
+    _check(owner, **{argument: weight})
+    try:
+        return torch.broadcast_to(weight, input.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{owner}: {argument} must spread over input, whose shape is {tuple(input.shape)}; got the shape {tuple(weight.shape)}"
+        ) from None
+
+
+def _check(owner: str, **arguments: Any) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{owner}: {name} must be a tensor, got {type(value).__name__}")
+
+
+def _check_number(owner: str, argument: str, value: Any) -> None:
+    """Such as are computed with here; a tensor without axes is one for PyTorch."""
+    if not is_number(value) and not (isinstance(value, Tensor) and not value.ndim):
+        raise TypeError(f"{owner}: {argument} must be a number, got {value!r}")
