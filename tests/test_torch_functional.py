@@ -229,6 +229,11 @@ def test_numbers_that_are_none(wrong):
         jitloss.torch.triplet_margin_loss(logits(3), logits(3), logits(3), eps=wrong)
 
 
+def test_what_is_written_down_without_tensors():
+    with pytest.raises(TypeError, match="^cross_entropy: input must be a tensor, got Proxy$"):
+        torch.fx.symbolic_trace(jitloss.torch.CrossEntropyLoss())
+
+
 def test_numbers_that_are_tensors():
     inputs = logits(5), logits(5)
     got, want = (outcome(module.smooth_l1_loss, inputs, {"beta": torch.tensor(0.5)}) for module in (jitloss.torch, functional))
