@@ -111,6 +111,36 @@ def test_missing_values_of_pandas(dtype):
     assert np.isnan(mse_loss(pd.Series([1.0, np.nan, 4.0]), T))
 
 
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "float64", "double[pyarrow]", "Sparse[float64]"])
+def test_arrays_of_pandas(dtype):
+    """What a Series holds is read as the Series is."""
+    pd = pytest.importorskip("pandas")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    made = pd.Series([1, 0, 4]).astype(dtype).array
+    assert mse_loss(made, T) == mse_loss([1.0, 0.0, 4.0], T)
+    assert mse_loss(P, made) == mse_loss(P, [1.0, 0.0, 4.0])
+    assert isinstance(mse_loss.gradient(made, T), np.ndarray)
+    assert mse_loss(P, T, sample_weight=made) == mse_loss(P, T, sample_weight=[1.0, 0.0, 4.0])
+    if dtype == "float64":
+        assert np.isnan(mse_loss(pd.Series([1.0, np.nan, 4.0]).array, T))
+    else:
+        with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
+            mse_loss(pd.Series([1, None, 4]).astype(dtype).array, T)
+
+
+def test_categories_of_pandas():
+    pd = pytest.importorskip("pandas")
+    loss, logits = jitloss.cross_entropy_with_logits, np.arange(9.0).reshape(3, 3) ** 2
+    for made in (pd.array([2, 0, 1], dtype="Int8"), pd.Categorical([2, 0, 1]), pd.Categorical([2, 0, 1], categories=[2, 1, 0])):
+        assert loss(logits, made) == loss(logits, pd.Series(made)) == loss(logits, [2, 0, 1])
+    with pytest.raises(ValueError, match="targets cannot be read as an array: a column with 1 missing value "):
+        loss(logits, pd.Categorical([0, None, 1]))
+    for made in (pd.Categorical(["a", "b", "c"]), pd.array(["a", "b", "c"]), pd.array(["2020"] * 3, dtype="datetime64[s]")):
+        with pytest.raises(TypeError, match=r"^cross_entropy_with_logits: targets must"):
+            loss(logits, made)
+
+
 @pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean", "double[pyarrow]"])
 def test_frames_of_pandas_own_dtypes(dtype):
     pd = pytest.importorskip("pandas")

@@ -230,7 +230,7 @@ def test_numbers_that_are_none(wrong):
 
 
 def test_what_is_written_down_without_tensors():
-    with pytest.raises(TypeError, match="^cross_entropy: input must be a tensor, got Proxy$"):
+    with pytest.raises(TypeError, match=r"^cross_entropy: input must be a tensor, got Proxy$"):
         torch.fx.symbolic_trace(jitloss.torch.CrossEntropyLoss())
 
 

@@ -170,8 +170,10 @@ for _kind in _SEQUENCES:
     register_array_type(_kind, name="sequences of numbers", to_numpy=host.from_sequence)
 for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
-for _name in ("Series", "DataFrame", "Index"):
+for _name in ("Series", "DataFrame", "Index", "ExtensionArray"):
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=columns.from_pandas)
+for _name in ("NumpyExtensionArray", "PandasArray"):  # pandas' own around one of NumPy's, whose NaN is a number
+    register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.plain)
 for _name in ("Series", "DataFrame"):
     register_array_type(f"polars.{_name}", name="Polars columns", to_numpy=columns.from_polars, from_numpy=columns.to_polars)
 for _name in ("Array", "ChunkedArray"):
