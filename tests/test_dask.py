@@ -542,3 +542,23 @@ def test_cut_rows_times_a_number(reduction):
 def test_both_weights_of_a_binary_loss_are_balanced():
     logits, targets = draw(BINARY, (33,))
     check(BINARY, [logits, np.round(targets)], 10, pos_weight="balanced", class_weight="balanced")
+
+
+def test_data_frames_say_what_to_give_instead():
+    frames, pd = pytest.importorskip("dask.dataframe"), pytest.importorskip("pandas")
+    plain = pd.DataFrame({"p": [1.0, 2.0, 4.0], "t": [0.0, 2.0, 1.0]})
+    frame = frames.from_pandas(plain, npartitions=2)
+    p, t, lazy = plain["p"], plain["t"], da.from_array(plain["p"].to_numpy(), chunks=2)
+    said = r"cannot be read as an array: a Dask data frame, or a column of one: give its .to_dask_array\(lengths=True\)$"
+    for argument, args, options in (
+        ("predictions", (frame["p"], frame["t"]), {}),
+        ("predictions", (frame[["p"]], frame[["t"]]), {}),
+        ("targets", (p, frame["t"]), {}),
+        ("targets", (lazy, frame["t"]), {}),
+        ("sample_weight", (p, t), {"sample_weight": frame["p"]}),
+        ("sample_weight", (lazy, lazy), {"sample_weight": frame["p"]}),
+    ):
+        with pytest.raises(TypeError, match=f"^mse_loss: {argument} {said}"):
+            jitloss.mse_loss(*args, **options)
+    arrays = [frame[name].to_dask_array(lengths=True) for name in "pt"]
+    assert compute(jitloss.mse_loss(*arrays)) == jitloss.mse_loss(p, t)

@@ -178,6 +178,8 @@ for _name in ("Series", "DataFrame"):
     register_array_type(f"polars.{_name}", name="Polars columns", to_numpy=columns.from_polars, from_numpy=columns.to_polars)
 for _name in ("Array", "ChunkedArray"):
     register_array_type(f"pyarrow.{_name}", name="Arrow arrays", to_numpy=columns.from_arrow, from_numpy=columns.to_arrow)
+for _name in ("Series", "DataFrame"):
+    register_array_type(f"dask.{_name}", name="Dask arrays", to_numpy=columns.refuse_lazy)
 for _name, _file, _label in (
     ("torch.Tensor", "torch", "PyTorch tensors"),
     ("jaxlib.ArrayImpl", "jax", "JAX arrays"),

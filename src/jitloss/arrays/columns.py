@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_arrow", "from_pandas", "from_polars", "index_of", "to_arrow", "to_polars"]
+__all__ = ["from_arrow", "from_pandas", "from_polars", "index_of", "refuse_lazy", "to_arrow", "to_polars"]
 
 
 def _refuse(missing: int, what: str) -> None:
@@ -28,6 +28,10 @@ def index_of(series: Any) -> list[Any] | None:
     index = series.index
     counts = getattr(index, "start", None) == 0 and index.step == 1
     return None if counts else list(index)
+
+
+def refuse_lazy(value: Any) -> np.ndarray:
+    raise TypeError("a Dask data frame, or a column of one: give its .to_dask_array(lengths=True)")
 
 
 def from_polars(value: Any) -> np.ndarray:
