@@ -378,6 +378,28 @@ def test_lists_of_traced_numbers(kind):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=kind([w] * 6)), LOGITS, 1.0)
 
 
+def test_traced_numbers_at_any_depth():
+    with pytest.raises(TypeError, match="cross_entropy_with_logits: class_weight holds numbers that are traced"):
+        jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=[1.0, [[w]]]), LOGITS, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "place"),
+    [
+        ({"a": {"b": np.ones(3)}, "c": [np.ones(3), np.ones(3)]}, r"params\['c'\]: l2_regularization: params"),
+        ({"a": {"b": [1.0, 2.0]}}, r"params\['a'\]: params\['b'\]: l2_regularization: params"),
+        ([[np.ones(3)], [np.ones(3)]], "l2_regularization: params"),
+    ],
+    ids=range(3),
+)
+def test_traced_arrays_in_lists(params, place):
+    for call in (jax.grad(jitloss.l2_regularization), jax.jit(jitloss.l2_regularization.value_and_gradient)):
+        with pytest.raises(
+            TypeError, match=rf"^{place} holds JAX arrays in a list, .* stack them to one array, or name parameters"
+        ):
+            call(jax.tree.map(jnp.asarray, params))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_gradients_of_half_types(dtype):
     x = jnp.array([1.0, 2.0, 4.0], dtype)

@@ -35,6 +35,12 @@ class ArrayType(NamedTuple):
         try:
             return np.asarray(self.to_numpy(value))
         except (TypeError, ValueError, RuntimeError) as error:  # the last where memory is gone, or was never there
+            closed = _closed_within(value)
+            if closed is not None:
+                raise TypeError(
+                    f"{owner}: {argument} holds {closed} in a {type(value).__name__}, where those that are traced, require a gradient or "
+                    f"lie on a device cannot be read: stack them to one array, or name parameters in a dict"
+                ) from None
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{owner}: {argument} cannot be read as an array: {error}") from None
 
@@ -124,6 +130,26 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
 
 def is_supported(kind: type) -> bool:
     return kind in _found or _look_up(kind) is not None
+
+
+def _closed_within(value: Any) -> str | None:
+    """Whose arrays lie in a sequence, at any depth, and give NumPy no numbers; None where there are none such."""
+    for one in value if isinstance(value, (list, tuple)) else ():
+        entry = _look_up(type(one))
+        if entry is not None and entry.call is not None and not _is_open(one):
+            return entry.name
+        within = _closed_within(one)
+        if within is not None:
+            return within
+    return None
+
+
+def _is_open(value: Any) -> bool:
+    try:
+        np.asarray(value)
+    except Exception:  # a framework's own
+        return False
+    return True
 
 
 def _look_up(kind: type) -> ArrayType | None:

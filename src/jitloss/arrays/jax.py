@@ -148,8 +148,7 @@ def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> li
 
 def _check(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     for name, value in rest.items():
-        inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else (value,)
-        if any(isinstance(one, jax.core.Tracer) for one in inside):
+        if _holds_a_tracer(value):
             raise TypeError(
                 f"{form.__name__}: {name} holds numbers that are traced, which must stand in an array: jnp.stack them"
             )
@@ -159,6 +158,13 @@ def _check(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> Non
     options = {name: _stand_in(one) for name, one in arrays.items() if name not in form.inputs and not _is_number_to_come(one)}
     parts, given = form.parts(), {**rest, **{name: arrays[name] for name in form.inputs}, **with_numbers(options)}
     parts.trial(given, parts.geometry(given))
+
+
+def _holds_a_tracer(value: Any) -> bool:
+    """Whether one lies in a value, at any depth of it."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return any(map(_holds_a_tracer, value.values() if isinstance(value, Mapping) else value))
+    return isinstance(value, jax.core.Tracer)
 
 
 def _is_number_to_come(one: Any) -> bool:
