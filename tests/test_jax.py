@@ -378,6 +378,21 @@ def test_lists_of_traced_numbers(kind):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=kind([w] * 6)), LOGITS, 1.0)
 
 
+def test_what_is_beside_jax_arrays_is_read_once(monkeypatch):
+    from jitloss.loss import Form
+
+    read, in_numpy = [], Form.in_numpy
+    monkeypatch.setattr(Form, "in_numpy", lambda form, name, value: (read.append(name), in_numpy(form, name, value))[1])
+
+    def call(p):
+        return jitloss.mse_loss(p, [0.0, 1.0, 2.0])
+
+    for one in (call, jax.jit(call)):
+        read.clear()
+        assert float(one(jnp.ones(3))) == pytest.approx(2 / 3)
+        assert read == ["targets"]
+
+
 def test_traced_numbers_at_any_depth():
     with pytest.raises(TypeError, match="cross_entropy_with_logits: class_weight holds numbers that are traced"):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=[1.0, [[w]]]), LOGITS, 1.0)

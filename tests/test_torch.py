@@ -645,3 +645,14 @@ def test_compiled_switches():
     for full in (True, False):
         got = torch.compile(lambda p: jitloss.triplet_loss(p, p + 1.0, p * 2.0, squared=full), backend="eager", fullgraph=True)(x)
         assert float(got) == float(jitloss.triplet_loss(x, x + 1.0, x * 2.0, squared=full))
+
+
+def test_what_is_known_of_dtypes_has_an_end(monkeypatch):
+    from jitloss.arrays import torch as adapter
+
+    monkeypatch.setattr(adapter, "MOST_ANSWERS", 2)
+    monkeypatch.setattr(adapter, "_doubles", {})
+    for loss in (jitloss.mse_loss, jitloss.l1_loss, jitloss.log_cosh_loss):
+        for dtype in (torch.float32, torch.float64):
+            assert loss(torch.ones(3, dtype=dtype), torch.zeros(3, dtype=dtype)).dtype is dtype
+            assert 1 <= len(adapter._doubles) <= 2

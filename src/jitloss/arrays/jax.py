@@ -24,7 +24,7 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     if other is not None:
         return other(form, args, options)
     if any(isinstance(one, jax.core.Tracer) for one in values):
-        return _traced(form, _named(form, args, options))
+        return _traced(form, _read(form, _named(form, args, options)))
     if any(isinstance(one, jax.Array) and not _on_host(one) for one in values):
         return form.evaluate(args, options)
     return _evaluated(form, _named(form, args, options))
@@ -38,13 +38,13 @@ def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[st
     arguments: dict[str, Any] = form.arguments(args, options)
     if arguments.get("out") is not None:
         raise ValueError(f"{form.__name__}: out is not for JAX arrays, which nobody may write to; leave it out")
-    return arguments | _read(form, arguments) if isinstance(arguments[form.inputs[0]], jax.Array) else arguments
+    return arguments
 
 
-def _read(form: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of other libraries as NumPy arrays."""
+def _read(form: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with NumPy arrays for inputs of other libraries."""
     others = [name for name in form.inputs if not isinstance(given[name], (jax.Array, Mapping))]
-    return {name: form.in_numpy(name, given[name]) for name in others}
+    return given | {name: form.in_numpy(name, given[name]) for name in others}
 
 
 # Memory -----------------------------------------------------------------------------------------------------------------------
@@ -77,14 +77,14 @@ def _working(form: Any, given: Mapping[str, Any]) -> Any:
     return np.dtype(form.working(names))
 
 
-def _evaluated(form: Any, given: Mapping[str, Any]) -> Any:
+def _evaluated(form: Any, given: dict[str, Any]) -> Any:
     """The results as JAX arrays; NumPy's where the first input is NumPy's."""
     first = given[form.inputs[0]]
     if not isinstance(first, jax.Array):
         arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
         return form(*[arrays.pop(name) for name in form.inputs], **with_numbers(arrays))
     with jax.default_device(next(iter(first.devices()))):
-        return packed(form, [_to_jax(one) for one in _on_numpy(form, given)])
+        return packed(form, [_to_jax(one) for one in _on_numpy(form, _read(form, given))])
 
 
 def _to_jax(array: np.ndarray) -> jax.Array:
@@ -99,7 +99,6 @@ def _to_jax(array: np.ndarray) -> jax.Array:
 
 def _traced(form: Any, given: dict[str, Any]) -> Any:
     """The results as functions of the arrays of a call, which JAX may compile, batch and differentiate once."""
-    given |= _read(form, given)
     names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
     rest = {name: value for name, value in given.items() if name not in names}
     shapes = _shapes(form, rest, {name: given[name] for name in names})

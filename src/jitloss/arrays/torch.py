@@ -244,12 +244,15 @@ def _is_double(form: Any, given: Arguments) -> bool:
     key = form.loss.definition.maths, *dtypes
     if any(one is None for one in dtypes) or key not in _doubles:
         names = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
+        if len(_doubles) >= MOST_ANSWERS:
+            _doubles.clear()
         _doubles[key] = form.working(names) == "float64"
     return _doubles[key]
 
 
+MOST_ANSWERS = 256
 _doubles: dict[tuple[Any, ...], bool] = {}
-"""What a form and the dtypes of its inputs have said, which takes longer to find than a small loss."""
+"""What a form and the dtypes of its inputs have said, which takes longer to find than a small loss. Definitions are kept alive here."""
 
 
 # Autograd ---------------------------------------------------------------------------------------------------------------------
