@@ -361,6 +361,67 @@ def test_objectives_pickle():
     np.testing.assert_array_equal(objective(np.zeros(1), np.array([5.0]))[0], [2.0])
 
 
+NO_WEIGHTS = [
+    ([1.0, -2.0], ValueError, "class_weight must not be negative, infinite or NaN, got -2.0 at index 1"),
+    ([1.0, np.nan], ValueError, "class_weight must not be negative, infinite or NaN, got nan at index 1"),
+    ({1: -1.0}, ValueError, "class_weight must not be negative, infinite or NaN, got -1.0 at index 1"),
+    ([[1.0, 2.0]], ValueError, "class_weight must hold one weight for each .*class.*, got the shape"),
+    (2.0, ValueError, "class_weight must hold one weight for each .*class.*, got the shape"),
+    ({"a": 1.0}, ValueError, "class_weight names the class 'a', wanted "),
+    ({-1: 1.0}, ValueError, "class_weight names the class -1, wanted "),
+    ({0: [1.0]}, ValueError, "class_weight must hold one number for the class 0"),
+    ("even", ValueError, "class_weight must be 'balanced', one weight per class, a dict or None, got 'even'"),
+    (["a", "b"], TypeError, "class_weight must hold numbers"),
+    ({0: None}, TypeError, "class_weight is a builtins.NoneType"),
+]
+
+
+@pytest.mark.parametrize("loss", [SOFTMAX, LOGIT], ids=["classes", "binary"])
+@pytest.mark.parametrize(("weight", "error", "said"), NO_WEIGHTS, ids=range(len(NO_WEIGHTS)))
+def test_class_weights_are_looked_at_when_an_objective_is_made(loss, weight, error, said):
+    for make in (objectives.xgboost, objectives.lightgbm):
+        with pytest.raises(error, match=f"^{loss.__name__}: {said}"):
+            make(loss, class_weight=weight)
+
+
+def test_how_many_class_weights_there_are_waits_for_the_scores():
+    labels, scores = np.array([0, 2]), np.zeros((2, 3))
+    for weight in ([1.0, 2.0, 3.0], {2: 3.0}, "balanced"):
+        assert objectives.xgboost(SOFTMAX, class_weight=weight)(labels, scores)[0].shape == (2, 3)
+    for weight, said in (([1.0, 2.0], "one weight for each of 3 classes"), ({5: 1.0}, "wanted classes from 0 to 2")):
+        objective = objectives.xgboost(SOFTMAX, class_weight=weight)
+        with pytest.raises(ValueError, match=said):
+            objective(labels, scores)
+    with pytest.raises(ValueError, match="class_weight must hold one weight for each of 2 classes"):
+        objectives.xgboost(LOGIT, class_weight=[1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'class_weight'"):
+        objectives.xgboost(jitloss.huber_loss, class_weight=[1.0, 2.0])
+
+
+def test_objectives_are_shown_as_they_are_made():
+    objective = objectives.xgboost(jitloss.huber_loss, delta=30.0)
+    assert repr(objective) == "xgboost(huber_loss, delta=30.0)"
+    assert repr(objective.metric) == "xgboost(huber_loss, delta=30.0).metric"
+    assert repr(pickle.loads(pickle.dumps(objective))) == repr(clone(objective, safe=False)) == repr(objective)
+    made = objectives.lightgbm(SOFTMAX, hessian=1, hessian_scale=2.0, min_hessian=1e-3, class_weight={0: 2.0})
+    assert repr(made) == (
+        "lightgbm(cross_entropy_with_logits, hessian=1, hessian_scale=2.0, min_hessian=0.001, class_weight={0: 2.0})"
+    )
+    assert repr(objectives.xgboost(SOFTMAX, class_weight=np.ones(3))) == "xgboost(cross_entropy_with_logits, class_weight=...)"
+    assert repr(objectives.xgboost(HALF)) == "xgboost(0.5 * mse_loss)"
+    assert repr(objectives.scipy(HALF, X, Y, l2=0.5)) == "scipy(0.5 * mse_loss, X, y, l2=0.5)"
+    weighted = objectives.scipy(jitloss.huber_loss, X, Y, l1=0.1, delta=2.0, sample_weight=np.ones(len(Y)))
+    assert repr(weighted) == "scipy(huber_loss, X, y, l1=0.1, delta=2.0, sample_weight=...)"
+
+
+def test_a_search_shows_which_objective_was_best():
+    from sklearn.model_selection import GridSearchCV
+
+    made = [objectives.xgboost(jitloss.huber_loss, delta=delta) for delta in (0.01, 1.0)]
+    search = GridSearchCV(xgb.XGBRegressor(n_estimators=3, n_jobs=1), {"objective": made}, cv=2).fit(X, Y)
+    assert "xgboost(huber_loss, delta=" in str(search.best_params_)
+
+
 @jitloss.pointwise
 def no_second(prediction, target):
     return abs(prediction - target) ** 3, 3.0 * (prediction - target) * abs(prediction - target)

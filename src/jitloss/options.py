@@ -18,6 +18,7 @@ __all__ = [
     "are_weights",
     "balanced_weights",
     "binary_weights",
+    "checked_class_weights",
     "class_weights",
     "fitting_sample_weights",
     "held",
@@ -166,31 +167,54 @@ def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
 
 def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, working: Any, owner: str) -> np.ndarray | None:
     """``class_weight`` in the working precision: an array, weights by classes, or ``"balanced"``, which asks for their ``counts()``."""
+    checked = checked_class_weights(value, owner, classes)
+    if checked is None:
+        return None
+    if isinstance(checked, str):
+        return balanced_weights(counts()).astype(working)
+    if isinstance(checked, dict):
+        weights = np.ones(classes)
+        for label, weight in checked.items():
+            weights[label] = weight
+    else:
+        weights = checked
+    return held(weights, working, owner, "class_weight")
+
+
+def checked_class_weights(value: Any, owner: str, classes: int | None = None) -> str | dict[int, float] | np.ndarray | None:
+    """``class_weight`` as a word, weights by label, or an array; an error for what is wrong however many classes there are."""
     if value is None:
         return None
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: class_weight must be 'balanced', one weight per class, a dict or None, got {value!r}")
-        return balanced_weights(counts()).astype(working)
+        return value
     named = _by_class(value, owner)
     if named is not None:
-        weights = np.ones(classes)
-        for label, weight in named.items():
-            if not isinstance(label, (int, np.integer, np.bool_)) or not 0 <= label < classes:
-                raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted classes from 0 to {classes - 1}")
-            number = numbers_of(weight, owner, "class_weight")
-            if number.ndim:
-                raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
-            weights[int(label)] = number
-    else:
-        given = numbers_of(value, owner, "class_weight")
-        if given.shape != (classes,):
-            raise ValueError(
-                f"{owner}: class_weight must hold one weight for each of {classes} classes, got the shape {given.shape}"
-            )
-        weights = given.astype(np.float64)
+        return _by_label(named, owner, classes)
+    given = numbers_of(value, owner, "class_weight")
+    if given.ndim != 1 or (classes is not None and len(given) != classes):
+        of_all = "class" if classes is None else f"of {classes} classes"
+        raise ValueError(f"{owner}: class_weight must hold one weight for each {of_all}, got the shape {given.shape}")
+    weights = given.astype(np.float64)
     _refuse_negative(weights, owner, "class_weight")
-    return held(weights, working, owner, "class_weight")
+    return weights
+
+
+def _by_label(named: Mapping[Any, Any], owner: str, classes: int | None) -> dict[int, float]:
+    wanted = "integers from 0" if classes is None else f"classes from 0 to {classes - 1}"
+    weights = {}
+    for label, weight in named.items():
+        is_label = isinstance(label, (int, np.integer, np.bool_))
+        if not is_label or label < 0 or (classes is not None and label >= classes):
+            raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted {wanted}")
+        number = numbers_of(weight, owner, "class_weight")
+        if number.ndim:
+            raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
+        weights[int(label)] = float(number)
+    labels = list(weights)
+    _refuse_negative(np.array([*weights.values()]), owner, "class_weight", lambda index, _: ((labels[index],), labels[index]))
+    return weights
 
 
 def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..definition import as_float, is_number
 from ..loss import Loss
-from ..options import numbers_of
+from ..options import checked_class_weights, numbers_of
+from .shown import shown
 
 __all__ = ["Metric", "Objective", "lightgbm", "xgboost"]
 
@@ -89,6 +90,9 @@ def lightgbm(
     return Objective("lightgbm", loss, hessian, hessian_scale, min_hessian, options)
 
 
+_DEFAULTS = {"hessian": None, "hessian_scale": 1.0, "min_hessian": 1e-16}
+
+
 class Objective:
     """A loss as a booster calls it; made by :func:`xgboost` and :func:`lightgbm`."""
 
@@ -102,7 +106,12 @@ class Objective:
         if self.constant is None and not loss.definition.hessian:
             raise ValueError(f"{self.owner}: {loss.__name__} has no second derivative; give hessian=1.0, or another number")
         self.scale, self.least = hessian_scale, min_hessian
+        given = {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}
+        self.own = {name: number for name, number in given.items() if number != _DEFAULTS[name]}
         self.metric = Metric(self)
+
+    def __repr__(self) -> str:
+        return shown(self.booster, self.loss.__name__, **self.own, **self.options)
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and Hessian, of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``."""
@@ -168,6 +177,9 @@ class Metric:
         up = objective.booster == "xgboost" and name.startswith(_UPWARD) and name != "mape"
         self.__name__ = self.__qualname__ = f"loss_{name}" if up else name
 
+    def __repr__(self) -> str:
+        return f"{self.objective!r}.metric"
+
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
         """The value of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``, as the booster wants it."""
         value = self.objective.value(*_arguments(self.objective.owner, first, second, sample_weight))
@@ -229,9 +241,12 @@ def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, 
 
 
 def _try(loss: Loss, options: dict[str, Any]) -> None:
-    """A call on nothing, which checks the options."""
-    rows = loss.definition.form == "rowwise"
-    loss(np.empty((0, 2) if rows else 0), np.empty(0, np.int64) if rows else np.empty(0), **_without_weights(options))
+    """A call on nothing, which checks the options; of a weight for each class, all but how many there are."""
+    if loss.definition.form == "rowwise":
+        loss(np.empty((0, 2)), np.empty(0, np.int64), **_without_weights(options))
+        checked_class_weights(options.get("class_weight"), loss.__name__)
+    else:
+        loss(np.empty(0), np.empty(0), **options)
 
 
 def _without_weights(options: dict[str, Any]) -> dict[str, Any]:

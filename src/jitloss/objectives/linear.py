@@ -9,6 +9,7 @@ import numpy as np
 from ..definition import as_float, is_number
 from ..loss import Loss
 from ..registry import array_type
+from .shown import shown
 
 __all__ = ["scipy"]
 
@@ -89,6 +90,10 @@ class _Linear:
     l1: float
     l2: float
     options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        penalties = {name: strength for name, strength in (("l1", self.l1), ("l2", self.l2)) if strength}
+        return shown("scipy", self.loss.__name__, "X", "y", **penalties, **self.options)
 
     def __call__(self, w: Any) -> tuple[float, np.ndarray]:
         weights, matrix = self._weights(w), self.matrix
