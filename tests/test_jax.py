@@ -410,7 +410,8 @@ def test_traced_numbers_at_any_depth():
 def test_traced_arrays_in_lists(params, place):
     for call in (jax.grad(jitloss.l2_regularization), jax.jit(jitloss.l2_regularization.value_and_gradient)):
         with pytest.raises(
-            TypeError, match=rf"^{place} holds JAX arrays in a list, .* stack them to one array, or name parameters"
+            TypeError,
+            match=rf"^{place} cannot be read as an array: a list holds JAX arrays, .*; stack them to one array, or name",
         ):
             call(jax.tree.map(jnp.asarray, params))
 

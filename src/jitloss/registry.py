@@ -35,14 +35,8 @@ class ArrayType(NamedTuple):
         try:
             return np.asarray(self.to_numpy(value))
         except (TypeError, ValueError, RuntimeError) as error:  # the last where memory is gone, or was never there
-            closed = _closed_within(value)
-            if closed is not None:
-                raise TypeError(
-                    f"{owner}: {argument} holds {closed} in a {type(value).__name__}, where those that are traced, require a gradient or "
-                    f"lie on a device cannot be read: stack them to one array, or name parameters in a dict"
-                ) from None
             kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{owner}: {argument} cannot be read as an array: {error}") from None
+            raise kind(f"{owner}: {argument} cannot be read as an array: {_why(value, error)}") from None
 
 
 _by_type: dict[type, ArrayType] = {}
@@ -130,6 +124,17 @@ def array_type(value: Any, owner: str, argument: str) -> ArrayType:
 
 def is_supported(kind: type) -> bool:
     return kind in _found or _look_up(kind) is not None
+
+
+def _why(value: Any, error: Exception) -> Any:
+    """Why a value cannot be read, without what a framework says of itself where its arrays lie in a sequence."""
+    closed = _closed_within(value)
+    if closed is None:
+        return error
+    return (
+        f"a {type(value).__name__} holds {closed}, and one that is traced, lies on a device or requires gradients gives NumPy no numbers; "
+        f"stack them to one array, or name parameters in a dict"
+    )
 
 
 def _closed_within(value: Any) -> str | None:
