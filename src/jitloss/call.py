@@ -215,17 +215,15 @@ class Evaluation:
         self.order = self._order()
         self.arrays = {name: native(self._inwards(array)) for name, array in self.given.arrays.items()}
         if self.order is not None:
-            self.geometry = in_order(self.geometry, self.order, self.definition.form == "rowwise")
+            self.geometry = in_order(self.geometry, self.order)
 
     def _order(self) -> Order | None:
         """The order of axes in memory, where it is another one. Few elements are copied, and weights of elements keep their order."""
         first = self.given.arrays[self.definition.inputs[0].name]
         if first.size <= SERIAL:
             return None
-        if self.definition.form == "rowwise":
-            return order_of(first, int(self._option("axis")) % first.ndim)
         weighted = any(self.arguments.get(name) is not None for name in ("sample_weight", "class_weight"))
-        return None if weighted else order_of(first, None)
+        return None if weighted and self.geometry.axis is None else order_of(first, self.geometry.axis)
 
     def _inwards(self, array: np.ndarray) -> np.ndarray:
         """An input with its axes in the order of memory; those that have a number a row stay as they are."""
@@ -362,8 +360,8 @@ class Evaluation:
 
     def _rows_of(self, targets: np.ndarray) -> np.ndarray:
         """Dense targets as a matrix with a row per item."""
-        axis = self.order.axis if self.order else int(self._option("axis")) % targets.ndim
-        return np.moveaxis(targets, axis, -1).reshape(self.geometry.count, self.geometry.columns)
+        assert self.geometry.axis is not None
+        return np.moveaxis(targets, self.geometry.axis, -1).reshape(self.geometry.count, self.geometry.columns)
 
     def _mass(self) -> float:
         """The sum over counted items of sample weight times class weight of the true label."""

@@ -96,10 +96,14 @@ def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Geometry:
-    """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements, ``inner`` apart."""
+    """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements along its ``axis``, ``inner`` apart.
+
+    Without rows there is no axis. It counts from 0.
+    """
 
     shape: tuple[int, ...]
     items: tuple[int, ...]
+    axis: int | None = None
     columns: int = 1
     inner: int = 1
     labels: bool = False
@@ -142,15 +146,15 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
                 f"{shape}; got {arrays[other.name].shape}"
             )
     inner = int(np.prod(shape[place + 1 :], dtype=np.int64))
-    return Geometry(shape, items, shape[place], inner, labels)
+    return Geometry(shape, items, place, shape[place], inner, labels)
 
 
-def in_order(found: Geometry, order: Order, by_rows: bool) -> Geometry:
+def in_order(found: Geometry, order: Order) -> Geometry:
     """The same for arrays whose axes are taken in the order of memory."""
     shape = tuple(found.shape[one] for one in order.axes)
-    if not by_rows:
+    if found.axis is None:
         return Geometry(shape, shape)
-    return dataclasses.replace(found, shape=shape, inner=math.prod(shape[order.axis + 1 :]))
+    return dataclasses.replace(found, shape=shape, axis=order.axis, inner=math.prod(shape[order.axis + 1 :]))
 
 
 def _same(

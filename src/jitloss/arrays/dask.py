@@ -119,7 +119,7 @@ class _Grid:
     def __init__(self, parts: Any, arrays: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         definition, self.geometry = parts.definition, parts.geometry({**options, **arrays})
         self.first = arrays[definition.inputs[0].public]
-        self.axis = int(options.get("axis", -1)) % self.first.ndim if definition.form == "rowwise" else None
+        self.axis = self.geometry.axis
         self.items = tuple(lengths for axis, lengths in enumerate(self.first.chunks) if axis != self.axis)
         self.columns = (1,) if self.axis is None else self.first.chunks[self.axis]
         self.of_items = {"sample_weight", *(one.public for one in definition.inputs if one.per_row)}

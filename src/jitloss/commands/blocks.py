@@ -64,13 +64,10 @@ class Whole:
         empty = {one.public: np.empty(0, arguments[one.public].dtype) for one in definition.inputs}
         self.dtypes = {name: array.dtype.newbyteorder("=") for name, array in read(definition, empty).arrays.items()}
         arrays = {one.name: arguments[one.public] for one in definition.inputs}
-        axis = arguments.get("axis", DEFAULTS["axis"])
-        self.geometry = geometry(definition, arrays, axis)
+        self.geometry = geometry(definition, arrays, arguments.get("axis", DEFAULTS["axis"]))
         if arguments.get("sample_weight") is not None:
             fitting_sample_weights(arguments["sample_weight"], self.geometry.items, definition.name)
-        first = arrays[definition.inputs[0].name]
-        self.axis = int(axis) % first.ndim if definition.form == "rowwise" else None
-        self.cuts = _cuts(first, self.axis, BLOCK)
+        self.cuts = _cuts(arrays[definition.inputs[0].name], self.geometry.axis, BLOCK)
         self.balanced = any(_is_balanced(arguments.get(name)) for name in ("class_weight", "pos_weight"))
 
     @property
@@ -80,7 +77,7 @@ class Whole:
 
     def items_of(self, cut: Cut) -> Cut:
         """The part of the items that a part of the elements is."""
-        return tuple(part for axis, part in enumerate(cut) if axis != self.axis)
+        return tuple(part for axis, part in enumerate(cut) if axis != self.geometry.axis)
 
     def _part(self, one: Input, cut: Cut) -> np.ndarray:
         of_items = one.per_row or (self.geometry.labels and one is self.definition.target)
