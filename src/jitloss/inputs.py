@@ -112,6 +112,10 @@ class Geometry:
     def count(self) -> int:
         return int(np.prod(self.items, dtype=np.int64))
 
+    def of_items(self, definition: Definition) -> set[str]:
+        """The inputs that have one number for each item, by their public names."""
+        return {one.public for one in definition.inputs if one.per_row or (self.labels and one is definition.target)}
+
 
 def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any) -> Geometry:
     """The shapes checked against each other: equal, or an error that names both."""

@@ -117,11 +117,11 @@ class Parts:
     def trial(self, arguments: Mapping[str, Any], shape: Geometry) -> list[np.ndarray]:
         """The results of the call on no items: every option is checked, and the results have the dtypes of the real ones."""
         items: tuple[int, ...] = (0,)
+        of_items = shape.of_items(self.definition)
         rows = items if self.definition.form == "pointwise" else (0, shape.columns)
         given = dict(arguments)
         for one in self.definition.inputs:
-            of_items = one.per_row or (shape.labels and one is self.definition.target)
-            given[one.public] = np.empty(items if of_items else rows, arguments[one.public].dtype)
+            given[one.public] = np.empty(items if one.public in of_items else rows, arguments[one.public].dtype)
         if given.get("sample_weight") is not None:
             given["sample_weight"] = np.empty(items, arguments["sample_weight"].dtype)
         if self.definition.form == "rowwise":

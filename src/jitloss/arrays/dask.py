@@ -122,9 +122,7 @@ class _Grid:
         self.axis = self.geometry.axis
         self.items = tuple(lengths for axis, lengths in enumerate(self.first.chunks) if axis != self.axis)
         self.columns = (1,) if self.axis is None else self.first.chunks[self.axis]
-        self.of_items = {"sample_weight", *(one.public for one in definition.inputs if one.per_row)}
-        if self.geometry.labels:
-            self.of_items.add(definition.target.public)
+        self.of_items = {"sample_weight", *self.geometry.of_items(definition)}
         self.arrays = {name: one.rechunk(self._chunks(name, one.ndim)) for name, one in arrays.items()}
 
     def _chunks(self, name: str, ndim: int) -> Any:

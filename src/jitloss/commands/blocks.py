@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..call import Evaluation, Wants, chunk_rows
-from ..definition import Definition, Input
+from ..definition import Definition
 from ..inputs import geometry, read
 from ..options import DEFAULTS, fitting_sample_weights
 
@@ -79,17 +79,15 @@ class Whole:
         """The part of the items that a part of the elements is."""
         return tuple(part for axis, part in enumerate(cut) if axis != self.geometry.axis)
 
-    def _part(self, one: Input, cut: Cut) -> np.ndarray:
-        of_items = one.per_row or (self.geometry.labels and one is self.definition.target)
-        return _part(self._arguments[one.public], self.items_of(cut) if of_items else cut)
-
     def arguments(self, cut: Cut) -> dict[str, Any]:
         """The arguments of a block's call."""
-        parts = {one.public: self._part(one, cut) for one in self.definition.inputs}
-        weight = self._arguments.get("sample_weight")
+        given, items, of_items = self._arguments, self.items_of(cut), self.geometry.of_items(self.definition)
+        names = [one.public for one in self.definition.inputs]
+        parts = {name: _part(given[name], items if name in of_items else cut) for name in names}
+        weight = given.get("sample_weight")
         if weight is not None:
-            parts["sample_weight"] = _part(weight, self.items_of(cut)[: weight.ndim])
-        return {**self._arguments, **parts}
+            parts["sample_weight"] = _part(weight, items[: weight.ndim])
+        return {**given, **parts}
 
     def survey(self, after_block: Callable[[bool], None]) -> Totals:
         """The totals: a pass over labels, weights and, where classes are balanced, targets; every option has been checked after it."""
