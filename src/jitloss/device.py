@@ -18,7 +18,7 @@ from .arrays.devices import library_of
 from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
-from .inputs import FLOATS, INTEGERS, dtype_name, geometry, working_dtype
+from .inputs import FLOATS, INTEGERS, check_dtype, dtype_name, geometry, working_dtype
 from .options import binary_weights, class_weights, ignored_as_read, ignored_label, sample_weights
 from .outputs import by_name
 
@@ -153,7 +153,7 @@ class DeviceEvaluation(Evaluation):
             raise ValueError(f"{self.owner}: the arrays of a call must be on one device; got {places}")
         self.device = devices.pop()
         for one in self.definition.inputs:
-            self._check_dtype(one)
+            check_dtype(self.views[one.name].dtype, one, self.definition)
         self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # it looks at shapes
 
     def _view(self, value: Any, argument: str) -> DeviceArray:
@@ -186,18 +186,6 @@ class DeviceEvaluation(Evaluation):
                 f"got the address {view.pointer:#x}"
             )
         return view
-
-    def _check_dtype(self, one: Any) -> None:
-        name = dtype_name(self.views[one.name].dtype)
-        if name in FLOATS or name in INTEGERS or (name == "bool" and (one.space.target or not one.differentiable)):
-            return
-        number = one.differentiable and not one.space.target
-        wanted = (
-            "be float16, bfloat16, float32, float64 or integers"
-            if number
-            else "hold numbers or bools (float16, bfloat16, float32, float64, integers)"
-        )
-        raise TypeError(f"{self.owner}: {one.public} must {wanted}, got the dtype {name}")
 
     def _choose_precision(self) -> None:
         """float64 where any array of elements is, or where predictions are integers; else float32."""

@@ -18,7 +18,18 @@ from .registry import ArrayType, array_type
 if TYPE_CHECKING:
     from .arrays.cuda import Library
 
-__all__ = ["Arrays", "Geometry", "dtype_name", "geometry", "in_order", "library_of_call", "native", "read", "working_dtype"]
+__all__ = [
+    "Arrays",
+    "Geometry",
+    "check_dtype",
+    "dtype_name",
+    "geometry",
+    "in_order",
+    "library_of_call",
+    "native",
+    "read",
+    "working_dtype",
+]
 
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
@@ -74,24 +85,34 @@ def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
 
 
 def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarray:
-    """The array with integer predictions as float64, and an error for a dtype that stands for no real number."""
+    """The array with integer predictions as float64 and bools that are signs as -1 and 1."""
+    check_dtype(array.dtype, one, definition)
     name = dtype_name(array.dtype)
-    if one.space.target or not one.differentiable:
-        if name not in FLOATS and name not in INTEGERS and name != "bool":
-            wanted = "must hold numbers or bools (float16, bfloat16, float32, float64, integers)"
-            raise TypeError(f"{definition.name}: {one.public} {wanted}, got the dtype {array.dtype}")
-        if name == "bool" and one.space.name == "sign":
-            signs = array.view(np.int8) * np.int8(2)
-            signs -= np.int8(1)
-            return signs
-        return array
-    if name in INTEGERS:
+    if name in INTEGERS and not _is_data(one):
         return array.astype(np.float64)
-    if name not in FLOATS:
-        raise TypeError(
-            f"{definition.name}: {one.public} must be float16, bfloat16, float32, float64 or integers, got the dtype {array.dtype}"
-        )
+    if name == "bool" and one.space.name == "sign":
+        signs = array.view(np.int8) * np.int8(2)
+        signs -= np.int8(1)
+        return signs
     return array
+
+
+def check_dtype(dtype: np.dtype[Any], one: Input, definition: Definition) -> None:
+    """An error for a dtype that stands for no real number, and for bools that are no data."""
+    name = dtype_name(dtype)
+    if name in FLOATS or name in INTEGERS or (name == "bool" and _is_data(one)):
+        return
+    wanted = (
+        "hold numbers or bools (float16, bfloat16, float32, float64, integers)"
+        if _is_data(one)
+        else "be float16, bfloat16, float32, float64 or integers"
+    )
+    raise TypeError(f"{definition.name}: {one.public} must {wanted}, got the dtype {dtype}")
+
+
+def _is_data(one: Input) -> bool:
+    """Whether nothing is differentiated with respect to an input."""
+    return one.space.target or not one.differentiable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
