@@ -36,7 +36,7 @@ from .options import (
     smoothing,
 )
 from .order import Order, order_of
-from .outputs import Outputs, take
+from .outputs import Outputs, pair_of, take
 
 __all__ = [
     "BESIDE",
@@ -483,12 +483,8 @@ class Evaluation:
         if not self.wants.gradient:
             return None, None
         out, second = self.arguments.get("out"), None
-        if self.wants.hessian and out is not None:
-            if not isinstance(out, tuple) or len(out) != 2:
-                raise TypeError(
-                    f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative, got {type(out).__name__}"
-                )
-            out, second = out
+        if self.wants.hessian:
+            out, second = pair_of(out, self.owner)
         given = ((name, self.arguments.get(name)) for name in ("sample_weight", "class_weight"))
         others = [(name, array) for name, array in given if isinstance(array, np.ndarray)]
         others += [("sample_weight", self.sample.array)] if self.sample else []  # which may be a view of another library's array

@@ -10,10 +10,10 @@ import numpy as np
 
 from .arrays.devices import library_of
 from .definition import Definition, as_float, is_number
-from .inputs import FLOATS, dtype_name
+from .inputs import FLOATS, dtype_name, one_library
 from .keys import ON_DEVICES
 from .loss import Form, Loss
-from .outputs import check_apart, leaves
+from .outputs import check_apart, leaves, pair_of
 from .plans import ABSENT, LONG_WAY
 
 if TYPE_CHECKING:
@@ -56,14 +56,7 @@ def _all_plain(arrays: Mapping[Any, Any]) -> bool:
 
 def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
-    if _all_plain(arrays):
-        return None
-    found = {name: library_of(one) for name, one in _by_place(arrays)}
-    libraries = list(set(found.values()))
-    if len(libraries) > 1:
-        sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
-        raise TypeError(f"{owner}: the arrays of a call must be of one library and on one side; got {sides}")
-    return libraries[0] if libraries else None
+    return None if _all_plain(arrays) else one_library(owner, dict(_by_place(arrays)))
 
 
 def _weights(options: Mapping[str, Any]) -> list[Any]:
@@ -182,11 +175,7 @@ class PenaltyForm(Form):
         """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
         if out is None:
             return {name: {} for name in params}
-        pair = out if self.wants.hessian else (out,)
-        if not isinstance(pair, tuple) or len(pair) != 1 + self.wants.hessian:
-            raise TypeError(
-                f"{self.__name__}: out must be a pair of dicts, for the gradient and the second derivative, got {type(out).__name__}"
-            )
+        pair = pair_of(out, self.__name__, "dicts") if self.wants.hessian else (out,)
         for one in pair:
             if not isinstance(one, Mapping):
                 raise TypeError(f"{self.__name__}: out must be a dict like params, got {type(one).__name__}")

@@ -19,8 +19,8 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, check_dtype, dtype_name, geometry, working_dtype
-from .options import binary_weights, class_weights, ignored_as_read, ignored_label, sample_weights
-from .outputs import by_name
+from .options import binary_weights, check_leading_axes, class_weights, ignored_as_read, ignored_label, sample_weights
+from .outputs import by_name, pair_of
 
 __all__ = ["Address", "DeviceEvaluation", "added", "packed", "places", "stream_of"]
 
@@ -259,10 +259,7 @@ class DeviceEvaluation(Evaluation):
             )
         if dtype_name(view.dtype) not in FLOATS | INTEGERS | {"bool"}:
             raise TypeError(f"{self.owner}: sample_weight must hold numbers, got {dtype_name(view.dtype)}")
-        if view.shape != items[: view.ndim]:
-            raise ValueError(
-                f"{self.owner}: sample_weight must have the leading axes of the items, whose shape is {items}; got the shape {view.shape}"
-            )
+        check_leading_axes(view.shape, items, self.owner)
         if self.check:
             sample_weights(self._on_host(weight), items, self.working, self.owner, self._place)
         self.sample_view, self.span = view, int(np.prod(items[view.ndim :], dtype=np.int64))
@@ -487,12 +484,8 @@ class DeviceEvaluation(Evaluation):
         if not self.wants.gradient:
             return []
         out, second = self.arguments.get("out"), None
-        if self.wants.hessian and out is not None:
-            if not isinstance(out, tuple) or len(out) != 2:
-                raise TypeError(
-                    f"{self.owner}: out must be a pair of arrays, for the gradient and the second derivative, got {type(out).__name__}"
-                )
-            out, second = out
+        if self.wants.hessian:
+            out, second = pair_of(out, self.owner)
         outs = self._taken(out, [])
         return outs + self._taken(second, outs) if self.wants.hessian else outs
 

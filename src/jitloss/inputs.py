@@ -27,6 +27,7 @@ __all__ = [
     "in_order",
     "library_of_call",
     "native",
+    "one_library",
     "read",
     "working_dtype",
 ]
@@ -221,15 +222,21 @@ def _check_labels(
 
 def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Library | None":
     """The library whose arrays the inputs are, None where all are on the host; an error where they are not all on one side."""
-    found = {one.public: library_of(arguments[one.public]) for one in definition.inputs if one.public in arguments}
-    libraries = [library for library in found.values() if library is not None]
-    if not libraries:
+    given = {one.public: arguments[one.public] for one in definition.inputs if one.public in arguments}
+    library = one_library(definition.name, given)
+    if library is None:
         _refuse_weights_elsewhere(definition, arguments)
-        return None
-    if len(libraries) < len(found) or len(set(libraries)) > 1:
+    return library
+
+
+def one_library(owner: str, arrays: Mapping[str, Any]) -> "Library | None":
+    """The library whose arrays all of them are, by their names; None where all are on the host, else an error."""
+    found = {name: library_of(one) for name, one in arrays.items()}
+    libraries = set(found.values())
+    if len(libraries) > 1:
         sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
-        raise TypeError(f"{definition.name}: the arrays of a call must be of one library and on one side; got {sides}")
-    return libraries[0]
+        raise TypeError(f"{owner}: the arrays of a call must be of one library and on one side; got {sides}")
+    return libraries.pop() if libraries else None
 
 
 def _refuse_weights_elsewhere(definition: Definition, arguments: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "are_weights",
     "balanced_weights",
     "binary_weights",
+    "check_leading_axes",
     "checked_class_weights",
     "class_weights",
     "fitting_sample_weights",
@@ -149,11 +150,16 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
     """``sample_weight`` as an array of numbers that fits the shape of the items; none of them has been looked at."""
     array = numbers_of(value, owner, "sample_weight")
-    if array.shape != shape[: array.ndim]:
-        raise ValueError(
-            f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {array.shape}"
-        )
+    check_leading_axes(array.shape, shape, owner)
     return array
+
+
+def check_leading_axes(given: tuple[int, ...], shape: tuple[int, ...], owner: str) -> None:
+    """An error where the shape of ``sample_weight`` is not the beginning of that of the items."""
+    if given != shape[: len(given)]:
+        raise ValueError(
+            f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {given}"
+        )
 
 
 def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from .definition import Definition
 from .order import Order
 from .registry import array_type
 
-__all__ = ["Outputs", "by_name", "check_apart", "leaves", "take"]
+__all__ = ["Outputs", "by_name", "check_apart", "leaves", "pair_of", "take"]
 
 
 class Outputs:
@@ -93,6 +93,17 @@ def take(
                 )
         outputs.take(mine, dtype)
     return outputs
+
+
+def pair_of(out: Any, owner: str, of: str = "arrays") -> tuple[Any, Any]:
+    """``out`` for the gradient and for the second derivative; no ``out`` is none for both."""
+    if out is None:
+        return None, None
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(
+            f"{owner}: out must be a pair of {of}, for the gradient and the second derivative, got {type(out).__name__}"
+        )
+    return out
 
 
 def by_name(definition: Definition, out: Any, names: list[str]) -> Mapping[str, Any] | None:
