@@ -141,7 +141,7 @@ def _innermost(error: Exception) -> str:
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
     """Some rows at a time, of which the caches hold a copy."""
-    step = max(1, CHUNK // max(1, rows.shape[1]))
+    step = chunk_rows(max(1, rows.shape[1]))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arrays.devices import library_of
-from .call import CHUNK, Evaluation, Wants, compiler
+from .call import Evaluation, Wants, chunk_rows, compiler
 from .compilers.variant import Layout, Stage, Variant
 from .definition import Definition
 from .inputs import Geometry, geometry
@@ -82,7 +82,7 @@ class Piece(Evaluation):
         self.stage = stage
         items_of, gradient, hessian = outputs
         words = (*self._words(items_of, gradient, hessian, compiler().THROUGH), *[None] * self._missing(outputs), *peaks, *sums)
-        rows = max(1, CHUNK // max(1, self.geometry.columns))
+        rows = chunk_rows(max(1, self.geometry.columns))
         kernel = self._compiled(self._variant(items))
         total: float = compiler().run(kernel, words, self.geometry.count, rows, scale, False)
         return total
