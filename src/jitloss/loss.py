@@ -21,6 +21,7 @@ from .options import DEFAULTS, option_names
 from .plans import ABSENT, LONG_WAY
 from .quick import Quick
 from .registry import adapter_of, array_type, is_supported
+from .results import one_or_tuple
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
@@ -218,7 +219,7 @@ class Form:
         if given is not None and len(given[0]) == len(self.inputs):
             self._replay = self._replay or Replay()
             self._replay.learn(*given, evaluation)
-        return results[0] if len(results) == 1 else tuple(results)
+        return one_or_tuple(results)
 
     @property
     def recorded(self) -> bool:
@@ -237,7 +238,7 @@ class Form:
         if len(args) != len(self.inputs):
             return None
         results = self._replay(library, args, options)
-        return None if results is None else results[0] if len(results) == 1 else tuple(results)
+        return None if results is None else one_or_tuple(results)
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, as Python binds them, with an error that says what this loss takes."""
@@ -267,7 +268,7 @@ class Form:
                     if isinstance(done, dict)
                     else kind.from_numpy(done, like)
                 )
-        return parts[0] if len(parts) == 1 else tuple(parts)
+        return one_or_tuple(parts)
 
 
 def _signature(definition: Definition, wants: Wants) -> inspect.Signature:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["flat", "packed", "with_numbers"]
+__all__ = ["flat", "one_or_tuple", "packed", "with_numbers"]
 
 _ARRAYS = ("sample_weight", "class_weight", "out")
 
@@ -14,13 +14,18 @@ def flat(results: Any) -> list[Any]:
     return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
 
 
+def one_or_tuple(results: Sequence[Any]) -> Any:
+    """What a call returns: one result as it is, several as a tuple."""
+    return results[0] if len(results) == 1 else tuple(results)
+
+
 def packed(form: Any, results: Sequence[Any]) -> Any:
     """Flat results in the structure that a form gives them."""
     count, parts = len(form.differentiable), list(results[: form.wants.value])
     rest = results[form.wants.value :]
     groups = [rest[start : start + count] for start in range(0, len(rest), count)]
     parts += [dict(zip(form.differentiable.values(), one, strict=True)) if count > 1 else one[0] for one in groups]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    return one_or_tuple(parts)
 
 
 def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:

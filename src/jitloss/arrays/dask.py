@@ -22,6 +22,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..buffers import none_kept
+from ..results import one_or_tuple
 
 __all__ = ["call", "to_numpy"]
 
@@ -299,7 +300,7 @@ class _Call:
                 arrays[name] = self._array(f"{kind}-{name}", self.grid.first.chunks, tasks, position)
                 position += 1
             results.append(arrays if len(names) > 1 else arrays[names[0]])
-        return results[0] if len(results) == 1 else tuple(results)
+        return one_or_tuple(results)
 
     def _value_tasks(self, done: Mapping[Block, Any]) -> tuple[str, Any, dict[Block, Any]]:
         """Name, chunks and tasks of the value, or of the values of the items; of the pieces of a row, the first one tells it."""
