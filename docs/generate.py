@@ -24,6 +24,7 @@ import numpy as np
 import jitloss
 from jitloss import definition as definitions
 from jitloss.definition import Definition, Input, Parameter, Range, Space
+from jitloss.documentation import entries, sections
 from jitloss.options import DEFAULTS, option_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,12 +37,6 @@ def pages() -> list[Path]:
 
 
 # Docstrings as Markdown -------------------------------------------------------------------------------------------------------
-
-
-def sections(doc: str) -> dict[str, str]:
-    """A numpydoc docstring by its sections; what stands before the first has the name ''."""
-    parts = re.split(r"^(\w[\w ]*)\n-{3,}\n", inspect.cleandoc(doc), flags=re.MULTILINE)
-    return {"": parts[0].strip(), **{name: body.strip() for name, body in zip(parts[1::2], parts[2::2], strict=True)}}
 
 
 def summary(doc: str) -> str:
@@ -86,11 +81,8 @@ def markdown(text: str) -> str:
 
 def described(doc: str) -> dict[str, str]:
     """What the section of parameters says of each."""
-    found = re.split(r"^(\w[\w, ]*?)\s*:.*\n", sections(doc).get("Parameters", ""), flags=re.MULTILINE)
-    texts = {}
-    for names, body in zip(found[1::2], found[2::2], strict=True):
-        texts.update(dict.fromkeys(re.split(r",\s*", names), inline(" ".join(body.split()))))
-    return texts
+    found = entries(sections(doc).get("Parameters", ""))
+    return {name: inline(" ".join(text.split())) for name, (_, text) in found.items()}
 
 
 def table(*rows: tuple[str, ...]) -> str:

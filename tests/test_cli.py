@@ -214,7 +214,7 @@ def test_each_loss_shows_its_files_and_options(loss, capsys):
         assert about, word
     assert "``" not in shown
     assert ":math:" not in shown
-    assert len(evaluate._entries(str(loss.value.__doc__))) == len(loss.__signature__.parameters)
+    assert len(evaluate._helps(str(loss.value.__doc__))) == len(loss.__signature__.parameters)
 
 
 def test_info(capsys):

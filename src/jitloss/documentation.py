@@ -14,7 +14,7 @@ from typing import Any
 from .definition import Definition, Input, Parameter
 from .options import DEFAULTS, option_names
 
-__all__ = ["document", "formula", "formula_of_sum"]
+__all__ = ["document", "entries", "formula", "formula_of_sum", "sections"]
 
 WIDTH = 100
 """Columns of the text that is put together here."""
@@ -156,17 +156,15 @@ _NO_HESSIAN = """NotImplementedError
 def document(definition: Definition, kind: str) -> str:
     """The docstring of one form of a loss: the definition's, with the shared options, results and errors in their sections."""
     words = _words(definition)
-    sections = _sections(definition.doc)
-    sections[""] = _opening(definition, sections[""], kind)
-    sections["Parameters"] = "\n".join(_parameters(definition, kind, words))
+    found = sections(definition.doc)
+    found[""] = _opening(definition, found[""], kind)
+    found["Parameters"] = "\n".join(_parameters(definition, kind, words))
     refused = kind == "value_gradient_hessian" and not definition.hessian
-    sections["Returns"] = "" if refused else _returns(definition, kind, sections.get("Returns", ""), words)
-    errors = (sections.get("Raises", ""), _NO_HESSIAN if refused else _RAISES)
-    sections["Raises"] = "\n".join(part for part in errors if part)
-    order = dict.fromkeys((*ORDER, *sections))
-    return "\n\n".join(
-        f"{name}\n{'-' * len(name)}\n{sections[name]}" if name else sections[name] for name in order if sections.get(name)
-    )
+    found["Returns"] = "" if refused else _returns(definition, kind, found.get("Returns", ""), words)
+    errors = (found.get("Raises", ""), _NO_HESSIAN if refused else _RAISES)
+    found["Raises"] = "\n".join(part for part in errors if part)
+    order = dict.fromkeys((*ORDER, *found))
+    return "\n\n".join(f"{name}\n{'-' * len(name)}\n{found[name]}" if name else found[name] for name in order if found.get(name))
 
 
 def _opening(definition: Definition, text: str, kind: str) -> str:
@@ -220,8 +218,8 @@ def _parameters(definition: Definition, kind: str, words: Mapping[str, str]) -> 
     """The entries of all arguments in the order of the signature; the definition's own words first, made from its spaces else."""
     written: dict[str, tuple[str, str]] = {}
     for member in definition.members:
-        for name, entry in _entries(_sections(member.doc).get("Parameters", "")).items():
-            written.setdefault(name, entry)
+        for name, (typed, text) in entries(sections(member.doc).get("Parameters", "")).items():
+            written.setdefault(name, (_without_default(typed), text))
     parts = [_input(one, written.get(one.public) or written.get(one.name)) for one in definition.inputs]
     own = sorted(definition.parameters, key=lambda one: one.keyword_only)
     parts += [_entry(one.name, *(written.get(one.name) or _described(one)), default=one.default) for one in own]
@@ -273,19 +271,6 @@ def _shown(default: Any) -> str:
     return f'"{default}"' if isinstance(default, str) else repr(default)
 
 
-def _entries(text: str) -> dict[str, tuple[str, str]]:
-    """The arguments that a Parameters section describes: the type of each without its default, and the text."""
-    parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
-    found = {}
-    for part in filter(None, parts):
-        head, _, body = part.partition("\n")
-        names, _, kind = head.partition(":")
-        kind = re.sub(r",\s*(default\b.*|optional)$", "", kind.strip())
-        for name in names.split(","):
-            found[name.strip()] = (kind, textwrap.dedent(body).strip())
-    return found
-
-
 # Returns ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -306,7 +291,7 @@ def _returns(definition: Definition, kind: str, own: str, words: Mapping[str, st
 
 def _value(own: str) -> str:
     """The description of the first result in a Returns section."""
-    return next((text for _, text in _entries(own).values()), "")
+    return next((text for _, text in entries(own).values()), "")
 
 
 # Text ---------------------------------------------------------------------------------------------------------------------------
@@ -331,9 +316,28 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _sections(text: str) -> dict[str, str]:
+# Numpydoc -----------------------------------------------------------------------------------------------------------------------
+
+
+def sections(text: str) -> dict[str, str]:
     """A numpydoc docstring by its sections; what stands before the first has the name ''."""
     parts = re.split(r"^(\w[\w ]*)\n-+\n", text, flags=re.MULTILINE)
     found = {"": parts[0].strip()}
     found.update({name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)})
     return found
+
+
+def entries(text: str) -> dict[str, tuple[str, str]]:
+    """The arguments that a Parameters section describes: what stands behind the name of each, and the text."""
+    parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
+    found = {}
+    for part in filter(None, parts):
+        head, _, body = part.partition("\n")
+        names, _, kind = head.partition(":")
+        for name in names.split(","):
+            found[name.strip()] = (kind.strip(), textwrap.dedent(body).strip())
+    return found
+
+
+def _without_default(kind: str) -> str:
+    return re.sub(r",\s*(default\b.*|optional)$", "", kind)

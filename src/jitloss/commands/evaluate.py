@@ -16,6 +16,7 @@ import jitloss
 from ..bench.progress import DELAY, progress
 from ..call import Wants
 from ..definition import Definition
+from ..documentation import entries, sections
 from .blocks import Whole
 from .common import CommandError, find_loss, summary
 from .files import NewArray, Source, new_files, same_file
@@ -59,12 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def loss_parser(loss: jitloss.Loss, base: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The parser of one loss. Values are passed on as they are: the loss itself says which it takes."""
-    definition, entries = loss.definition, _entries(str(loss.value.__doc__)) | _HELP
+    definition, helps = loss.definition, _helps(str(loss.value.__doc__)) | _HELP
     parser = type(base)(prog=f"{base.prog} {loss.__name__}", label=base.prog, description=summary(loss), allow_abbrev=False)  # type: ignore[call-arg]
     files = " ".join(f"{one.public.upper()}.npy" for one in definition.inputs)
     parser.usage = f"{parser.prog} {files} [--gradient OUT.npy] [options]"
     for one in definition.inputs:
-        parser.add_argument(one.public, metavar=f"{one.public.upper()}.npy", help=entries.get(one.public))
+        parser.add_argument(one.public, metavar=f"{one.public.upper()}.npy", help=helps.get(one.public))
     several = [f"OUT.{one.name}.npy" for one in definition.differentiable] if len(definition.differentiable) > 1 else []
     where = "OUT.npy" if not several else ", ".join(several)
     parser.add_argument(
@@ -75,7 +76,7 @@ def loss_parser(loss: jitloss.Loss, base: argparse.ArgumentParser) -> argparse.A
             "--values", metavar="OUT.npy", help="with --reduction none: write the values of the items to this file"
         )
     for name, default in _options(loss).items():
-        flag, about = f"--{name.replace('_', '-')}", {"dest": name, "default": argparse.SUPPRESS, "help": entries.get(name)}
+        flag, about = f"--{name.replace('_', '-')}", {"dest": name, "default": argparse.SUPPRESS, "help": helps.get(name)}
         if isinstance(default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **about)  # type: ignore[arg-type]
         else:
@@ -108,18 +109,16 @@ def _word_or_none(text: str) -> int | float | str | None:
     return None if text.lower() == "none" else _word(text)
 
 
-def _entries(doc: str) -> dict[str, str]:
+def _helps(doc: str) -> dict[str, str]:
     """What a numpydoc docstring says of each parameter, as a text for ``--help``."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=\n\n\w[\w ]*\n-+\n|\Z)", doc, re.MULTILINE | re.DOTALL)
-    parts = re.split(r"^(\w+) : (.*)\n", section.group(1) if section else "", flags=re.MULTILINE)
-    entries = {}
-    for name, kind, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
+    helps = {}
+    for name, (kind, text) in entries(sections(doc).get("Parameters", "")).items():
         default = re.search(r"default (.*)", kind)
         words = " ".join(text.split()) + (f" Default: {default.group(1)}." if default else "")
         words = words.replace("bfloat16, ", "")  # which .npy files do not know
         words = re.sub(r":math:`([^`]*)`", lambda formula: _plain(formula[1]), words.replace("``", "").replace("None", "none"))
-        entries[name] = re.sub(r" \[\d+\]_", "", words).replace("%", "%%")
-    return entries
+        helps[name] = re.sub(r" \[\d+\]_", "", words).replace("%", "%%")
+    return helps
 
 
 def _plain(formula: str) -> str:
