@@ -11,7 +11,7 @@ from jitloss.call import SERIAL
 from jitloss.large import Large
 from jitloss.plans import MOST_PLANS
 from jitloss.quick import Quick
-from ways import bits, long_way
+from ways import bits, forgetting, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")
 SERVED = [case for case in CASES if not Quick.serves(case.loss.definition, case.loss.value.wants)]
@@ -25,14 +25,7 @@ def shape_of(case: Case) -> tuple[int, ...]:
     return (3, SERIAL // 100, 41) if case.rowwise else (SERIAL + 1,)
 
 
-@pytest.fixture(autouse=True)
-def forgetful():
-    forms = [getattr(case.loss, name) for case in SERVED for name in FORMS]
-    for form in forms:
-        form._quick = None
-    yield
-    for form in forms:
-        form._quick = None
+forgetful = forgetting(SERVED, FORMS)
 
 
 def outputs(case: Case, args: tuple[Any, ...], in_place: bool = False) -> tuple[tuple[Any, ...], Any]:

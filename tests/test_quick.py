@@ -12,7 +12,7 @@ from cases import CASES, PARAMETRISED, Case, draw, is_binary, weights
 from jitloss.call import CHUNK, SERIAL, compiler
 from jitloss.plans import MOST_PLANS
 from jitloss.quick import Quick
-from ways import bits, long_way
+from ways import bits, forgetting, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")
 
@@ -28,15 +28,7 @@ each_case = pytest.mark.parametrize("case", SERVED, ids=repr)
 each_label_case = pytest.mark.parametrize("case", LABELS, ids=repr)
 
 
-@pytest.fixture(autouse=True)
-def forgetful():
-    """Every test starts without plans, and leaves none."""
-    forms = [getattr(case.loss, name) for case in SERVED for name in FORMS]
-    for form in forms:
-        form._quick = None
-    yield
-    for form in forms:
-        form._quick = None
+forgetful = forgetting(SERVED, FORMS)
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """The results of a call bit by bit, and the call without its short way."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pytest
 
-__all__ = ["bits", "long_way"]
+from cases import Case
+
+__all__ = ["bits", "forgetting", "long_way"]
 
 
 def bits(result: Any) -> list[Any]:
@@ -21,3 +25,18 @@ def long_way(form: Any, *args: Any, **options: Any) -> Any:
         return form(*args, **options)
     finally:
         form._quick = quick
+
+
+def forgetting(cases: Iterable[Case], forms: Iterable[str]) -> Any:
+    """A fixture: every test starts without plans of these cases, and leaves none."""
+    found = [getattr(case.loss, name) for case in cases for name in forms]
+
+    @pytest.fixture(autouse=True)
+    def forgetful():
+        for form in found:
+            form._quick = None
+        yield
+        for form in found:
+            form._quick = None
+
+    return forgetful

@@ -30,10 +30,12 @@ __all__ = [
     "check_arguments",
     "coloured",
     "command",
+    "digits",
     "duration",
     "machine",
     "machine_line",
     "markdown",
+    "reached",
     "run",
     "show",
     "simd_bits",
@@ -150,8 +152,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
 # Showing ----------------------------------------------------------------------------------------------------------------------
 
 
-def reached(column: str, figure: float, limit: float) -> bool:
-    return figure >= limit if column in _AT_LEAST else figure <= limit
+def reached(figure: float, limit: float, at_least: bool) -> bool:
+    return figure >= limit if at_least else figure <= limit
 
 
 def duration(seconds: float) -> str:
@@ -159,8 +161,13 @@ def duration(seconds: float) -> str:
     return f"{seconds * scale:.3g} {unit}"
 
 
+def digits(figure: float) -> str:
+    """Three digits of a figure, and those before its point."""
+    return f"{figure:.{2 if abs(figure) < 10 else 1 if abs(figure) < 100 else 0}f}"
+
+
 def times(ratio: float) -> str:
-    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}×"
+    return f"{digits(ratio)}×"
 
 
 def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -> str:
@@ -168,8 +175,8 @@ def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -
     limit = targets.get(column)
     if limit is None:
         return text
-    sign, number = "≥" if column in _AT_LEAST else "≤", duration(limit) if column in ("jitloss", *_STARTUP) else f"{limit:g}"
-    return f"{text} {'✓' if reached(column, figure, limit) else '✗'} {sign} {number}"
+    at_least, number = column in _AT_LEAST, duration(limit) if column in ("jitloss", *_STARTUP) else f"{limit:g}"
+    return f"{text} {'✓' if reached(figure, limit, at_least) else '✗'} {'≥' if at_least else '≤'} {number}"
 
 
 def lines(row: Row, targets: Targets | None = None) -> Iterator[list[str]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..progress import progress
-from ..report import check_arguments, coloured, machine, machine_line
+from ..report import check_arguments, coloured, digits, machine, machine_line, times
 from .row import GROUPS, Goal, Row
 from .rows import chosen
 
@@ -95,8 +95,7 @@ def command(arguments: argparse.Namespace) -> Report:
 
 
 def _figure(figure: float, unit: str) -> str:
-    text = f"{figure:.{2 if abs(figure) < 10 else 1 if abs(figure) < 100 else 0}f}"
-    return f"{text}×" if unit == "×" else f"{text} {unit}"
+    return times(figure) if unit == "×" else f"{digits(figure)} {unit}"
 
 
 def lines(report: Report) -> Iterator[tuple[str, list[str]]]:

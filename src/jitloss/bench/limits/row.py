@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..peers import MODULES
+from ..report import reached
 from ..rounds import Step, quiet
 
 __all__ = ["GROUPS", "Goal", "Row", "Setting", "Unavailable"]
@@ -52,7 +53,7 @@ class Goal:
     at_least: bool = False
 
     def reached(self, figure: float) -> bool:
-        return figure >= self.limit if self.at_least else figure <= self.limit
+        return reached(figure, self.limit, self.at_least)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 import jitloss
+from jitloss.binding import plain
 from jitloss.definition import Definition
 
 from ..rounds import Call, race
@@ -46,7 +47,7 @@ def computes_exp(definition: Definition) -> bool:
     """Whether a definition calls one of the functions that take more than a few instructions, itself or in a helper."""
 
     def calls(function: object) -> Iterator[object]:
-        function = getattr(function, "py_func", function)
+        function = plain(function)
         code, known = getattr(function, "__code__", None), getattr(function, "__globals__", {})
         for one in (known.get(name) for name in code.co_names) if code else ():
             yield one
