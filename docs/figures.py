@@ -252,7 +252,7 @@ def rooms() -> Figure:
         ("", ["quick", "device", "parts", "jitted"]),
         ("", ["call"]),
         ("", ["options", "inputs", "outputs"]),
-        ("", ["registry"]),
+        ("", ["registry", "running"]),
         ("compilers and arrays", ["compilers", "arrays"]),
         ("the maths", ["losses", "algebra"]),
         ("", ["definition"]),

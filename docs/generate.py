@@ -181,9 +181,9 @@ def _constants(module: ModuleType) -> dict[str, str]:
 
 
 SIZES = (
-    ("jitloss.call", "CHUNK"),
-    ("jitloss.call", "BESIDE"),
-    ("jitloss.call", "SERIAL"),
+    ("jitloss.running", "CHUNK"),
+    ("jitloss.running", "BESIDE"),
+    ("jitloss.running", "SERIAL"),
     ("jitloss.compilers.cpu.helpers", "CALLS"),
     ("jitloss.compilers.cpu.helpers", "PATIENCE"),
     ("jitloss.compilers.cpu.helpers", "GIVE_WAY"),

@@ -19,7 +19,7 @@ ROOMS = [
     {"definition"},
     {"losses", "algebra", "monitoring"},
     {"compilers", "arrays"},
-    {"registry"},
+    {"registry", "running"},
     {"options", "inputs", "outputs"},
     {"call"},
     {"plans", "documentation", "device", "jitted", "parts"},
@@ -139,7 +139,8 @@ def test_the_page_shows_rooms_in_this_order():
 def test_the_arrows_are_read():
     """A reader that sees nothing finds no arrow turned."""
     assert own_imports("losses.binary") == {"definition", "math"}
-    assert {"compilers.cpu", "monitoring", "inputs", "outputs"} <= own_imports("call")
+    assert {"running", "monitoring", "inputs", "outputs"} <= own_imports("call")
+    assert {"compilers.cpu", "stores"} == own_imports("running")
     assert {"compilers.cpu.table", "compilers.elements", "compilers.variant"} <= own_imports("compilers.cpu.pointwise")
     assert foreign_imports("compilers.cpu.small") == {"numpy", "numba", "llvmlite"}
     assert "loss" in own_imports("")

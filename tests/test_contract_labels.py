@@ -5,7 +5,7 @@ import pytest
 
 from cases import draw
 from contract import FORMS, INF, NAN, each_label_case, forget, refused, results, same
-from jitloss.call import SERIAL
+from jitloss.running import SERIAL
 
 LABEL_DTYPES = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "longlong"]
 BAD_LABELS = [

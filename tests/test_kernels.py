@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cases import CASES, DTYPES, Case, agree, draw
-from jitloss import call, stores
+from jitloss import running, stores
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu import table as at
 from jitloss.compilers.cpu.lane_plan import LANES
@@ -130,7 +130,7 @@ def test_every_way_gives_the_same_bits(case, layout, dtype, request):
 # The ends of arrays, tiles and chunks -----------------------------------------------------------------------------------------
 
 SENTINEL = 0xA5
-SIZES = sorted({size + more for size in (TILE, call.CHUNK, 2 * call.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
+SIZES = sorted({size + more for size in (TILE, running.CHUNK, 2 * running.CHUNK) for more in (-1, 0, 1)} | {1, 2, 15, 17, 65})
 BLOCKS_UP_TO = cpu.BLOCKS_UP_TO[cpu.vector_bytes()]
 COLUMNS = sorted(
     {size + more for size in (4, *BLOCKS_UP_TO, cpu.LONGEST, 3 * BLOCK, ROW_TILE, 2 * ROW_TILE) for more in (-1, 0, 1)}

@@ -7,10 +7,10 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, draw
-from jitloss.call import SERIAL
 from jitloss.large import Large
 from jitloss.plans import MOST_PLANS
 from jitloss.quick import Quick
+from jitloss.running import SERIAL
 from ways import bits, forgetting, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")

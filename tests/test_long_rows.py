@@ -163,7 +163,7 @@ def test_rows_past_the_caches(monkeypatch):
     logits, labels = np.random.default_rng(0).standard_normal((3, LENGTHS[-1])).astype(np.float32), np.array([0, 3, 7])
     within = cross_entropy_with_logits.value_and_gradient(logits, labels)
     monkeypatch.setattr("jitloss.stores.streams", lambda moved: True)
-    monkeypatch.setattr("jitloss.call.stores.faster", lambda kernel, moved, new, total_of: total_of(True))
+    monkeypatch.setattr("jitloss.stores.faster", lambda kernel, moved, new, total_of: total_of(True))
     past = cross_entropy_with_logits.value_and_gradient(logits, labels, reduction="sum", normalizer=1)
     assert past[0] / 3 == pytest.approx(within[0], rel=1e-6)
     np.testing.assert_allclose(past[1] / 3, within[1], rtol=1e-6, atol=1e-12)

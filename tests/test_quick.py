@@ -9,9 +9,9 @@ import pytest
 
 import jitloss
 from cases import CASES, PARAMETRISED, Case, draw, is_binary, weights
-from jitloss.call import CHUNK, SERIAL, compiler
 from jitloss.plans import MOST_PLANS
 from jitloss.quick import Quick
+from jitloss.running import CHUNK, SERIAL, compiler
 from ways import bits, forgetting, long_way
 
 FORMS = ("value", "gradient", "value_and_gradient")

@@ -16,7 +16,7 @@ import pytest
 
 import processes
 from cases import CASES, Case, draw
-from jitloss.call import SERIAL
+from jitloss.running import SERIAL
 
 LAYOUTS = {"flat": ((100_003,), -1), "blocks": ((9001, 11), -1), "rows": ((40, 2500), -1), "lanes": ((3, 50, 700), 1)}
 """Shapes and class axes of calls that take all threads, one for every layout of a kernel."""

@@ -11,10 +11,11 @@ import numpy as np
 from numpy import ndarray
 
 from .buffers import empty
-from .call import SERIAL, Evaluation, Memory, Wants, total_of
+from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import watching
 from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
+from .running import SERIAL, Memory, total_of
 
 __all__ = ["Large"]
 

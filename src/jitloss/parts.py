@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from .arrays.devices import library_of
-from .call import Evaluation, Wants, chunk_rows, compiler
+from .call import Evaluation, Wants
 from .compilers.variant import Layout, Stage, Variant
 from .definition import Definition
 from .inputs import Geometry, geometry
 from .options import DEFAULTS, NO_LABEL, balanced_weights, fitting_sample_weights, pos_weight_of
 from .outputs import Outputs
 from .results import flat
+from .running import chunk_rows, compiler
 
 __all__ = ["Parts"]
 

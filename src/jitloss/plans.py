@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from .call import SERIAL, Evaluation, Wants, checked, chunk_rows, compiler, is_smoothed, letter
+from .call import Evaluation, Wants, checked, is_smoothed, letter
 from .definition import Definition, Parameter
 from .keys import PLAIN, plain
 from .options import DEFAULTS, NO_LABEL, normalizer_of, smoothing
+from .running import SERIAL, chunk_rows, compiler
 
 __all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "key_of", "readable", "taken_as_they_are"]
 

@@ -13,11 +13,12 @@ from numpy import empty as new
 from numpy import ndarray
 
 from .buffers import empty
-from .call import SERIAL, Evaluation, Memory, Wants, compiler, total_of
+from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import are_weights
 from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
+from .running import SERIAL, Memory, compiler, total_of
 
 __all__ = ["Quick"]
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..call import Evaluation, Wants, chunk_rows
+from ..call import Evaluation, Wants
 from ..definition import Definition
 from ..inputs import geometry, read
 from ..options import DEFAULTS, fitting_sample_weights
+from ..running import chunk_rows
 
 __all__ = ["BLOCK", "Whole"]
 

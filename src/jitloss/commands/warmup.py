@@ -10,8 +10,8 @@ import jitloss
 
 from ..bench.progress import progress
 from ..bench.work import inputs_for
-from ..call import SERIAL, compiler
 from ..definition import Definition
+from ..running import SERIAL, compiler
 from .common import find_loss
 from .info import cache_line
 

@@ -1,0 +1,69 @@
+"""A kernel run over rows: by one thread or by several, chunk by chunk, through the caches or past them."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from . import stores
+
+__all__ = ["BESIDE", "CHUNK", "SERIAL", "Memory", "chunk_rows", "compiler", "total_of"]
+
+CHUNK = 16384
+"""Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
+
+BESIDE = 128
+"""The fewest rows of a chunk that lie along an inner axis, side by side."""
+
+SERIAL = 2 * CHUNK
+"""Elements up to which one thread does it all: to share so little is no faster."""
+
+
+@functools.cache
+def compiler() -> Any:
+    """The CPU compiler, loaded when the first array arrives."""
+    with _loading:
+        from .compilers import cpu
+
+        return cpu
+
+
+_loading = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child has no thread that would end an import
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+
+
+class Memory(NamedTuple):
+    """What a kernel does to memory: how many bytes it moves, and what it writes, if anything, and where."""
+
+    moved: int
+    new: bool
+    writes: bool
+    over: bool
+
+
+def chunk_rows(columns: int, inner: int = 1) -> int:
+    """Rows of a chunk. Those along an inner axis are read side by side: of few, lines of memory would be read for a number or two."""
+    return max(CHUNK // columns, 1 if inner == 1 else BESIDE)
+
+
+def total_of(
+    kernel: int,
+    words: Callable[[int], tuple[Any, ...]],
+    shape: tuple[int, int],
+    scale: float,
+    memory: Memory,
+    inner: int = 1,
+) -> float:
+    """The sum of a kernel's values over so many rows of so many columns; ``words`` is its table, given the way of storing."""
+    cpu, (count, columns) = compiler(), shape
+
+    def stored(past: bool) -> float:
+        way = cpu.OVER if memory.over else cpu.PAST if past else cpu.THROUGH
+        total: float = cpu.run(kernel, words(way), count, chunk_rows(columns, inner), scale, count * columns > SERIAL)
+        return total
+
+    if memory.writes and not memory.over and stores.streams(memory.moved):
+        return stores.faster(kernel, memory.moved, memory.new, stored)
+    return stored(False)
