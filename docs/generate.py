@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import jitloss
-from jitloss import definition as definitions
+from jitloss import spaces as annotations
 from jitloss.definition import Definition, Input, Parameter, Range, Space
 from jitloss.documentation import entries, sections
 from jitloss.options import DEFAULTS, option_names
@@ -227,8 +227,8 @@ def sizes(page: Path) -> str:
 
 
 def _annotations(kind: type) -> Iterator[tuple[str, Any]]:
-    for name in vars(definitions):
-        for extra in getattr(getattr(definitions, name), "__metadata__", ()):
+    for name in vars(annotations):
+        for extra in getattr(getattr(annotations, name), "__metadata__", ()):
             if isinstance(extra, kind):
                 yield name, extra
 
