@@ -249,6 +249,7 @@ def rooms() -> Figure:
         ("public face", ["jitloss", "jitloss.torch"]),
         ("", ["composition", "gradcheck", "objectives"]),
         ("the call", ["loss"]),
+        ("", ["form"]),
         ("", ["quick", "device", "parts", "jitted"]),
         ("", ["call"]),
         ("", ["options", "inputs", "outputs"]),

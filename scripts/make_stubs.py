@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jitloss
-from jitloss.loss import Form, Loss
+from jitloss.form import Form
+from jitloss.loss import Loss
 
 STUB = Path(jitloss.__file__).with_suffix(".pyi")
 

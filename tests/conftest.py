@@ -66,7 +66,7 @@ def short_way(monkeypatch):
 
     def call(form: Any, *args: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr("jitloss.loss.Evaluation", refuse)
+            patch.setattr("jitloss.form.Evaluation", refuse)
             return form(*args, **options)
 
     return call

@@ -25,6 +25,7 @@ ROOMS = [
     {"call"},
     {"plans", "documentation", "device", "jitted", "parts"},
     {"quick", "large", "replay"},
+    {"form"},
     {"loss"},
     {"composition", "gradcheck", "objectives"},
     {""},  # the public face, jitloss/__init__.py

@@ -10,7 +10,8 @@ with _collector_paused():
     from . import math
     from .composition import Penalty, WeightedSum, weighted_sum
     from .definition import Definition, DefinitionError
-    from .loss import Form, Loss, pointwise, rowwise
+    from .form import Form
+    from .loss import Loss, pointwise, rowwise
     from .losses import LOSSES as _DEFINITIONS
     from .monitoring import errstate
     from .registry import register_array_type

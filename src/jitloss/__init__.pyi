@@ -13,9 +13,9 @@ from .composition import Penalty as Penalty
 from .composition import WeightedSum as WeightedSum
 from .composition import weighted_sum as weighted_sum
 from .definition import Definition as Definition
+from .form import Form as Form
 from .gradcheck import GradientCheck as GradientCheck
 from .gradcheck import check_gradient as check_gradient
-from .loss import Form as Form
 from .loss import Loss as Loss
 from .loss import pointwise as pointwise
 from .loss import rowwise as rowwise

@@ -10,9 +10,10 @@ import numpy as np
 
 from .arrays.devices import library_of
 from .definition import Definition, as_float, is_number
+from .form import Form
 from .inputs import FLOATS, dtype_name, one_library
 from .keys import ON_DEVICES
-from .loss import Form, Loss
+from .loss import Loss
 from .outputs import check_apart, leaves, pair_of
 from .plans import ABSENT, LONG_WAY
 
