@@ -22,7 +22,7 @@ ROOMS = [
     {"compilers", "arrays"},
     {"registry", "running"},
     {"options", "inputs", "outputs"},
-    {"call"},
+    {"call", "launches"},
     {"plans", "documentation", "device", "jitted", "parts"},
     {"quick", "large", "replay"},
     {"form"},

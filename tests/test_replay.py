@@ -9,7 +9,8 @@ import pytest
 
 import jitloss
 from jitloss.arrays.cuda import Torch
-from jitloss.device import Address, stream_of
+from jitloss.device import stream_of
+from jitloss.launches import Address
 from jitloss.replay import MOST_RECORDINGS, Replay
 
 torch = pytest.importorskip("torch")

@@ -116,7 +116,7 @@ def _added(library: "Library | None", calls: list[tuple[Any, Any]], values: Iter
     values = list(values)
     if library is None or any(getattr(one, "requires_grad", False) for one in values):
         return sum(values, 0.0)
-    from .device import added
+    from .launches import added
 
     return added(library, [one for one in values if library_of(one)], calls)  # an empty dict gave a float
 

@@ -6,8 +6,7 @@ NaN. ``check=True`` waits, looks, and raises.
 
 import ctypes
 import dataclasses
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,20 +18,11 @@ from .call import Evaluation, Wants
 from .compilers.variant import Layout, Variant
 from .definition import Definition
 from .inputs import FLOATS, INTEGERS, check_dtype, dtype_name, geometry, working_dtype
+from .launches import compiler, memory, packed
 from .options import binary_weights, check_leading_axes, class_weights, ignored_as_read, ignored_label, sample_weights
 from .outputs import by_name, pair_of
 
-__all__ = ["Address", "DeviceEvaluation", "added", "packed", "places", "stream_of"]
-
-
-@functools.cache
-def compiler() -> Any:
-    """The CUDA compiler, loaded when the first array on a device arrives."""
-    from .compilers import cuda
-
-    if not cuda.SIMULATED and cuda.device_count() == 0:
-        raise RuntimeError("this array is on a CUDA device, but no device or no driver is found here")
-    return cuda
+__all__ = ["DeviceEvaluation", "places", "stream_of"]
 
 
 def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
@@ -46,57 +36,8 @@ def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
         raise ValueError(f"{owner}: stream {error}, got {given!r}") from None
 
 
-class Address(int):
-    """An address that knows its array, so that a launch can be repeated with others."""
-
-    view: DeviceArray
-
-
-def memory(library: Library, view: DeviceArray | None) -> Any:
-    """What a kernel is given for an array: its address, or in the simulator the array itself, flat."""
-    if not compiler().SIMULATED:
-        if view is None:
-            return 0
-        address = Address(view.pointer)
-        address.view = view
-        return address
-    return None if view is None else library.to_host(view.value).reshape(-1)
-
-
 _NEVER = -(2**63) + 0x1D0E5A0F
 """The ignored label where none is: labels stay on the device unseen, so one that neither casts of NaN nor people write."""
-
-MOST_ADDED = 256
-"""Values that one kernel adds: as many pointers find a place among its arguments."""
-
-
-def added(library: Library, values: Sequence[Any], calls: Iterable[tuple[Any, Any]]) -> Any:
-    """The sum of values that lie on a device, added there, in float64.
-
-    ``calls`` are those that the values come from, an array and the ``stream`` option of each.
-    """
-    views, calls = [library.view(one) for one in values], list(calls)
-    stream = calls[0][1]
-    on, *others = dict.fromkeys(library.stream(array, given) for array, given in calls)
-    for one in others if len(views) > 1 else []:
-        library.follow(on, one, views[0].device)
-    while len(views) > 1:
-        parts, rest = views[:MOST_ADDED], views[MOST_ADDED:]
-        with library.on(stream, values[0]):
-            total = library.view(library.empty(values[0], (), np.result_type(*(one.dtype for one in parts))))
-        kernel = compiler().adding_kernel(tuple(dtype_name(one.dtype) for one in parts), dtype_name(total.dtype))
-        pointers = tuple(memory(library, one) for one in parts)
-        kernel(total.device, on, 1, pointers, memory(library, total))
-        views = [total, *rest]
-    return library.given_back(views[0].value, like=values[0])
-
-
-def packed(pairs: Sequence[tuple[str, Any]], several: int) -> list[Any]:
-    """The value, which has no name, then gradients and second derivatives: arrays, or dicts where there are several of each."""
-    values, arrays = [one for name, one in pairs if not name], [pair for pair in pairs if pair[0]]
-    if several == 1:
-        return [*values, *(one for _, one in arrays)]
-    return [*values, *(dict(arrays[start : start + several]) for start in range(0, len(arrays), several))]
 
 
 def places(value: Any) -> Any:

@@ -14,8 +14,9 @@ import numpy as np
 from . import monitoring
 from .arrays.cuda import Library
 from .arrays.devices import library_of
-from .device import Address, DeviceEvaluation, packed
+from .device import DeviceEvaluation
 from .keys import ON_DEVICES, PLAIN
+from .launches import Address, packed
 
 __all__ = ["Replay"]
 

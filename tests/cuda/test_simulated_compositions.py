@@ -10,7 +10,7 @@ if reason := simulation.missing():
     pytest.skip(reason, allow_module_level=True)
 
 from cases import INF, NAN, Case, draw, weights
-from jitloss import cross_entropy_with_logits, device, mse_loss
+from jitloss import cross_entropy_with_logits, launches, mse_loss
 from simulation import (
     FORMS,
     LOGITS,
@@ -175,7 +175,7 @@ def test_a_stream_for_penalties():
 
 def test_many_values_are_added(monkeypatch):
     """In several kernels, because a kernel's arguments are limited."""
-    monkeypatch.setattr(device, "MOST_ADDED", 3)
+    monkeypatch.setattr(launches, "MOST_ADDED", 3)
     params = {f"w{index}": np.full(2, index / 10, np.float32) for index in range(9)}
     compare(on_host(jitloss.l1_regularization(on_device(params))), jitloss.l1_regularization(params), "value")
 
