@@ -63,13 +63,13 @@ class _Body:
             if (at := position - len(self.names)) < len(self.given):
                 return builder.extract_value(given, at), self.given[at]
             kind = types.UniTuple(self.real, len(self.nested))
-            return context.make_tuple(builder, kind, [load(one) for one in self.nested]), kind
+            return context.make_tuple(builder, kind, [load(element) for element in self.nested]), kind
 
         returned = self._call(context, builder, [number(position) for position in self.wanted])
         kind = self.signature.return_type
         if not isinstance(kind, types.BaseTuple):
             return [context.cast(builder, returned, kind, self.real)]
-        return [context.cast(builder, builder.extract_value(returned, at), one, self.real) for at, one in enumerate(kind)]
+        return [context.cast(builder, builder.extract_value(returned, at), own, self.real) for at, own in enumerate(kind)]
 
     def _call(self, context: Any, builder: Any, numbers: list[tuple[Any, Any]]) -> Any:
         """The call, with the numbers converted to what the function was compiled for."""
