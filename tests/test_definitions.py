@@ -359,12 +359,12 @@ def test_rules_of_pointwise_definitions(rule):
 ARGUMENTS = {
     "*args": (", *args", "line 1: no \\*args or \\*\\*kwargs"),
     "**kwargs": (", **kwargs", "line 1: no \\*args or \\*\\*kwargs"),
-    "text": (", a='x'", "parameter a has the default 'x'"),
+    "text": (", a='x'", "default of a must be a number, True, False or None, got 'x'"),
     "self": (", self", "takes no self"),
     "space of a parameter": (", k: Real = 1.0", "the parameter k is annotated with the space"),
     "range of an input": (", k: Positive", "the input k is annotated as a positive number"),
-    "list": (", a=[]", "parameter a has the default \\[\\]"),
-    "array": (", a=np.ones(2)", "parameter a has the default array"),
+    "list": (", a=[]", "default of a must be a number, True, False or None, got \\[\\]"),
+    "array": (", a=np.ones(2)", "default of a must be a number, True, False or None, got array"),
     "infinite": (", a=float('inf')", "a must be a finite number, got inf"),
     "out of its range": (", a: definition.Share = 2.0", "a must be a number from 0 to 1, got 2.0"),
     "an option's name": (", reduction=1.0", "'reduction' has the name of an option"),
@@ -431,13 +431,13 @@ def test_closures_over_what_is_no_number():
     ids=lambda one: type(one).__name__,
 )
 def test_pointwise_takes_functions(thing):
-    with pytest.raises(TypeError, match="pointwise: a function is wanted, got"):
+    with pytest.raises(TypeError, match="pointwise: a definition must be a function, got"):
         jitloss.pointwise(thing)
 
 
 @pytest.mark.parametrize("thing", [None, 5, "rows", halved, own_rows, lambda: 1], ids=lambda one: type(one).__name__)
 def test_rowwise_takes_classes(thing):
-    with pytest.raises(TypeError, match="rowwise: a class of functions is wanted, got"):
+    with pytest.raises(TypeError, match="rowwise: a definition must be a class of functions, got"):
         jitloss.rowwise(thing)
 
 
@@ -452,7 +452,7 @@ ROW_RULES = {
     "no terms": ({"terms": "pass"}, "terms missing"),
     "no slope": ({"slope": "pass"}, "slope missing"),
     "another function": ({"parameters": "def helper(x): return x"}, "helper not among them .write helpers beside the class"),
-    "text": ({"parameters": "mode = 'a'"}, "parameter mode has the default 'a'"),
+    "text": ({"parameters": "mode = 'a'"}, "default of mode must be a number, True, False or None, got 'a'"),
     "option": ({"parameters": "axis = 1.0"}, "'axis' has the name of an option"),
     "peak's arguments": ({"parameters": "def peak(label): return label"}, "peak: unknown argument 'label'"),
     "two peaks": ({"parameters": "def peak(prediction): return prediction, 1.0"}, "peak returns 1 number, this one returns 2"),

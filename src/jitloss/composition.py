@@ -380,7 +380,7 @@ def weighted_sum(**terms: Any) -> WeightedSum:
     (2.0, {'first': array([2.]), 'second': array([0.5])})
     """
     if not terms:
-        raise ValueError("weighted_sum: at least one output is wanted: name=(loss, weight)")
+        raise ValueError("weighted_sum: there must be at least one output, name=(loss, weight)")
     checked = {}
     for name, term in terms.items():
         parts = term if isinstance(term, tuple) else (term, 1.0)

@@ -213,7 +213,7 @@ class Definition:
 def pointwise(function: Function) -> Definition:
     """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
     if not inspect.isfunction(plain(function)):
-        raise TypeError(f"pointwise: a function is wanted, got {function!r}")
+        raise TypeError(f"pointwise: a definition must be a function, got {function!r}")
     name = function.__name__
     check(function, name)
     inputs: list[Input] = []
@@ -258,7 +258,7 @@ _PARTS = ("peak", "terms", "value", "slope")
 def rowwise(cls: type) -> Definition:
     """Define a loss by sums over a row: a class of functions ``[peak,] terms, value, slope`` and of parameters with defaults."""
     if not isinstance(cls, type):
-        raise TypeError(f"rowwise: a class of functions is wanted, got {cls!r}")
+        raise TypeError(f"rowwise: a definition must be a class of functions, got {cls!r}")
     name = cls.__name__
     functions = {key: _unwrapped(value) for key, value in vars(cls).items() if inspect.isfunction(_unwrapped(value))}
     _check_parts(name, functions)
@@ -471,9 +471,7 @@ def _parameter(name: str, default: Any, hint: Any, keyword_only: bool, owner: st
     if is_number(default):
         default = as_float(default)
     elif default is not None and not isinstance(default, bool):
-        raise DefinitionError(
-            f"{owner}: the parameter {name} has the default {default!r}; a number, True, False or None is wanted"
-        )
+        raise DefinitionError(f"{owner}: the default of {name} must be a number, True, False or None, got {default!r}")
     parameter = Parameter(
         name,
         default,
