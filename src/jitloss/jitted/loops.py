@@ -185,6 +185,11 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
         else with_arrays(lambda column, label: ())
     )
 
+    @guest_jitable  # which counts no references: a function that does is called, three times as slow
+    def element(grids, row, column, label):  # type: ignore[no-untyped-def]
+        """The numbers of an element, its target's among them."""
+        return each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label)
+
     def impl(*arguments):  # type: ignore[no-untyped-def]
         each(check, arguments, stored, arguments[0], of_elements)
         each(check_rows, arguments, per_row, arguments[0], of_rows)
@@ -208,15 +213,13 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
             tops = lowest
             if with_peak:
                 for column in range(columns):
-                    numbers = each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed
+                    numbers = element(grids, row, column, label) + fixed
                     tops = maximum_of(tops, cast(top_of(*select(numbers, of_top)), working))
             totals = totals0
             for strip in range(0, columns, STRIP):
                 sums = sums0
                 for column in range(strip, min(columns, strip + STRIP)):
-                    numbers = (
-                        each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed + tops
-                    )
+                    numbers = element(grids, row, column, label) + fixed + tops
                     sums = add(sums, cast(term_of(*select(numbers, of_term)), working))
                 totals = add(totals, cast(sums, double))
             numbers = each(number, rows_given, row_places, row, of_rows) + fixed + tops + (cast(totals, working),)
@@ -224,9 +227,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
             total += result[0]
             if with_gradient:
                 for column in range(columns):
-                    numbers = (
-                        each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label) + fixed + tops
-                    )
+                    numbers = element(grids, row, column, label) + fixed + tops
                     if takes_terms:
                         mine = (cast(term_of(*select(numbers, of_term)), working),)
                         slopes = cast(slope_of(*select(numbers + select(result, rest) + mine, of_slope)), working)
