@@ -171,8 +171,9 @@ def test_numbers_that_are_negated_where_they_are_read():
 def test_tensors_that_are_not_dense():
     nested = torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged)
     for tensor, what in ((torch.eye(3).to_sparse(), "sparse_coo"), (nested, "nested")):
-        with pytest.raises(TypeError, match=f"must be dense, got one that is {what}"):
-            HOST.view(tensor)
+        for seen in (HOST.view, HOST.extent):
+            with pytest.raises(TypeError, match=f"must be dense, got one that is {what}"):
+                seen(tensor)
 
 
 def test_the_memory_of_a_tensor_with_gaps():

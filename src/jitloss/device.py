@@ -41,7 +41,10 @@ _NEVER = -(2**63) + 0x1D0E5A0F
 
 
 def places(value: Any) -> Any:
-    """Arrays on a device, in any nesting, as bytes of the same addresses on the host: to be told apart, never to be read."""
+    """Arrays on a device, in any nesting, as bytes of the same addresses on the host: to be told apart, never to be read.
+
+    Of an array with gaps they are all that lies between its ends, as where a call has copied it.
+    """
     if isinstance(value, Mapping):
         return {name: places(one) for name, one in value.items()}
     if isinstance(value, tuple):
@@ -49,8 +52,8 @@ def places(value: Any) -> Any:
     library = library_of(value)
     if library is None:
         return value
-    view = library.view(value)
-    return np.ctypeslib.as_array((ctypes.c_ubyte * view.nbytes).from_address(view.pointer))
+    start, stop = library.extent(value)
+    return np.ctypeslib.as_array((ctypes.c_ubyte * (stop - start)).from_address(start))
 
 
 MOST_SUMMED, SUMMED = 32768, 128

@@ -140,16 +140,37 @@ def test_out_may_overlap_nothing_else():
         mse_loss.gradient(narrow, on_device(np.zeros(8)), out=wide)
 
 
-def test_out_may_not_overlap_what_has_been_copied(monkeypatch):
-    """Inputs with gaps, of a library that copies them: what is written is theirs all the same."""
+@pytest.fixture
+def copying(monkeypatch):
+    """A library that copies inputs with gaps: what is written is theirs all the same."""
     monkeypatch.setattr(libraries.Simulated, "contiguous", lambda self, value: cuda.to_device(np.ascontiguousarray(value._ary)))
     monkeypatch.setattr(libraries.Simulated, "extent", lambda self, value: byte_bounds(value._ary))
+
+
+@pytest.mark.usefixtures("copying")
+def test_out_may_not_overlap_what_has_been_copied():
     memory = np.arange(64, dtype=np.float32)
     predictions, targets = over(memory)[:32:2], on_device(np.zeros(16, np.float32))
     for place in (memory[:16], memory[15:31]):
         with pytest.raises(ValueError, match="out overlaps another array of the call"):
             mse_loss.gradient(predictions, targets, out=over(place))
     mse_loss.gradient(predictions, targets, out=over(memory[31:47]))
+
+
+@pytest.mark.usefixtures("copying")
+@pytest.mark.parametrize("step", [2, -2])
+def test_out_of_one_of_several_may_not_overlap_what_has_been_copied_of_another(step):
+    """Its gaps and its end, and where it runs backwards what lies before its first element."""
+    memory, apart = np.arange(64, dtype=np.float32), on_device(np.zeros(16, np.float32))
+    total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(mse_loss, 1.0))
+    outputs = {"a": over(memory[:32])[::step], "b": on_device(np.ones(8, np.float32))}
+    targets = {"a": apart, "b": on_device(np.zeros(8, np.float32))}
+    for place in (memory[2:10], memory[16:24]):
+        with pytest.raises(ValueError, match="weighted_sum: out of b overlaps an array of a"):
+            total.gradient(outputs, targets, b={"out": over(place)})
+        with pytest.raises(ValueError, match="l2_regularization_gradient: out of b overlaps an array of a"):
+            jitloss.l2_regularization.gradient(outputs, out={"a": apart, "b": over(place)})
+    total.gradient(outputs, targets, b={"out": over(memory[32:40])})
 
 
 def over(array):

@@ -285,8 +285,8 @@ class Torch(Library):
         return int(value.data_ptr())
 
     def extent(self, value: Any) -> tuple[int, int]:
-        size = value.element_size()
-        return extent_of(value.data_ptr(), value.shape, [step * size for step in value.stride()], size)
+        view, size = self.view(value), value.element_size()
+        return extent_of(view.pointer, view.shape, [step * size for step in value.stride()], size)
 
     def contiguous(self, value: Any) -> Any:
         return value.resolve_neg().contiguous()  # numbers that are negated where they are read
