@@ -12,7 +12,7 @@ from cases import DTYPES, Case, agree, draw, weights
 from jitloss.arrays import cuda as libraries
 from jitloss.compilers import cuda as compiler
 from jitloss.compilers.cuda import launch
-from kernels import ROWS, Kernel, assembly_of, compiled
+from kernels import CAPABILITY, ROWS, Kernel, assembly_of, compiled
 from kits import Kit, got_back, sizes, widened
 from machine import Memory, Program
 from ptx import Assembly
@@ -95,25 +95,31 @@ class _Kernel:
         return _Launch(self.assembly(), blocks, arguments)
 
 
-def _made(make: Callable[..., launch.Kernel]) -> Callable[..., _Kernel]:
-    return functools.cache(lambda *given: _Kernel(functools.cache(lambda: assembly_of(make(*given).source))))
+def _made(make: Callable[..., launch.Kernel], capability: tuple[int, int]) -> Callable[..., _Kernel]:
+    return functools.cache(lambda *given: _Kernel(functools.cache(lambda: assembly_of(make(*given).source, capability))))
 
 
 _of_loss = functools.cache(lambda variant, plan: _Kernel(lambda: compiled(variant, plan)))
-_AROUND = {f"{name}_kernel": _made(getattr(compiler, f"{name}_kernel")) for name in ("adding", "counting", "split", "total")}
+_REAL = {name: getattr(compiler, name).__wrapped__ for name in dir(compiler) if name.endswith("_kernel")}
+
+
+@functools.cache
+def _kernels(capability: tuple[int, int]) -> dict[str, Callable[..., _Kernel]]:
+    """What stands for the functions that give a call its kernels."""
+    made = {name: _made(make, capability) for name, make in _REAL.items()}
+    return made | {"loss_kernel": _of_loss} if capability == CAPABILITY else made
 
 
 @contextlib.contextmanager
-def imagined_device(clusters: bool = True) -> Iterator[None]:
+def imagined_device(capability: tuple[int, int] = CAPABILITY) -> Iterator[None]:
     """Within it, arrays of the machine are arrays on a device."""
     with (
         mock.patch.dict(libraries._BY_NAME, {"imagined.Array": lambda value: _library}),
         mock.patch.multiple(
             compiler,
-            loss_kernel=_of_loss,
-            **_AROUND,
+            **_kernels(capability),
             device_count=lambda: 1,
-            has_clusters=lambda device: clusters,
+            has_clusters=lambda device: capability >= (9, 0),
             is_current=lambda device: True,
             current=lambda device: contextlib.nullcontext(),
         ),

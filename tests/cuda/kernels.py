@@ -18,6 +18,7 @@ from ptx import Assembly
 __all__ = [
     "CAPABILITY",
     "DTYPES",
+    "OLDEST",
     "ROWS",
     "Call",
     "Cubin",
@@ -34,6 +35,9 @@ __all__ = [
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 CAPABILITY = (9, 0)
+
+OLDEST = (7, 5)
+"""The oldest kind of device that CUDA 13 compiles for."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,9 @@ def variant(definition: Definition, dtype: str, *, others: bool = False, smoothe
 
 
 @contextlib.contextmanager
-def imagined_compilation() -> Iterator[None]:
+def imagined_compilation(capability: tuple[int, int] = CAPABILITY) -> Iterator[None]:
     """numba-cuda asks the current device for its capability when a kernel calls a small function."""
-    device = mock.Mock(compute_capability=CAPABILITY)
+    device = mock.Mock(compute_capability=capability)
     with (
         mock.patch("numba.cuda.dispatcher.get_current_device", return_value=device),
         mock.patch("numba.cuda.compiler.get_current_device", return_value=device),
@@ -147,9 +151,9 @@ def imagined_compilation() -> Iterator[None]:
         yield
 
 
-def assembly_of(source: compiler.Source) -> Assembly:
-    with imagined_compilation():
-        return Assembly.read(compiler.ptx(source, CAPABILITY))
+def assembly_of(source: compiler.Source, capability: tuple[int, int] = CAPABILITY) -> Assembly:
+    with imagined_compilation(capability):
+        return Assembly.read(compiler.ptx(source, capability))
 
 
 @functools.cache
@@ -158,9 +162,9 @@ def compiled(variant: Variant, plan: Plan) -> Assembly:
 
 
 @functools.cache
-def link(text: str) -> Cubin:
+def link(text: str, capability: tuple[int, int] = CAPABILITY) -> Cubin:
     """The machine code that a call would load; it needs no driver."""
-    code, said = machine_code(text, CAPABILITY)
+    code, said = machine_code(text, capability)
     return Cubin(code, *_reported(said))
 
 

@@ -13,6 +13,7 @@ if reason := toolkit.missing():
 
 from cases import EDGES, Case, agree, draw, weights
 from imagined import MACHINE, Array, imagined_device, memory
+from kernels import CAPABILITY, DTYPES, OLDEST
 from kits import SOFTMAX, bits, check, got_back
 from machine import Fault, Program
 from test_rowwise import DWARFED
@@ -43,7 +44,14 @@ def test_few_and_long_rows_are_shared(case, device):
 @pytest.mark.parametrize("columns", [65_536, 16_384])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_devices_without_clusters(dtype, columns):
-    with imagined_device(clusters=False):
+    with imagined_device((8, 0)):
+        check(SOFTMAX, MACHINE, draw(SOFTMAX, (3, columns), dtype), dtype)
+
+
+@pytest.mark.parametrize("columns", [10, 512, 4100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_oldest_devices(dtype, columns):
+    with imagined_device(OLDEST):
         check(SOFTMAX, MACHINE, draw(SOFTMAX, (3, columns), dtype), dtype)
 
 
@@ -102,15 +110,17 @@ def test_bad_labels_touch_no_other_memory(columns, device):
         assert np.isnan(gradient).all(1).tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("capability", [CAPABILITY, OLDEST], ids=str)
 @pytest.mark.parametrize("name", sorted({edge.name for edge in EDGES}))
-def test_edges(name, device):
+def test_edges(name, capability):
     """The exact limits, by the device's own exponential."""
     loss = jitloss.LOSSES[name]
     for edge in [edge for edge in EDGES if edge.name == name]:
         pairs = zip(edge.inputs, loss.definition.inputs, strict=True)
         inputs = [MACHINE.put(np.asarray(numbers, np.float32 if one.differentiable else None)) for numbers, one in pairs]
         options = {} if loss.definition.is_penalty else {"reduction": "none"}
-        value, gradient = got_back(MACHINE, loss.value_and_gradient(*inputs, **options, **edge.options))
+        with imagined_device(capability):
+            value, gradient = got_back(MACHINE, loss.value_and_gradient(*inputs, **options, **edge.options))
         agree(value, edge.value, "float32", what=f"{edge} value")
         agree(gradient, edge.gradient, "float32", what=f"{edge} gradient")
 

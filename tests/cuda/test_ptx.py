@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,9 +14,11 @@ if reason := toolkit.missing():
 
 from imagined import launches
 from jitloss.compilers.cuda import compile as compiler
+from jitloss.compilers.cuda import launch
+from jitloss.compilers.cuda.plan import split
 from jitloss.compilers.elements import ITEMSIZE
 from jitloss.math import exp, sign
-from kernels import DTYPES, Call, Kernel, assembly_of, elements_of, link, plans, variant
+from kernels import CAPABILITY, DTYPES, OLDEST, Call, Kernel, assembly_of, elements_of, link, plans, variant
 
 # What is compiled -------------------------------------------------------------------------------------------------------------
 
@@ -309,3 +312,67 @@ def test_the_count_links(working, labels, weights, classes):
     assembly = assembly_of(compiler.counting(1024, working, labels, weights, classes))
     assert link(assembly.text).spills == 0
     assert not assembly.has_local_memory
+
+
+# Other devices ----------------------------------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "pointwise": ("huber_loss", "vectors"),
+    "one element at a time": ("huber_loss", "unaligned"),
+    "a thread": ("cross_entropy_with_logits", "short"),
+    "a warp": ("cross_entropy_with_logits", "kept-by-warp"),
+    "a block": ("cross_entropy_with_logits", "kept-by-block"),
+    "read again": ("cross_entropy_with_logits", "long"),
+    "an inner axis": ("cross_entropy_with_logits", "inner-axis"),
+    "dense": ("triplet_loss", "kept-by-block"),
+}
+"""A loss with a largest or a clipped number, and the plan of its kernel."""
+
+
+def source_of(family, dtype):
+    name, how = FAMILIES[family]
+    made = variant(jitloss.LOSSES[name].definition, dtype)
+    return compiler.loss(made, plans(made, clusters=False)[how])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kernels_link_for_the_oldest_devices(family, dtype):
+    assembly = assembly_of(source_of(family, dtype), OLDEST)
+    assert ".target sm_75" in assembly.text
+    assert link(assembly.text, OLDEST).code.startswith(b"\x7fELF")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("stage", ["peaks", "sums", "slopes"])
+def test_pieces_of_rows_link_for_the_oldest_devices(stage, dtype):
+    made = variant(jitloss.cross_entropy_with_logits.definition, dtype)
+    plan = split(plans(made, clusters=False)["long"])
+    assert link(assembly_of(compiler.split(made, plan, stage), OLDEST).text, OLDEST)
+
+
+def test_kernels_around_a_loss_link_for_the_oldest_devices():
+    for source in (
+        compiler.total(1024, "float32", True),
+        compiler.counting(1024, "float32", "int64", "float32", True),
+        compiler.adding(("float32", "float64"), "float64"),
+    ):
+        assert link(assembly_of(source, OLDEST).text, OLDEST)
+
+
+@pytest.mark.parametrize("first", [OLDEST, CAPABILITY], ids=str)
+def test_a_kernel_for_two_kinds_of_devices(first, monkeypatch):
+    """Instructions of the newer are not in what the older one is given, whichever of them comes first."""
+    texts = {}
+
+    def compiled(source, capability):
+        texts[capability] = assembly_of(source, capability).text
+        return b".text._Zkernel\0"
+
+    monkeypatch.setattr(launch, "_capability", lambda device: device)
+    monkeypatch.setattr(launch, "cubin", compiled)
+    monkeypatch.setattr("cuda.core.ObjectCode", Mock())
+    kernel = launch.Kernel(source_of, "a block", "float32")
+    for device in sorted((OLDEST, CAPABILITY), reverse=first == CAPABILITY):
+        kernel._load(device)
+    assert {capability: "max.NaN.f32" in text for capability, text in texts.items()} == {OLDEST: False, CAPABILITY: True}

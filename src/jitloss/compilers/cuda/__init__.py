@@ -35,12 +35,12 @@ SUMMING_THREADS = 4 if SIMULATED else 1024
 
 @functools.cache
 def loss_kernel(variant: Variant, plan: Plan) -> Kernel:
-    return Kernel(sources.loss(variant, plan))
+    return Kernel(sources.loss, variant, plan)
 
 
 @functools.cache
 def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Kernel:
-    return Kernel(sources.split(variant, plan, stage))
+    return Kernel(sources.split, variant, plan, stage)
 
 
 pieces_found = functools.cache(sources.pieces_found)
@@ -48,14 +48,14 @@ pieces_found = functools.cache(sources.pieces_found)
 
 @functools.cache
 def total_kernel(output: str, divided: bool) -> Kernel:
-    return Kernel(sources.total(SUMMING_THREADS, output, divided))
+    return Kernel(sources.total, SUMMING_THREADS, output, divided)
 
 
 @functools.cache
 def adding_kernel(dtypes: tuple[str, ...], output: str) -> Kernel:
-    return Kernel(sources.adding(dtypes, output))
+    return Kernel(sources.adding, dtypes, output)
 
 
 @functools.cache
 def counting_kernel(working: str, labels: str, weights: str, classes: bool) -> Kernel:
-    return Kernel(sources.counting(SUMMING_THREADS, working, labels, weights, classes))
+    return Kernel(sources.counting, SUMMING_THREADS, working, labels, weights, classes)

@@ -212,19 +212,23 @@ def has_clusters(device: int) -> bool:
 
 
 class Kernel:
-    """A kernel that is launched with pointers and numbers; machine code is made for each kind of device when it is first met."""
+    """A kernel that is launched with pointers and numbers; machine code is made for each kind of device when it is first met.
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    Its source is made anew for each of them: numba keeps the small functions that a kernel calls as they were compiled first.
+    """
+
+    def __init__(self, make: Callable[..., Source], *given: Any) -> None:
+        self._make = functools.partial(make, *given)
+        self.source = self._make()
         self._loaded: dict[Capability, Any] = {}
-        self._simulated = cuda.jit(source.function) if SIMULATED else None
+        self._simulated = cuda.jit(self.source.function) if SIMULATED else None
 
     def _load(self, device: int) -> Any:
         capability = _capability(device)
         if capability not in self._loaded:
             from cuda.core import ObjectCode
 
-            code = cubin(self.source, capability)
+            code = cubin(self._make() if self._loaded else self.source, capability)
             self._loaded[capability] = ObjectCode.from_cubin(code).get_kernel(_entry(code))
         return self._loaded[capability]
 

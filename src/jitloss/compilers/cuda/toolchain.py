@@ -124,11 +124,11 @@ def _exp_for_halves(x: elementary.Number) -> elementary.Number:
 
 
 def _extreme(name: str) -> Callable[..., elementary.Number]:
-    """The larger or smaller number; NaN where either is."""
+    """The larger or smaller number; NaN where either is: one instruction for float32, which devices before 8.0 lack."""
     single = _assembly(name + ".NaN.{real} $0, $1, $2;")
 
     def extreme(a: elementary.Number, b: elementary.Number) -> elementary.Number:
-        if not a.format.halves:
+        if not a.format.halves and device_kind.get() >= (8, 0):
             return single(a, b)
         better = (a > b) if name == "max" else (a < b)
         nan = a.of(a.builder.fcmp_unordered("uno", a.value, a.value))
