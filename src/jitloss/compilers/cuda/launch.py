@@ -41,23 +41,33 @@ Capability = tuple[int, int]
 @functools.cache
 def fingerprint() -> str:
     """The compilers' own text and the versions that machine code depends on, as part of every key of the disk cache."""
-    return f"{numba.__version__} {numba_cuda_version()} {fingerprint_of(Path(__file__).parent)}"
+    return f"{numba.__version__} {compiler_versions()} {fingerprint_of(Path(__file__).parent)}"
 
 
-def numba_cuda_version() -> str:
-    from importlib.metadata import version
-
-    return version("numba-cuda")
+_COMPILERS = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink", "nvidia-nvjitlink-cu12")
+"""What NVIDIA's compilers are installed with, of CUDA 13 and 12: to ask the compilers themselves they would have to be loaded."""
 
 
-def cache_folder() -> Path:
-    """Where machine code is kept: beside numba's own cache where that has been placed, else with the user's caches."""
+def compiler_versions() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = []
+    for name in _COMPILERS:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return " ".join(found)
+
+
+def cache_folder() -> Path | None:
+    """Where machine code is kept: beside numba's own cache where that has been placed, else with the user's caches; None without a home."""
     base = os.environ.get("NUMBA_CACHE_DIR")
-    return (
-        Path(base) / "jitloss-cuda"
-        if base
-        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jitloss" / "cuda"
-    )
+    if base:
+        return Path(base) / "jitloss-cuda"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (given if given.is_absolute() else Path.home() / ".cache") / "jitloss" / "cuda"
+    except RuntimeError:  # of a user whom the machine does not know
+        return None
 
 
 def _key(source: Source, capability: Capability) -> str:
@@ -70,24 +80,44 @@ def _key(source: Source, capability: Capability) -> str:
 
 def cubin(source: Source, capability: Capability) -> bytes:
     """A kernel as machine code, from the disk cache or compiled; a cache that cannot be used is done without."""
-    file = cache_folder() / f"{_key(source, capability)}.cubin"
-    try:
-        return file.read_bytes()
-    except OSError:
+    folder = cache_folder()
+    file = folder / f"{_key(source, capability)}.cubin" if folder else None
+    code = _kept(file) if file else None
+    if code is None:
         code, _ = machine_code(ptx(source, capability), capability)
-        _keep(file, code)
-        return code
+        if file:
+            _keep(file, code)
+    return code
+
+
+def _kept(file: Path) -> bytes | None:
+    """The machine code in a file; None where there is none, or where it is not what was written."""
+    try:
+        written = file.read_bytes()
+    except OSError:
+        return None
+    code = written[: -len(_seal(b""))]
+    return code if code + _seal(code) == written else None
+
+
+def _seal(code: bytes) -> bytes:
+    """What is written behind machine code, and tells it from what a crash, a full disk or another program has left of it."""
+    return hashlib.sha256(code).digest()
 
 
 def _keep(file: Path, code: bytes) -> None:
     """Write a file that other processes see whole or not at all."""
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as unfinished:
-            unfinished.write(code)
-        os.replace(unfinished.name, file)
-    except OSError:
-        pass
+        unfinished = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)  # noqa: SIM115  # it is closed before it is moved
+        try:
+            with unfinished:
+                unfinished.write(code + _seal(code))
+            os.replace(unfinished.name, file)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(unfinished.name)
+            raise
 
 
 def machine_code(text: str, capability: Capability) -> tuple[bytes, str]:
