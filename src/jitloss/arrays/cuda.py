@@ -5,8 +5,8 @@ interface and DLPack are asked.
 """
 
 import functools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,7 +225,8 @@ class CuPy(Library):
     def contiguous(self, value: Any) -> Any:
         import cupy
 
-        return cupy.ascontiguousarray(value)
+        with value.device:
+            return cupy.ascontiguousarray(value)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         import cupy
@@ -238,21 +239,26 @@ class CuPy(Library):
             return handle_of(given, "ptr")
         import cupy
 
-        return int(cupy.cuda.get_current_stream().ptr)
+        return int(cupy.cuda.get_current_stream(like.data.device_id).ptr)
 
     def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
-        if given is None:
-            return nullcontext()
+        return nullcontext() if given is None else self._on(given, like)
+
+    @contextmanager
+    def _on(self, given: Any, like: Any) -> Iterator[None]:
+        """CuPy enters a stream where its device is the current one, and nowhere else."""
         import cupy
 
-        stream: AbstractContextManager[Any]
-        if isinstance(given, cupy.cuda.Stream):
-            stream = given
-        elif hasattr(cupy.cuda.Stream, "from_external"):  # of CuPy 14, which warns of the other one
-            stream = cupy.cuda.Stream.from_external(_Handle(self.stream(like, given)))
-        else:
-            stream = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
-        return stream
+        with like.device:
+            stream: AbstractContextManager[Any]
+            if isinstance(given, cupy.cuda.Stream):
+                stream = given
+            elif hasattr(cupy.cuda.Stream, "from_external"):  # of CuPy 14, which warns of the other one
+                stream = cupy.cuda.Stream.from_external(_Handle(self.stream(like, given)))
+            else:
+                stream = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
+            with stream:
+                yield
 
     def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         array: np.ndarray = value.get()
