@@ -363,17 +363,25 @@ class DeviceEvaluation(Evaluation):
         """Launch the kernel of the loss, after those that count and before those that add; one block does all of it alone."""
         variant = self._variant(items is not None)
         inputs = [self.views[one.name] for one in self.definition.inputs]
+        pointwise, each = self.definition.form == "pointwise", self.span == 1
+        moved = [
+            *inputs,
+            *outs,
+            *([items] if items else []),
+            *([self.sample_view] if pointwise and each and self.sample_view else []),
+        ]
         plan = self.cuda.choose(
             variant,
             self.geometry.columns,
             self.geometry.inner,
-            all(view.pointer % 16 == 0 for view in [*inputs, *outs, *([items] if items else [])]),
+            all(view.pointer % 16 == 0 for view in moved),
             divided=counts != "",
             labels=dtype_name(self.label_view.dtype) if self.label_view else "int64",
             weights=dtype_name(self.sample_view.dtype) if self.sample_view else "",
+            each=each,
             clusters=self.cuda.has_clusters(self.device),
         )
-        pointwise, count = self.definition.form == "pointwise", self.geometry.count
+        count = self.geometry.count
         parted = self.cuda.split(plan)
         pieces, length = self.cuda.pieces(parted, count, self.geometry.columns, self.geometry.inner)
         split = not pointwise and pieces > 1

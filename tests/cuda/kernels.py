@@ -117,6 +117,7 @@ ROWS: dict[str, tuple[int, int, bool]] = {
 def plans(variant: Variant, **options: Any) -> dict[str, Plan]:
     """The plans that the library chooses among for a variant, by what they are for."""
     if variant.definition.form == "pointwise":
+        options = {"each": True, **options}
         return {"vectors": choose(variant, 1, 1, True, **options), "unaligned": choose(variant, 1, 1, False, **options)}
     return {name: choose(variant, *shape, **options) for name, shape in ROWS.items()}
 

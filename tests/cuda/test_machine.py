@@ -14,7 +14,7 @@ if reason := toolkit.missing():
 from cases import EDGES, Case, agree, draw, weights
 from imagined import MACHINE, Array, imagined_device, memory
 from kernels import CAPABILITY, DTYPES, OLDEST
-from kits import SOFTMAX, bits, check, got_back
+from kits import MSE, SOFTMAX, bits, check, got_back
 from machine import Fault, Program
 from test_rowwise import DWARFED
 
@@ -108,6 +108,26 @@ def test_bad_labels_touch_no_other_memory(columns, device):
         value, gradient = got_back(MACHINE, got)
         assert np.isnan(value).tolist() == [False, True, False]
         assert np.isnan(gradient).all(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("shape", [(2500,), (50, 50), (700, 3), (9, 641), (3, 2500), (300, 7, 1)], ids=str)
+@pytest.mark.parametrize(("dtype", "weight"), [("float32", "float32"), ("bfloat16", "float64"), ("float64", "int8")])
+def test_weights_of_one_element_and_of_several(shape, dtype, weight, device):
+    """As many as fit into a vector, fewer, more; the last vectors are not whole."""
+    for axes in range(1, len(shape) + 1):
+        given = (4.0 * weights(shape[:axes])).astype(weight)
+        for options in ({}, {"reduction": "none"}, {"normalizer": "weights"}):
+            check(MSE, MACHINE, draw(MSE, shape, dtype), dtype, sample_weight=given, **options)
+
+
+def test_weights_that_start_between_vectors(device):
+    predictions, targets = draw(MSE, (2501,), "float32")
+    given = weights((2501,)).astype(np.float32)
+    want = jitloss.mse_loss.value_and_gradient(predictions, targets, sample_weight=given)
+    inputs = MACHINE.put(predictions), MACHINE.put(targets)
+    got = jitloss.mse_loss.value_and_gradient(*inputs, sample_weight=MACHINE.put(given, 4))
+    for mine, right in zip(got_back(MACHINE, got), want, strict=True):
+        agree(mine, right, "float32")
 
 
 @pytest.mark.parametrize("capability", [CAPABILITY, OLDEST], ids=str)

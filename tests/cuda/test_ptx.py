@@ -18,7 +18,7 @@ from jitloss.compilers.cuda import launch
 from jitloss.compilers.cuda.plan import split
 from jitloss.compilers.elements import ITEMSIZE
 from jitloss.math import exp, sign
-from kernels import CAPABILITY, DTYPES, OLDEST, Call, Kernel, assembly_of, elements_of, link, plans, variant
+from kernels import CAPABILITY, DTYPES, OLDEST, Call, Kernel, assembly_of, compiled, elements_of, link, plans, variant
 
 # What is compiled -------------------------------------------------------------------------------------------------------------
 
@@ -291,6 +291,25 @@ SOFTMAX = [kernel for kernel in DEFAULTS if kernel.variant.definition.name == "c
 @each([kernel for kernel in SOFTMAX if kernel.variant.working == "float32"])
 def test_softmax_takes_the_devices_power_of_two(kernel):
     assert kernel.assembly.count(r"ex2\.approx") >= 1
+
+
+DIVIDES = r"(div|rem)\.[su]64"
+"""An instruction that becomes a hundred of the machine's."""
+
+
+@pytest.mark.parametrize("how", ["vectors", "unaligned"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sample_weights_are_found_without_dividing_for_each_element(dtype, how):
+    made = variant(jitloss.mse_loss.definition, dtype, weights=True)
+    assert compiled(made, plans(made)[how]).count(DIVIDES) == 0
+    assert compiled(made, plans(made, each=False)[how]).count(DIVIDES) == 1
+
+
+def test_sample_weights_are_read_as_the_elements_are():
+    made = variant(jitloss.mse_loss.definition, "float32", weights=True)
+    assert (
+        compiled(made, plans(made)["vectors"]).vector_loads == 1 + compiled(made, plans(made, each=False)["vectors"]).vector_loads
+    )
 
 
 # The kernels around a loss ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ class Plan:
 
     ``divided`` says that the sum is divided by a number that lies on the device, and ``here`` that the only block of the kernel counts
     that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a part for each block, the value of the loss, or
-    nothing. ``labels`` and ``weights`` are the dtypes of integer labels and sample weights.
+    nothing. ``labels`` and ``weights`` are the dtypes of integer labels and sample weights; ``each`` says that every element has a
+    sample weight of its own, which is read as the elements are.
     """
 
     threads: int
@@ -59,6 +60,7 @@ class Plan:
     weighted: bool = False
     total: Literal["parts", "value", "nothing"] = "parts"
     packed: bool = False
+    each: bool = False
 
     @property
     def reach(self) -> int:
@@ -80,16 +82,18 @@ def choose(
     divided: bool = False,
     labels: str = "int64",
     weights: str = "",
+    each: bool = False,
     clusters: bool = True,
 ) -> Plan:
     """The plan for rows of so many columns.
 
-    ``aligned`` says that every array starts at a multiple of 16 bytes, ``clusters`` that the device has them.
+    ``aligned`` says that every array starts at a multiple of 16 bytes, ``each`` that there are as many sample weights as elements,
+    ``clusters`` that the device has them.
     """
     last = (divided, labels, weights or variant.working)
     first = ITEMSIZE[variant.inputs[0]]
     if variant.definition.form == "pointwise":
-        return Plan(_threads(512), 1, 16 // first if aligned else 1, 0, *last)
+        return Plan(_threads(512), 1, 16 // first if aligned else 1, 0, *last, each=each and variant.weights)
     if inner > 1:
         return Plan(_threads(128), 1, 1, 0, *last, apart=True)
     width = math.gcd(columns, 16 // first) if aligned else 1

@@ -22,20 +22,26 @@ SHRINK = 2.0**-10
 
 
 def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
-    """A function of one element, which lies among others of these dtypes: its value and its slopes, times its weights."""
+    """A function of one element, which lies among others of these dtypes: its value and its slopes, times its weights.
+
+    A sample weight of its own lies among them too, as the last; else it is the one at ``which``, of several elements.
+    """
     working, names = np.dtype(variant.working).type, [one.name for one in variant.definition.inputs]
     call = point(variant.definition, working, jitable_for(variant))
     function, wanted, results = call.function, call.wanted, tuple(range(1 + variant.outputs))
     weight_dtype, class_dtype = (plan.weights,), (variant.working,)
-    with_weights, with_classes = variant.weights, variant.class_weights
+    own_weight, shared_weight, with_classes = plan.each, variant.weights and not plan.each, variant.class_weights
+    read, last = tuple(range(len(names))), len(dtypes) - 1
     target = names.index(variant.definition.target.name) if variant.definition.target is not None else 0
     graded, zero, unit = variant.definition.inputs[target].space.graded, working(0.0), working(1.0)
 
     @jitable
     def one(arrays, index, given, weights, which, classes):  # type: ignore[no-untyped-def]
         elements = load(arrays, index, dtypes, working)
-        result = select(cast(function(*select(elements + given, wanted)), working), results)
-        if with_weights:
+        result = select(cast(function(*select(select(elements, read) + given, wanted)), working), results)
+        if own_weight:
+            result = weighted(result, elements[last])
+        if shared_weight:
             result = weighted(result, load((weights,), which, weight_dtype, working)[0])
         if with_classes:
             negative, positive = load((classes,), 0, class_dtype, working)[0], load((classes,), 1, class_dtype, working)[0]
@@ -54,24 +60,33 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     Sums are taken in the working precision, with what each addition rounds away in a second number, and in float64 over the block.
     """
     working = np.dtype(variant.working).type
-    name = variant.working
-    own_one, one = _one_element(variant, plan, (name,) * len(variant.inputs)), _one_element(variant, plan, variant.inputs)
-    dtypes, output, kinds, outputs, divided = variant.inputs, variant.output, variant.statics, variant.outputs, plan.divided
+    name, dtypes = variant.working, variant.inputs + (plan.weights,) * plan.each
+    own_one, one = _one_element(variant, plan, (name,) * len(dtypes)), _one_element(variant, plan, dtypes)
+    output, kinds, outputs, divided = variant.output, variant.statics, variant.outputs, plan.divided
+    own_weights, shared_weights = (0,) * plan.each, variant.weights and not plan.each
     of_items, of_outputs = (0,) * variant.items, tuple(range(1, 1 + outputs))
     with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
-    inputs_count, width, threads = len(dtypes), plan.width, plan.threads
+    read, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
     warps, divide, end, totalled = threads // WARP, divider(variant, plan), ending(plan, name, True), plan.total != "nothing"
 
     @jitable
-    def add_own(partial, place, index, rest):  # type: ignore[no-untyped-def]
+    def beyond(which, left, span):  # type: ignore[no-untyped-def]
+        """The weight of the next element, and how many have it from there on."""
+        return (which + 1, span) if left == 1 else (which, left - 1)
+
+    @jitable
+    def add_own(state, place, index, rest):  # type: ignore[no-untyped-def]
+        partial, which, left = state
         taken, made, values, given, weights, span, classes, factor, own = rest
-        result = own_one(taken, place, given, weights, index // span, classes)
+        result = own_one(taken, place, given, weights, which, classes)
         if with_items:
             spread(values, place, scaled(select(result, of_items), own), name)
         if with_outputs:
             spread(made, place, scaled(select(result, of_outputs), factor), name)
-        return partial + shrink * result[0]
+        if shared_weights:
+            which, left = beyond(which, left, span)
+        return partial + shrink * result[0], which, left
 
     def kernel(  # type: ignore[no-untyped-def]
         inputs, outs, items, numbers, weights, span, labels, ignored, classes, columns, inner, count, scale, times, divisors,
@@ -79,28 +94,33 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     ):  # fmt: skip
         memory = cuda.shared.array(warps, types.float64)
         given = expand(numbers, kinds, working)
-        taken, made, values = local(inputs_count, width), local(outputs, width), local(item_count, width)
+        taken, made, values = local(read, width), local(outputs, width), local(item_count, width)
         whole_scale = scale
         if divided:
             whole_scale = divide(
                 scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, cuda.threadIdx.x, memory
             )
         factor, own = settled(working(whole_scale)), settled(working(times))
-        high, low = zero, zero
+        sources, high, low = inputs + select((weights,), own_weights), zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width
         step = np.int64(cuda.gridDim.x) * threads * width
         while first < count:
-            partial = zero
+            partial, which, left = zero, np.int64(0), np.int64(0)
+            if shared_weights:  # one division for all of them, which takes as long as many other things
+                which = first // span
+                left = (which + 1) * span - first
             if first + width <= count:
-                fetch(taken, 0, inputs, first, dtypes, width, working)
+                fetch(taken, 0, sources, first, dtypes, width, working)
                 rest = taken, made, values, given, weights, span, classes, factor, own
-                partial = repeated(add_own, width, partial, np.int64(0), first, rest, 1, 1)
+                partial = repeated(add_own, width, (partial, which, left), np.int64(0), first, rest, 1, 1)[0]
                 flush(items, first, values, 0, output, width, working)
                 flush(outs, first, made, 0, output, width, working)
             else:
                 for index in range(first, count):
-                    result = one(inputs, index, given, weights, index // span, classes)
+                    result = one(sources, index, given, weights, which, classes)
                     partial += shrink * result[0]
+                    if shared_weights:
+                        which, left = beyond(which, left, span)
                     if with_items:
                         spread(items, index, scaled(select(result, of_items), own), output)
                     if with_outputs:
