@@ -57,7 +57,7 @@ def _all_plain(arrays: Mapping[Any, Any]) -> bool:
 
 def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
     """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
-    return None if _all_plain(arrays) else one_library(owner, dict(_by_place(arrays)))
+    return None if _all_plain(arrays) else one_library(owner, _by_place(arrays))
 
 
 def _weights(options: Mapping[str, Any]) -> list[Any]:

@@ -87,8 +87,10 @@ def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
 
 def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarray:
     """The array with integer predictions as float64 and bools that are signs as -1 and 1."""
-    check_dtype(array.dtype, one, definition)
     name = dtype_name(array.dtype)
+    if name in FLOATS:
+        return array
+    check_dtype(array.dtype, one, definition)
     if name in INTEGERS and not _is_data(one):
         return array.astype(np.float64)
     if name == "bool" and one.space.name == "sign":
@@ -222,16 +224,16 @@ def _check_labels(
 
 def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Library | None":
     """The library whose arrays the inputs are, None where all are on the host; an error where they are not all on one side."""
-    given = {one.public: arguments[one.public] for one in definition.inputs if one.public in arguments}
+    given = [(one.public, arguments[one.public]) for one in definition.inputs if one.public in arguments]
     library = one_library(definition.name, given)
     if library is None:
         _refuse_weights_elsewhere(definition, arguments)
     return library
 
 
-def one_library(owner: str, arrays: Mapping[str, Any]) -> "Library | None":
-    """The library whose arrays all of them are, by their names; None where all are on the host, else an error."""
-    found = {name: library_of(one) for name, one in arrays.items()}
+def one_library(owner: str, arrays: Iterable[tuple[str, Any]]) -> "Library | None":
+    """The library whose arrays all of them are, each with its name; None where all are on the host, else an error."""
+    found = {name: library_of(one) for name, one in arrays}
     libraries = set(found.values())
     if len(libraries) > 1:
         sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
