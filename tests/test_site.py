@@ -27,6 +27,7 @@ ADAPTERS = {
     "arrays.columns": "columns",
     "objectives.boosters": "boosting",
     "objectives.linear": "scipy",
+    "objectives.shown": "boosting",
     "torch": "pytorch",
     "jitted": "numba",
 }

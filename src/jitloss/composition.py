@@ -63,7 +63,7 @@ def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
 def _weights(options: Mapping[str, Any]) -> list[Any]:
     """The weights of a call that are arrays, of which another call's ``out`` may be no part."""
     given = (options.get(name) for name in ("sample_weight", "class_weight"))
-    return [one for one in given if isinstance(one, np.ndarray) or library_of(one) is not None]
+    return [one for one in given if isinstance(one, np.ndarray) or (one is not None and library_of(one) is not None)]
 
 
 def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tuple[Any, Any]]) -> None:

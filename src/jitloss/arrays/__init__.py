@@ -1,10 +1,34 @@
 """One small file per array library: how its arrays are read and how results go back."""
 
-import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 __all__ = ["adapter"]
+
+
+# Statements and not importlib, which torch.compile does not trace.
+
+
+def _torch() -> ModuleType:
+    from . import torch
+
+    return torch
+
+
+def _jax() -> ModuleType:
+    from . import jax
+
+    return jax
+
+
+def _dask() -> ModuleType:
+    from . import dask
+
+    return dask
+
+
+_LOADED = {"torch": _torch, "jax": _jax, "dask": _dask}
 
 
 def adapter(library: str, name: str) -> Callable[..., Any]:
@@ -14,7 +38,7 @@ def adapter(library: str, name: str) -> Callable[..., Any]:
     def function(*args: Any) -> Any:
         nonlocal found
         if found is None:
-            found = getattr(importlib.import_module(f"{__name__}.{library}"), name)
+            found = getattr(_LOADED[library](), name)
         return found(*args)
 
     return function
