@@ -15,7 +15,7 @@ PAGES = Path(__file__).parents[1] / "docs"
 
 ROOMS = [
     {"buffers", "keys", "math", "order", "pause", "results", "stores"},
-    {"binding"},
+    {"binding", "proportional"},
     {"spaces"},
     {"definition"},
     {"losses", "algebra", "monitoring"},

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .binding import DefinitionError, argument_names, bind, check, check_results, frozen, plain
+from .proportional import FREE, all_ways
 from .spaces import (
     ANY_NUMBER,
     Binary,
@@ -201,10 +202,12 @@ class Definition:
     def marks_terms(self) -> bool:
         """Whether the element that a label names must be marked before a row's terms are added.
 
-        Else each term is 0 where the target is 0, or the same for all targets. Then it may be put right in the sums: what is taken from
-        them is nothing large, in which the rest of the row would be lost.
+        Else each term is the target times a number, or the same for all targets. Then it may be put right in the sums: what is taken from
+        them is nothing large, in which the rest of the row would be lost. Kernels are of ``maths``, so that alone is looked at.
         """
-        return self.takes_labels and not all(_fades(member) for member in self.members)
+        if self.origin is not None:
+            return self.origin.marks_terms
+        return self.takes_labels and not all(_fades(member.maths) for member in self.members)
 
 
 # From a function or a class to a definition -----------------------------------------------------------------------------------
@@ -401,26 +404,12 @@ def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters
     return Part(function, arguments, counts[""])
 
 
-_TRIED = (0.3, -1.7, 4.2, -0.6, 23.0)
-
-
 def _fades(definition: Definition) -> bool:
-    """Whether each term is 0 where its target is 0, or the same for all targets: found by trying, as results are counted."""
-    part, target, parameters = definition.parts["terms"], definition.target, definition.parameters
-    bound, defaults = bind(part.function, np.float64), {one.name: one.default for one in parameters}
-    for changed in ({}, *({one.name: one.other} for one in parameters if one.name in part.arguments and one.has_other)):
-        for turn in range(len(_TRIED)):
-            tried = {argument: _TRIED[(turn + 2 * place) % len(_TRIED)] for place, argument in enumerate(part.arguments)}
-            given = {**tried, **{name: value for name, value in {**defaults, **changed}.items() if name in tried}}
-            without, labelled = (_results(bound, {**given, target.name: mark} if target else given) for mark in (0.0, 1.0))
-            if not np.all((without == 0.0) | (without == labelled) | (np.isnan(without) & np.isnan(labelled))):
-                return False
-    return True
-
-
-def _results(bound: Function, given: Mapping[str, Any]) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return np.atleast_1d(np.array(bound(*(np.float64(one) if type(one) in (float, int) else one for one in given.values()))))
+    """Whether each term is its target times a number, or the same for all targets."""
+    part, target = definition.parts["terms"], definition.target
+    switched = {bool: (False, True), type(None): (None, FREE)}
+    options = {one.name: switched[type(one.default)] for one in definition.parameters if type(one.default) in switched}
+    return all_ways(bind(part.function, np.float64), part.arguments, target.name if target else "", options)
 
 
 def _count(bound: Function, values: Sequence[Any], owner: str, label: str) -> int:

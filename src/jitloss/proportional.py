@@ -1,0 +1,97 @@
+"""Whether what a function returns is in proportion to an argument, or free of it: seen by calling it with symbols for numbers."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+__all__ = ["FREE", "Symbol", "all_ways"]
+
+MOST_WAYS = 64
+"""Ways to switch options on and off up to which all are looked at."""
+
+
+class Kind(Enum):
+    FREE = "the same whatever the argument is"
+    PROPORTIONAL = "the argument times a number that is free of it"
+    IS_ZERO = "whether something in proportion is 0"
+    OTHER = "anything else"
+
+
+class Symbol(NDArrayOperatorsMixin):
+    """Stands for a number, and knows only how it depends on the argument. It has no value to branch on."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+
+    def __bool__(self) -> bool:
+        raise TypeError("a symbol is neither true nor false")
+
+    def __getitem__(self, index: Any) -> "Symbol":
+        return self  # as NumPy's where gives a number
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> "Symbol":
+        return Symbol(_combined(ufunc, [_kind(one) for one in inputs], inputs))
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> "Symbol":
+        return Symbol(_chosen(*args) if function is np.where and len(args) == 3 else Kind.OTHER)
+
+
+PROPORTIONAL, FREE = Symbol(Kind.PROPORTIONAL), Symbol(Kind.FREE)
+
+
+def _kind(value: Any) -> Kind:
+    return value.kind if isinstance(value, Symbol) else Kind.FREE
+
+
+def _is_zero(value: Any) -> bool:
+    return not isinstance(value, Symbol) and value == 0.0
+
+
+def _combined(ufunc: Any, kinds: list[Kind], inputs: Any) -> Kind:
+    if all(one is Kind.FREE for one in kinds):
+        return Kind.FREE
+    first, second = (*kinds, Kind.FREE)[:2]
+    alone = {first, second} == {Kind.PROPORTIONAL, Kind.FREE}
+    if ufunc is np.multiply or ufunc in (np.negative, np.positive):
+        return Kind.PROPORTIONAL if alone else Kind.OTHER
+    if ufunc is np.divide:
+        return Kind.PROPORTIONAL if alone and second is Kind.FREE else Kind.OTHER
+    if ufunc in (np.add, np.subtract):
+        return Kind.PROPORTIONAL if first is second is Kind.PROPORTIONAL else Kind.OTHER
+    if ufunc is np.equal:
+        return Kind.IS_ZERO if first is Kind.PROPORTIONAL and _is_zero(inputs[1]) else Kind.OTHER
+    return Kind.OTHER
+
+
+def _chosen(condition: Any, there: Any, elsewhere: Any) -> Kind:
+    """What ``where`` gives: 0 is in proportion to everything."""
+    kinds = [_kind(one) for one in (condition, there, elsewhere)]
+    if all(one is Kind.FREE for one in kinds):
+        return Kind.FREE
+    fit = all(_kind(one) is Kind.PROPORTIONAL or _is_zero(one) for one in (there, elsewhere))
+    if kinds[0] is Kind.FREE:
+        return Kind.PROPORTIONAL if fit else Kind.OTHER
+    return Kind.PROPORTIONAL if kinds[0] is Kind.IS_ZERO and fit and _is_zero(there) else Kind.OTHER
+
+
+def all_ways(function: Callable[..., Any], arguments: tuple[str, ...], name: str, options: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Whether each result is in proportion to the argument ``name`` or free of it, for all that the ``options`` may be.
+
+    A function that asks for more than that, as one with branches on its numbers, is not looked into.
+    """
+    choices = [(PROPORTIONAL,) if one == name else options.get(one, (FREE,)) for one in arguments]
+    if np.prod([len(one) for one in choices]) > MOST_WAYS:
+        return False
+    try:
+        for given in itertools.product(*choices):
+            found = function(*given)
+            results = found if isinstance(found, tuple) else (found,)
+            if any(_kind(one) not in (Kind.FREE, Kind.PROPORTIONAL) for one in results):
+                return False
+    except Exception:  # of whatever kind: numbers are not symbols
+        return False
+    return True

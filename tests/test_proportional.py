@@ -1,0 +1,105 @@
+"""Terms that are in proportion to their target or free of it: then labels may be put right in sums afterwards."""
+
+import itertools
+
+import pytest
+
+import jitloss
+from jitloss.math import exp, log, maximum, power, softplus, times, where
+from jitloss.proportional import FREE, MOST_WAYS, all_ways
+
+YES = [
+    lambda x, t: t,
+    lambda x, t: x * t,
+    lambda x, t: -t * log(maximum(x, 1e-7)),
+    lambda x, t: t / x,
+    lambda x, t: 2.0 * t * (x - 1.0) ** 2 + t * exp(x),
+    lambda x, t: (times(t, x), times(x, t), t - t * x),
+    lambda x, t: (exp(x), softplus(-x) * t, 1.0, t * power(abs(x), 1.5)),
+    lambda x, t: where(x > 0.0, t * x, 0.0),
+    lambda x, t: where(t == 0.0, 0.0, t * log(x)),
+    lambda x, t: exp(x) if x is None else x,
+]
+NO = [
+    lambda x, t: x - t,
+    lambda x, t: (1.0 - t) * exp(x),
+    lambda x, t: t + 1.0,
+    lambda x, t: t * t * x,
+    lambda x, t: x / t,
+    lambda x, t: abs(t) * x,
+    lambda x, t: exp(t),
+    lambda x, t: (t * x, exp(x - 2.0 * t * x)),
+    lambda x, t: where(t < 0.5, t * x, 0.0),
+    lambda x, t: where(t == 0.0, x, t * x),
+    lambda x, t: where(t == 0.5, 0.0, t * x),
+    lambda x, t: where(x > 0.0, t * x, x),
+    lambda x, t: t == 0.0,
+    lambda x, t: t * x if x > 0.0 else 0.0,  # which a symbol cannot tell
+    lambda x, t: t * x + 0.5 * None,
+]
+
+
+@pytest.mark.parametrize(("function", "want"), [*((one, True) for one in YES), *((one, False) for one in NO)])
+def test_what_is_in_proportion(function, want):
+    assert all_ways(function, ("x", "t"), "t", {}) is want
+
+
+def test_all_ways_of_options_are_looked_at():
+    def both(x, t, a, b):
+        return x - t if a is not None and b else t * x
+
+    options = {"a": (None, FREE), "b": (False, True)}
+    assert not all_ways(both, ("x", "t", "a", "b"), "t", options)
+    for name in options:
+        assert all_ways(both, ("x", "t", "a", "b"), "t", {**options, name: options[name][:1]})
+    many = tuple(f"o{number}" for number in itertools.takewhile(lambda number: 2**number <= MOST_WAYS, itertools.count()))
+    assert all_ways(lambda t, *rest: t, ("t", *many[:-1]), "t", dict.fromkeys(many, (False, True)))
+    assert not all_ways(lambda t, *rest: t, ("t", *many, "more"), "t", dict.fromkeys((*many, "more"), (False, True)))
+
+
+def test_a_loss_and_the_same_with_other_defaults_are_judged_alike():
+    """Their kernels are the same."""
+
+    @jitloss.rowwise
+    class contrast:
+        push = 0.0
+
+        def terms(logit, target, push):
+            return push * (1.0 - target) * exp(logit), target * logit
+
+        def value(sums):
+            others, own = sums
+            return others - own
+
+        def slope(logit, target, push):
+            return push * (1.0 - target) * exp(logit) - target
+
+    logits, labels = [[40.0, 1.0, 2.0]], [0]
+    want = contrast([[40.0, 1.0, 2.0]], [[1.0, 0.0, 0.0]], push=1.0)
+    for loss in (contrast, contrast.with_parameters(push=1.0), 1.0 * contrast.with_parameters(push=1.0)):
+        assert loss.definition.marks_terms
+        assert loss(logits, labels, **({} if loss is not contrast else {"push": 1.0})) == pytest.approx(want, rel=1e-12)
+
+
+def test_options_that_belong_together():
+    """What only some of them would do raises nothing where nobody asks for it."""
+
+    @jitloss.rowwise
+    class capped:
+        cap: float | None = None
+        leak: float | None = None
+
+        def terms(logit, target, cap, leak):
+            if cap is not None:  # noqa: SIM102  # an option is asked for by itself
+                if logit > cap:
+                    return target * (cap + leak * (logit - cap))
+            return target * logit
+
+        def value(sums):
+            return -sums, -1.0
+
+        def slope(target, c):
+            return target * c
+
+    assert capped([[2.0, 3.0]], [1]) == -3.0
+    assert capped([[2.0, 3.0]], [1], cap=1.0, leak=0.5) == -2.0
