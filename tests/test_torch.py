@@ -640,6 +640,23 @@ def test_outputs_of_inference_and_leaves_without_a_graph():
         assert jitloss.mse_loss.gradient(torch.ones(3), torch.zeros(3), out=leaf) is leaf
 
 
+def test_compiled_class_weights():
+    logits, labels = torch.linspace(-1, 1, 12).reshape(4, 3), torch.tensor([0, 1, 2, 1])
+
+    def compiled(given):
+        torch._dynamo.reset()
+        call = torch.compile(lambda x: jitloss.cross_entropy_with_logits(x, labels, class_weight=given), backend="eager")
+        return float(call(logits))
+
+    want = float(jitloss.cross_entropy_with_logits(logits, labels, class_weight=[1.0, 2.0, 3.0]))
+    for given in ([1.0, 2.0, 3.0], np.arange(1.0, 4.0), list(np.arange(1.0, 4.0)), {0: 1.0, 1: 2.0, 2: 3.0}):
+        assert compiled(given) == pytest.approx(want, rel=1e-6)
+    with pytest.raises(
+        RuntimeError, match=r"class_weight must be a tensor, a NumPy array, or made of Python's own numbers.* got \{0: np"
+    ):
+        compiled({0: np.float64(2.0)})
+
+
 def test_compiled_switches():
     x = torch.arange(6.0).reshape(2, 3)
     for full in (True, False):

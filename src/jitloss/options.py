@@ -227,9 +227,9 @@ def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:
     """``class_weight`` where it names its classes: a dict does, and a pandas Series by its index; None where it goes by position."""
     if isinstance(value, Mapping):
         return value
-    labels = index_of(value) if is_a(value, "pandas.Series") else None
-    if labels is None:
+    if not is_a(value, "pandas.Series"):
         return None
+    labels = index_of(value)
     twice = next((label for label, times in Counter(labels).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"{owner}: class_weight must name each class once, got an index that has {twice!r} more than once")

@@ -128,11 +128,12 @@ def is_supported(kind: type) -> bool:
 
 def _why(value: Any, error: Exception) -> Any:
     """Why a value cannot be read, without what a framework says of itself where its arrays lie in a sequence."""
-    closed = _closed_within(value)
+    closed = _closed_within([value])
     if closed is None:
         return error
+    holds = f"a {type(value).__name__} holds {closed}" if isinstance(value, (list, tuple)) else f"it is one of {closed}"
     return (
-        f"a {type(value).__name__} holds {closed}, and one that is traced, lies on a device or requires gradients gives NumPy no numbers; "
+        f"{holds}, and one that is traced, lies on a device or requires gradients gives NumPy no numbers; "
         f"stack them to one array, or name parameters in a dict"
     )
 

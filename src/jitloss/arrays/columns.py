@@ -23,11 +23,9 @@ def from_pandas(value: Any) -> np.ndarray:
     return result
 
 
-def index_of(series: Any) -> list[Any] | None:
-    """What the index of a pandas Series names its numbers; None where nobody has given them names, and it counts from 0."""
-    index = series.index
-    counts = getattr(index, "start", None) == 0 and index.step == 1
-    return None if counts else list(index)
+def index_of(series: Any) -> list[Any]:
+    """What the index of a pandas Series names its numbers."""
+    return list(series.index)
 
 
 def refuse_lazy(value: Any) -> np.ndarray:

@@ -376,12 +376,14 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         [given[name] for name in kinds["tensors"]],
         [given[name] for name in kinds["numbers"]],
         [given[name] for name in kinds["integers"]],
-        "\n".join([f"{name}={given[name]!r}" for name in kinds["texts"]]),
+        "\n".join([f"{name}={' '.join(repr(given[name]).split())}" for name in kinds["texts"]]),
     )
     return _autocast(results[0] if trained else packed(form, results))
 
 
 def _as_operand(value: Any, trained: bool) -> Any:
+    if isinstance(value, (list, tuple)) and any(isinstance(one, np.ndarray) for one in value):  # as NumPy's numbers are traced
+        return torch.stack([torch.as_tensor(one) for one in value])
     if isinstance(value, np.ndarray):
         return torch.as_tensor(value)
     return value.detach() if isinstance(value, Tensor) and not trained else value
@@ -400,8 +402,17 @@ def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
     """The form and its arguments."""
     *named, texts = operands
     pairs = (text.partition("=") for text in texts.splitlines())
-    rest = {name: ast.literal_eval(value) for name, _, value in pairs}
-    return FORMS[key], {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
+    form = FORMS[key]
+    rest = {name: _read_again(form, name, value) for name, _, value in pairs}
+    return form, {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
+
+
+def _read_again(form: Any, name: str, text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        wanted = "a tensor, a NumPy array, or made of Python's own numbers and words, under torch.compile"
+        raise TypeError(f"{form.__name__}: {name} must be {wanted}, got {text}") from None
 
 
 @torch.library.custom_op("jitloss::evaluate", mutates_args=())
