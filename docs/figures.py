@@ -257,6 +257,7 @@ def rooms() -> Figure:
         ("compilers and arrays", ["compilers", "arrays"]),
         ("the maths", ["losses", "algebra"]),
         ("", ["definition"]),
+        ("", ["spaces"]),
         ("", ["binding", "math"]),
     )
     places, figure, axes = {}, *_figure(7.2, 6.4)

@@ -184,6 +184,7 @@ SIZES = (
     ("jitloss.running", "CHUNK"),
     ("jitloss.running", "BESIDE"),
     ("jitloss.running", "SERIAL"),
+    ("jitloss.order", "BESIDE"),
     ("jitloss.compilers.cpu.helpers", "CALLS"),
     ("jitloss.compilers.cpu.helpers", "PATIENCE"),
     ("jitloss.compilers.cpu.helpers", "GIVE_WAY"),

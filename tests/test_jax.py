@@ -411,7 +411,7 @@ def test_traced_arrays_in_lists(params, place):
     for call in (jax.grad(jitloss.l2_regularization), jax.jit(jitloss.l2_regularization.value_and_gradient)):
         with pytest.raises(
             TypeError,
-            match=rf"^{place} cannot be read as an array: a list holds JAX arrays, .*; stack them to one array, or name",
+            match=rf"^{place} cannot be read as an array: a list holds JAX arrays, .*; stack them into one array, or name",
         ):
             call(jax.tree.map(jnp.asarray, params))
 

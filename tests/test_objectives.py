@@ -398,6 +398,14 @@ def test_how_many_class_weights_there_are_waits_for_the_scores():
         objectives.xgboost(jitloss.huber_loss, class_weight=[1.0, 2.0])
 
 
+def test_objectives_of_a_parameter_with_any_name_are_shown():
+    @jitloss.pointwise
+    def cost(prediction, target, maker=1.0):
+        return maker * (prediction - target) ** 2, 2.0 * maker * (prediction - target), 2.0 * maker
+
+    assert repr(objectives.xgboost(cost, maker=2.0)) == "xgboost(cost, maker=2.0)"
+
+
 def test_objectives_are_shown_as_they_are_made():
     objective = objectives.xgboost(jitloss.huber_loss, delta=30.0)
     assert repr(objective) == "xgboost(huber_loss, delta=30.0)"

@@ -81,6 +81,27 @@ def test_a_loss_and_the_same_with_other_defaults_are_judged_alike():
         assert loss(logits, labels, **({} if loss is not contrast else {"push": 1.0})) == pytest.approx(want, rel=1e-12)
 
 
+@pytest.mark.parametrize("default", [None, 1.0])
+def test_options_that_are_on_by_default(default):
+    """What they are when they are None is looked at too."""
+
+    class sided:
+        scale: float | None = default
+
+        def terms(logit, target, scale):
+            return exp(logit) * (1.0 - target) + target if scale is None else target * logit * scale
+
+        def value(sums):
+            return sums, 1.0
+
+        def slope(target, c):
+            return target * c
+
+    loss = jitloss.rowwise(sided)
+    assert loss.definition.marks_terms
+    assert loss([[45.0, *[0.0] * 39]], [0], scale=None) == 40.0
+
+
 def test_options_that_belong_together():
     """What only some of them would do raises nothing where nobody asks for it."""
 

@@ -221,6 +221,25 @@ def test_weights_that_spread_over_nothing(name, argument):
         function(*inputs, **{argument: [1.0, 2.0, 3.0]})
 
 
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss"])
+def test_weights_that_are_not_like_the_input(name):
+    """A weight for each row is none for PyTorch."""
+    for theirs, said in (
+        (functional, "same size"),
+        (jitloss.torch, rf"^{name}: weight must have the shape of input, \(4, 3\); got"),
+    ):
+        for shape in ((4,), (3,), (4, 1)):
+            with pytest.raises(ValueError, match=said):
+                getattr(theirs, name)(logits(4, 3), logits(4, 3), weight=torch.ones(shape))
+
+
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "cross_entropy", "nll_loss"])
+def test_weights_that_are_no_tensors(name):
+    targets = labels(3, 4) if name in ("cross_entropy", "nll_loss") else logits(4, 3)
+    with pytest.raises(TypeError, match=f"^{name}: weight must be a tensor, got list$"):
+        getattr(jitloss.torch, name)(logits(4, 3), targets, weight=[1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize("wrong", ["a", None, True])
 def test_numbers_that_are_none(wrong):
     with pytest.raises(TypeError, match=f"^smooth_l1_loss: beta must be a number, got {wrong!r}$"):

@@ -407,8 +407,8 @@ def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters
 def _fades(definition: Definition) -> bool:
     """Whether each term is its target times a number, or the same for all targets."""
     part, target = definition.parts["terms"], definition.target
-    switched = {bool: (False, True), type(None): (None, FREE)}
-    options = {one.name: switched[type(one.default)] for one in definition.parameters if type(one.default) in switched}
+    switches = [one for one in definition.parameters if one.has_other]
+    options = {one.name: (False, True) if isinstance(one.default, bool) else (None, FREE) for one in switches}
     return all_ways(bind(part.function, np.float64), part.arguments, target.name if target else "", options)
 
 

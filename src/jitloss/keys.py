@@ -1,4 +1,4 @@
-"""What calls and forms are known by: options that are plain values, and a text for each form."""
+"""What calls, forms and types are known by: options that are plain values, a text for each form, what was found of a type."""
 
 import itertools
 import os
@@ -11,7 +11,6 @@ __all__ = ["FORMS", "ON_DEVICES", "PLAIN", "new_key", "plain", "remember"]
 
 PLAIN = frozenset({float, int, bool, str, type(None)})
 """Types of options whose values say all: a plan or a recording of a call may be found by them."""
-
 
 ON_DEVICES = ("stream", "check")
 """Options that only calls on arrays on a device have."""

@@ -134,7 +134,7 @@ def _why(value: Any, error: Exception) -> Any:
     holds = f"a {type(value).__name__} holds {closed}" if isinstance(value, (list, tuple)) else f"it is one of {closed}"
     return (
         f"{holds}, and one that is traced, lies on a device or requires gradients gives NumPy no numbers; "
-        f"stack them to one array, or name parameters in a dict"
+        f"stack them into one array, or name parameters in a dict"
     )
 
 

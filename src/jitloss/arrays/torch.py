@@ -251,6 +251,8 @@ def _is_double(form: Any, given: Arguments) -> bool:
 
 
 MOST_ANSWERS = 256
+"""Answers that are kept. Where there would be more, all go."""
+
 _doubles: dict[tuple[Any, ...], bool] = {}
 """What a form and the dtypes of its inputs have said, which takes longer to find than a small loss. Definitions are kept alive here."""
 

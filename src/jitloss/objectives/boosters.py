@@ -99,14 +99,14 @@ class Objective:
     def __init__(
         self, booster: str, loss: Loss, hessian: float | None, hessian_scale: float, min_hessian: float, options: dict[str, Any]
     ) -> None:
-        _check(booster, loss, {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}, options)
+        given = {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}
+        _check(booster, loss, given, options)
         self.booster, self.loss, self.options, self.owner = booster, loss, options, f"objectives.{booster}"
         self.__name__ = self.__qualname__ = re.sub(r"\W+", "_", loss.__name__).strip("_")  # boosters part texts at spaces
         self.constant = hessian if hessian is not None else 1.0 if _is_linear_somewhere(loss, options) else None
         if self.constant is None and not loss.definition.hessian:
             raise ValueError(f"{self.owner}: {loss.__name__} has no second derivative; give hessian=1.0, or another number")
         self.scale, self.least = hessian_scale, min_hessian
-        given = {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}
         self.own = {name: number for name, number in given.items() if number != _DEFAULTS[name]}
         self.metric = Metric(self)
 

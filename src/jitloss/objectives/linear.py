@@ -8,6 +8,7 @@ import numpy as np
 
 from ..definition import as_float, is_number
 from ..loss import Loss
+from ..options import numbers_of
 from ..registry import array_type
 from .shown import shown
 
@@ -109,9 +110,7 @@ class _Linear:
         return value, gradient
 
     def _weights(self, w: Any) -> np.ndarray:
-        weights, features = _read(w, "w"), self.matrix.shape[1]
-        if weights.dtype.kind not in "fiub":
-            raise TypeError(f"objectives.scipy: w must hold numbers, got {weights.dtype}")
+        weights, features = numbers_of(w, "objectives.scipy", "w"), self.matrix.shape[1]
         weights = weights.astype(np.float64, copy=False)
         by_rows = self.loss.definition.form == "rowwise"
         if weights.ndim != 1 or weights.size % features or (not by_rows and weights.size != features):

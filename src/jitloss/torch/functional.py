@@ -42,6 +42,7 @@ def mse_loss(
 ) -> Tensor:
     """Like :func:`torch.nn.functional.mse_loss`."""
     _check("mse_loss", input=input, target=target)
+    _check_like("mse_loss", weight, input)
     return _weighted(own.mse_loss, input, target, _reduction(size_average, reduce, reduction), weight)
 
 
@@ -55,6 +56,7 @@ def l1_loss(
 ) -> Tensor:
     """Like :func:`torch.nn.functional.l1_loss`."""
     _check("l1_loss", input=input, target=target)
+    _check_like("l1_loss", weight, input)
     return _weighted(own.l1_loss, input, target, _reduction(size_average, reduce, reduction), weight)
 
 
@@ -63,6 +65,7 @@ def huber_loss(
 ) -> Tensor:
     """Like :func:`torch.nn.functional.huber_loss`."""
     _check("huber_loss", input=input, target=target)
+    _check_like("huber_loss", weight, input)
     value: Tensor = own.huber_loss(input, target, delta, reduction=reduction, sample_weight=weight)  # a mean over elements
     return value
 
@@ -97,7 +100,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Like :func:`torch.nn.functional.cross_entropy`; logits have their classes on axis 1, or are one row of them."""
-    _check("cross_entropy", input=input, target=target)
+    _check("cross_entropy", input=input, target=target, **({} if weight is None else {"weight": weight}))
     options: dict[str, Any] = {"reduction": _reduction(size_average, reduce, reduction), "axis": _class_axis(input)}
     if target.ndim < input.ndim:
         options |= {"normalizer": "weights", "ignore_index": ignore_index}
@@ -115,7 +118,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """Like :func:`torch.nn.functional.nll_loss`, of log-probabilities."""
-    _check("nll_loss", input=input, target=target)
+    _check("nll_loss", input=input, target=target, **({} if weight is None else {"weight": weight}))
     value: Tensor = maths.nll_loss(
         input, target, class_weight=weight, ignore_index=ignore_index, reduction=_reduction(size_average, reduce, reduction),
         normalizer="weights", axis=_class_axis(input),
@@ -269,6 +272,17 @@ def _check(owner: str, **arguments: Any) -> None:
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{owner}: {name} must be a tensor, got {type(value).__name__}")
+
+
+def _check_like(owner: str, weight: Any, input: Tensor) -> None:
+    """A weight for each element, which PyTorch spreads in no way."""
+    if weight is None:
+        return
+    _check(owner, weight=weight)
+    if weight.shape != input.shape:
+        raise ValueError(
+            f"{owner}: weight must have the shape of input, {tuple(input.shape)}; got the shape {tuple(weight.shape)}"
+        )
 
 
 def _check_number(owner: str, argument: str, value: Any) -> None:

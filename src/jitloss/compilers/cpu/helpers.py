@@ -181,11 +181,12 @@ class Helpers:
             return None
         mine: list[int] = []
         try:
-            mine.extend(map(list.pop, (self._free,)))  # one step: an interrupt that came between would lose the place
+            try:
+                mine.extend(map(list.pop, (self._free,)))  # one step: an interrupt that came between would lose the place
+            except IndexError:
+                return None
             total: float = self._lead(kernel, words, count, chunk, scale, (mine[0], np.empty(chunks), threads))
             return total
-        except IndexError:
-            return None
         finally:
             self._free.extend(mine)
 

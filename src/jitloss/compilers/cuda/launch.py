@@ -250,6 +250,7 @@ class Kernel:
     def __init__(self, make: Callable[..., Source], *given: Any) -> None:
         self._make = functools.partial(make, *given)
         self.source = self._make()
+        self._unused: Source | None = self.source
         self._loaded: dict[Capability, Any] = {}
         self._simulated = cuda.jit(self.source.function) if SIMULATED else None
 
@@ -258,7 +259,8 @@ class Kernel:
         if capability not in self._loaded:
             from cuda.core import ObjectCode
 
-            code = cubin(self._make() if self._loaded else self.source, capability)
+            source, self._unused = self._unused or self._make(), None  # also where the compiler fails
+            code = cubin(source, capability)
             self._loaded[capability] = ObjectCode.from_cubin(code).get_kernel(_entry(code))
         return self._loaded[capability]
 
