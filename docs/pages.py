@@ -136,7 +136,7 @@ def _card(title: str, page: str, picture: str) -> str:
 
 def api() -> str:
     """The public names that are no losses, from their docstrings."""
-    losses = {*jitloss.LOSSES, *(f"{name}_gradient" for name in jitloss.LOSSES), "LOSSES", "math"}
+    losses = {*jitloss.LOSSES, *(f"{name}_gradient" for name in jitloss.LOSSES), "LOSSES"}
     body = [
         "# API reference",
         "Each loss has [a page of its own](choosing-a-loss.md): its call, its forms and its options are described there.",

@@ -90,6 +90,18 @@ def test_polars_structures_and_large_integers():
         mse_loss(pl.Series([1, 2], dtype=pl.Int128), [0.0, 0.0])
 
 
+def test_polars_nulls_in_rows():
+    """Each is counted once, at any depth."""
+    pl = pytest.importorskip("polars")
+    pairs = pl.Array(pl.Float64, 2)
+    for rows, dtype, shape in (
+        ([[1.0, 2.0], None], pairs, (2, 2)),
+        ([[[1.0, None]], [[2.0, 3.0]]], pl.Array(pairs, 1), (2, 1, 2)),
+    ):
+        with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
+            mse_loss(pl.Series(rows, dtype=dtype), np.zeros(shape))
+
+
 def test_arrow_is_not_copied():
     pa = pytest.importorskip("pyarrow")
     from jitloss.arrays import columns
@@ -150,6 +162,8 @@ def test_frames_of_pandas_own_dtypes(dtype):
     assert mse_loss(np.zeros((3, 2)), frame) == mse_loss(np.zeros((3, 2)), [[1, 0], [0, 1], [1, 1]])
     mixed = pd.DataFrame({"a": [True, False, True], "b": [2, 1, 1]})
     assert mse_loss(np.zeros((3, 2)), mixed) == mse_loss(np.zeros((3, 2)), [[1, 2], [0, 1], [1, 1]])
+    with pytest.raises(ValueError, match="targets cannot be read as an array: a column with 1 missing value "):
+        mse_loss(np.zeros((3, 2)), pd.DataFrame({"a": [0.5, 1.5, 2.5], "b": pd.Series([1, None, 1]).astype(dtype)}))
     with pytest.raises(TypeError, match="targets must hold numbers or bools"):
         mse_loss(np.zeros((3, 2)), frame.assign(b=["x", "y", "z"]))
 

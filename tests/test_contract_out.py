@@ -84,6 +84,8 @@ def test_out_of_several_arrays(case):
     ):
         refused(case, error, inputs, "out", forms=("gradient",), right=inputs, out=bad)
     assert all((array == 5.0).all() for array in right.values())
+    with pytest.raises(ValueError, match=f"out must hold exactly {', '.join(names)}, got nothing$"):
+        case.loss.gradient(*inputs, out={})
 
 
 @each_case
@@ -215,6 +217,18 @@ def test_outputs_of_several_numbers_at_one_place():
         got = jitloss.mse_loss.gradient(np.arange(6.0).reshape(2, 3), np.zeros((2, 3)), out=out)
         assert got is out
         np.testing.assert_allclose(got, np.arange(6.0).reshape(2, 3) / 3)
+
+
+def test_an_axis_of_one_element_may_have_any_stride():
+    numbers = np.arange(6.0)
+    for out in (np.empty(12)[::2][:, None], np.empty(12)[::2][None].T):
+        got = jitloss.mse_loss.gradient(numbers[:, None], np.zeros((6, 1)), out=out)
+        assert got is out
+        np.testing.assert_allclose(got[:, 0], numbers / 3)
+    one, other = (copy := numbers.copy())[:, None], copy.reshape(6, 1)
+    assert one.strides != other.strides
+    assert jitloss.mse_loss.gradient(one, np.zeros((6, 1)), out=other) is other  # its own input
+    np.testing.assert_allclose(copy, numbers / 3)
 
 
 def test_what_a_half_type_cannot_hold_is_infinite_without_a_word():

@@ -258,6 +258,8 @@ REFUSED = {
     "integer compared": ("return where(target == 1, 1.0, 2.0), 1.0", "line 2", "integer literal 1"),
     "integer pair": ("return (1, 2)", "line 2", "integer literal 1"),
     "branch": ("if target > 1.0:\n        return prediction, 1.0, 0.0\n    return target, 1.0", "line 3", "returns 3, elsewhere 2"),
+    "branch of nothing": ("if target > 1.0:\n        return ()\n    return prediction, 1.0", "line 3", "returns 0, elsewhere 2"),
+    "branch compared": ("if target > 1.0:\n        return target > 2.0\n    return prediction, 1.0", "line 3", "returns 1, elsewhere 2"),
     "branch without a result": ("if target < 1.0:\n        return prediction, 1.0", "line [23]", "no None"),
     "global too large": ("return prediction * HUGE, 1.0", "line 2", "'HUGE' stands for an int"),
     "integer argument": ("return maximum(prediction, 0), 1.0", "line 2", "integer literal 0"),
@@ -280,6 +282,8 @@ REFUSED = {
     "helper of helper": ("return outer(prediction), 1.0", "in outer, in looping, line", "no loops"),
     "helper of an integer": ("return two(target) * prediction, 1.0", "in two, line", "integer literal 2"),
     "helper with args": ("return starred(prediction), 1.0", "in starred, line", "no \\*args"),
+    "recursion of two": ("return there(prediction), 1.0", "in there, in back, line", "no recursion: there calls itself"),
+    "helper by keyword": ("return behind(prediction, b=2.0), 1.0", "in behind", "'b' has no default but stands behind one"),
     "helper with a default": ("return listed(prediction), 1.0", "in listed", "'other' stands for a list"),
     "one number": ("return prediction", "", "returns 2 or 3 numbers.*returns 1"),
     "one in a tuple": ("return (prediction,)", "", "returns 2 or 3 numbers.*returns 1"),
@@ -287,6 +291,7 @@ REFUSED = {
     "nothing": ("value = prediction", "line 2", "no None"),
     "none on a branch": ("slope = None\n    if target < 1.0:\n        slope = 1.0\n    return prediction, slope", "line 2", "no None"),
     "none of a choice": ("slope = 1.0 if target < 1.0 else None\n    return prediction, slope", "line 2", "no None"),
+    "none of a choice, first": ("slope = None if target < 1.0 else 1.0\n    return prediction, slope", "line 2", "no None"),
     "none of a helper": ("return at_times(prediction), 1.0", "in at_times, line", "no None"),
     "negative power": ("return prediction ** -1, 1.0", "line 2", "the power -1: write it as a float, -1.0"),
     "negative power of a name": ("prediction **= -2\n    return prediction, 1.0", "line 2", "the power -2"),
@@ -330,13 +335,25 @@ def listed(x, other=TABLE):
     return x
 
 
+def there(x):
+    return back(x)
+
+
+def back(x):
+    return there(x)
+
+
+def behind(x, *, a=1.0, b):
+    return a * b * x
+
+
 SCOPE = {
     "np": np,
     "ARRAY": np.ones(3),
     "HUGE": 10**400,
     "TABLE": TABLE,
     "mse_loss": jitloss.mse_loss,
-    **{one.__name__: one for one in (recursive, looping, two, outer, starred, at_times, listed)},
+    **{one.__name__: one for one in (recursive, looping, two, outer, starred, at_times, listed, there, behind)},
     "Real": definition.Real,
     "Positive": definition.Positive,
 }
@@ -381,6 +398,39 @@ def test_rules_of_arguments(rule):
     function = written(POINT.format(more=more, body="return prediction, 1.0"))
     with pytest.raises(DefinitionError, match=f"^bad.*{message}"):
         jitloss.pointwise(function)
+
+
+def test_inputs_have_the_usual_spaces_of_their_names():
+    point = jitloss.pointwise(written("def bad(logit, target):\n    return logit * target, target"))
+    assert [one.space.name for one in point.definition.inputs] == ["logit", "real"]
+    assert [one.space.name for one in own_rows.definition.inputs] == ["real", "classes", "same"]
+    text = "class bad:\n" + "\n".join(f"    {part}" for part in ROWS.values())
+    rows = jitloss.rowwise(written(text.replace("value(sums)", "value(sums, share: definition.Binary)")))
+    assert rows.definition.inputs[-1].space.name == "binary"
+
+
+def test_switches_of_numpy_are_switches():
+    for on in (True, False):
+        assert own([1.0], [0.0], flip=np.bool_(on)) == own([1.0], [0.0], flip=on)
+
+
+def test_a_number_for_a_row_has_no_say_in_the_precision():
+    rows = np.random.default_rng(0).standard_normal((2, 5, 7)).astype(np.float32)
+    labels = np.array([1.0, 0.0, 1.0, 0.0, 1.0])
+    assert jitloss.contrastive_loss(*rows, labels) == jitloss.contrastive_loss(*rows, labels.astype(np.float32))
+
+
+def test_slopes_of_the_first_inputs_only():
+    """Others are data."""
+    changed = {"terms": "def terms(prediction, other): return prediction * other", "slope": "def slope(other): return other"}
+    loss = jitloss.rowwise(written("class bad:\n" + "\n".join(f"    {part}" for part in {**ROWS, **changed}.values())))
+    np.testing.assert_array_equal(loss.gradient([[1.0, 2.0]], [[3.0, 4.0]]), [[3.0, 4.0]])
+
+
+def test_a_branch_may_add_pairs():
+    """What a sum returns is told by no text."""
+    text = POINT.format(more="", body="if target > 1.0:\n        return (prediction,) + (2.0,)\n    return target, 1.0")
+    assert jitloss.pointwise(written(text)).value_and_gradient([3.0], [2.0]) == (3.0, 2.0)
 
 
 def test_switches_and_options_are_tried_both_ways():
@@ -459,6 +509,21 @@ ROW_RULES = {
     "value without peak": ({"value": "def value(sums, peak): return sums"}, "value: unknown argument 'peak'"),
     "value of an element": ({"value": "def value(sums, prediction): return sums"}, "prediction has a number per element"),
     "default": ({"terms": "def terms(prediction, target, k=2.0): return k"}, "terms: the argument 'k' has a default"),
+    "default by keyword": (
+        {"terms": "def terms(prediction, target, *, k=2.0): return k"},
+        "terms: the argument 'k' has a default",
+    ),
+    "three slopes of two": (
+        {
+            "terms": "def terms(prediction, other): return prediction * other",
+            "slope": "def slope(prediction): return 1.0, 1.0, 1.0",
+        },
+        "one number per differentiable input .prediction, other.",
+    ),
+    "a row's number in peak": (
+        {"parameters": "def peak(label): return label", "value": "def value(sums, label): return sums * label"},
+        "peak: unknown argument 'label'",
+    ),
     "star": ({"terms": "def terms(prediction, *args): return prediction"}, r"terms, line \d: no \*args"),
     "integer": ({"terms": "def terms(prediction, target): return 2 * prediction"}, r".terms, line \d: integer literal 2"),
     "unknown": ({"value": "def value(sums): return missing(sums)"}, r".value, line \d: unknown name 'missing'"),
@@ -785,5 +850,6 @@ def or_one(x, k):
 def test_many_constants():
     terms = " + ".join(f"{number}.25 * x" for number in range(300))
     scope = {"or_one": or_one}
-    exec(f"def long(prediction, target):\n    x = prediction - target\n    y = {terms}\n    return or_one(y, None), 1.0", scope)
+    body = f"x = prediction - target\n    y = {terms}\n    return or_one(y, None), 1.0"
+    exec(f"def long(prediction, target):\n    'A docstring, behind which None has a late place.'\n    {body}", scope)
     assert jitloss.pointwise(scope["long"])([1.0], [0.0]) == sum(number + 0.25 for number in range(300))

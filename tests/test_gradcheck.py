@@ -6,7 +6,8 @@ import pytest
 import jitloss
 from cases import CASES, PARAMETRISED, draw
 from jitloss import check_gradient
-from jitloss.math import exp, log
+from jitloss.definition import Epsilon
+from jitloss.math import exp, log, maximum
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
 SMALL = {True: (3, 4), False: (7,)}
@@ -120,6 +121,8 @@ def test_what_comes_from_no_numbers_is_skipped():
     assert found
     assert (found.compared, found.skipped) == (1, 2)
     assert not check_gradient(wrong, [np.nan, 1.0], [0.0, 0.0])  # and hides nothing else
+    found = check_gradient(jitloss.mse_loss, [1.0, 2.0], [np.nan, 0.0])
+    assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
 
 
 @jitloss.pointwise
@@ -159,7 +162,8 @@ def test_a_large_item_hides_no_small_one():
 
 
 def test_a_strong_curvature_is_no_kink():
-    assert not check_gradient(curved, [0.0], [0.0])
+    found = check_gradient(curved, [0.0], [0.0])
+    assert (found.passed, found.compared, found.skipped) == (False, 1, 0)
 
 
 def test_penalties_of_several_arrays():
@@ -168,6 +172,8 @@ def test_penalties_of_several_arrays():
     assert found.compared == 3
     assert found.input.startswith("params[")
     assert check_gradient(jitloss.l1_regularization, {}).compared == 0
+    assert check_gradient(jitloss.l2_regularization, {"a": [3.3], "b": [0.0]}).input == "params['a']"  # the worst
+    assert check_gradient(jitloss.l2_regularization, {"a": [1.0]}, 2.0).analytic == 2.0
 
 
 KINKS = [
@@ -195,7 +201,34 @@ def test_a_flat_value_is_an_excuse_for_losses_that_clip_only():
     def flat(prediction, target):
         return 0.0 * prediction, 1.0
 
-    assert not check_gradient(flat, [1.0], [0.0])
+    found = check_gradient(flat, [1.0], [0.0])
+    assert (found.passed, found.compared, found.skipped) == (False, 1, 0)
+
+
+@jitloss.pointwise
+def clipped(prediction, target, epsilon: Epsilon = 1e-7):
+    """A wrong gradient of a loss that clips."""
+    return maximum(prediction, epsilon), 2.0
+
+
+def test_a_clip_is_no_excuse_elsewhere():
+    found = check_gradient(clipped, [0.5, -1.0], [0.0, 0.0])
+    assert (found.passed, found.compared, found.skipped) == (False, 1, 1)
+
+
+def test_rows_along_another_axis():
+    logits, labels = np.array([[0.3, -1.0, 2.0], [0.1, 0.7, -0.4]]), [0, 1, 1]
+    found = check_gradient(jitloss.cross_entropy_with_logits, logits, labels, axis=0)
+    assert (found.passed, found.compared) == (True, 6)
+
+
+def test_inputs_are_left_alone():
+    predictions = np.array([0.3, -2.0])
+    predictions.flags.writeable = False
+    assert check_gradient(jitloss.mse_loss, predictions, [0.0, 1.0])
+    mine = predictions.copy()
+    assert check_gradient(jitloss.mse_loss, mine, mine[::-1])
+    np.testing.assert_array_equal(mine, predictions)
 
 
 def test_inputs_by_keyword_of_any_kind():

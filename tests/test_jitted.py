@@ -199,6 +199,11 @@ def test_custom_losses_and_sums():
     assert compiled(rows, 2)(*inputs) == pytest.approx(rows(*inputs), rel=1e-13)
 
 
+def test_lists_are_refused_by_name():
+    with pytest.raises(TypingError, match="mse_loss: predictions and targets must be arrays, or numbers; got reflected list"):
+        njit(lambda p, t: jitloss.mse_loss(p, t))([1.0], [0.0])
+
+
 @pytest.mark.parametrize(
     "view", [np.asfortranarray, lambda x: x[::2], lambda x: x[:, ::-1], lambda x: np.swapaxes(x, 0, 1)], ids=range(4)
 )

@@ -119,6 +119,18 @@ def test_what_lies_in_no_order_is_copied(turn):
     assert same_bits(got[1], want[1])
 
 
+@pytest.mark.parametrize(("beside", "stays"), [(1, True), (2, False), (15, False), (16, True), (40, True)])
+def test_few_rows_side_by_side_are_copied(beside, stays):
+    """And then their gradient is in C order."""
+    logits, labels = np.random.default_rng(0).standard_normal((400, 100, beside)).transpose(1, 0, 2), np.zeros((400, beside), int)
+    value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, axis=0)
+    wanted = jitloss.cross_entropy_with_logits.value_and_gradient(logits.copy(order="C"), labels, axis=0)
+    agree(value, wanted[0])
+    agree(gradient, wanted[1])
+    assert (gradient.strides == logits.strides) is stays
+    assert gradient.flags.c_contiguous is not stays
+
+
 def test_a_call_on_one_order_leaves_nothing_behind_for_another():
     """Plans are of calls on arrays in C order, and find those alone."""
     logits, labels = square(2), np.arange(N) % N

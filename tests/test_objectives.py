@@ -416,6 +416,7 @@ def test_objectives_are_shown_as_they_are_made():
         "lightgbm(cross_entropy_with_logits, hessian=1, hessian_scale=2.0, min_hessian=0.001, class_weight={0: 2.0})"
     )
     assert repr(objectives.xgboost(SOFTMAX, class_weight=np.ones(3))) == "xgboost(cross_entropy_with_logits, class_weight=...)"
+    assert "..." not in repr(objectives.xgboost(jitloss.huber_loss, delta=np.float64(2.0)))  # a number has no axes
     assert repr(objectives.xgboost(HALF)) == "xgboost(0.5 * mse_loss)"
     assert repr(objectives.scipy(HALF, X, Y, l2=0.5)) == "scipy(0.5 * mse_loss, X, y, l2=0.5)"
     weighted = objectives.scipy(jitloss.huber_loss, X, Y, l1=0.1, delta=2.0, sample_weight=np.ones(len(Y)))

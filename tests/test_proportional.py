@@ -33,9 +33,12 @@ NO = [
     lambda x, t: where(t == 0.0, x, t * x),
     lambda x, t: where(t == 0.5, 0.0, t * x),
     lambda x, t: where(x > 0.0, t * x, x),
+    lambda x, t: where(t + 1.0 == 0.0, 0.0, t * x),
+    lambda x, t: where(t == 0.0, 0.0, exp(t)),
     lambda x, t: t == 0.0,
     lambda x, t: t * x if x > 0.0 else 0.0,  # which a symbol cannot tell
     lambda x, t: t * x + 0.5 * None,
+    lambda x, t: t * x * (1.0 / (x is None)),  # which divides by zero
 ]
 
 

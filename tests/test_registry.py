@@ -250,6 +250,25 @@ def test_a_type_is_registered_with_its_subclasses(entries):
         mse_loss(object(), TARGETS)
 
 
+def test_values_of_a_type_of_ones_own_are_added(entries):
+    class Number:
+        def __init__(self, number):
+            self.number = number
+
+        def __add__(self, other):
+            return Number(self.number + other.number)
+
+    register(from_value=lambda value, like: Number(value))
+    one, target = Column(PREDICTIONS), Column(TARGETS)
+    assert jitloss.l2_regularization({"a": one, "b": one}).number == 2.0 * jitloss.l2_regularization(PREDICTIONS)
+    for total, want in (
+        (jitloss.weighted_sum(a=mse_loss), VALUE),
+        (jitloss.weighted_sum(a=mse_loss, b=(mse_loss, 2.0)), 3.0 * VALUE),
+    ):
+        names = list(total.terms)
+        assert total(dict.fromkeys(names, one), dict.fromkeys(names, target)).number == pytest.approx(want)
+
+
 def test_a_later_registration_replaces(entries):
     register()
     assert mse_loss(Child(PREDICTIONS), TARGETS) == VALUE
@@ -320,6 +339,8 @@ def test_bad_functions(function, entries):
     given = {"to_numpy": np.asarray, function: 5}
     with pytest.raises(TypeError, match=f"register_array_type: {function} must be callable, got 5"):
         jitloss.register_array_type(Column, **given)
+    with pytest.raises(TypeError, match="register_array_type: to_numpy must be callable, got None"):
+        jitloss.register_array_type(Column, to_numpy=None)
 
 
 # Nobody's framework -----------------------------------------------------------------------------------------------------------

@@ -91,12 +91,14 @@ def test_integers_and_lists():
     ((jitloss.mse_loss, X.astype(str), Y), {}, TypeError, "X must hold numbers, got <U"),
     ((jitloss.mse_loss, X[:, :0], Y), {}, ValueError, r"X must have at least one feature, got the shape \(442, 0\)"),
     ((jitloss.mse_loss, X, Y[:-1]), {}, ValueError, r"y must have a target for each of the 442 rows of X, got the shape \(441,\)"),
+    ((jitloss.mse_loss, X[None], Y), {}, ValueError, r"X must have a row of features for each item, got the shape \(1, 442, 10\)"),
+    ((jitloss.mse_loss, X, Y), {"l1": np.inf}, ValueError, "l1 must be finite and not negative, got inf"),
     ((jitloss.mse_loss, X, Y), {"l2": -1.0}, ValueError, "l2 must be finite and not negative"),
     ((jitloss.mse_loss, X, Y), {"l1": "0"}, TypeError, "l1 must be a number"),
     ((jitloss.mse_loss, X, Y), {"l2": 10**400}, ValueError, "l2 must be finite"),
     ((jitloss.mse_loss, X, Y), {"l2": np.complex64(1.0)}, TypeError, "l2 must be a number"),
     ((jitloss.mse_loss, X, Y), {"reduction": "none"}, ValueError, "reduction='none'"),
-], ids=range(12))  # fmt: skip
+], ids=range(14))  # fmt: skip
 def test_wrong_objectives(arguments, options, error, message):
     with pytest.raises(error, match=message):
         objective(*arguments, **options)
@@ -105,11 +107,68 @@ def test_wrong_objectives(arguments, options, error, message):
 def test_wrong_weights():
     with pytest.raises(ValueError, match=r"w must have 10 numbers, got the shape \(9,\)"):
         objective(jitloss.mse_loss, X, Y)(np.zeros(9))
+    with pytest.raises(ValueError, match=r"w must have 10 numbers, got the shape \(20,\)"):
+        objective(jitloss.mse_loss, X, Y)(np.zeros(20))
     with pytest.raises(ValueError, match=r"w must have a multiple of 5 numbers, \(features, classes\) ravelled"):
         objective(SOFTMAX, XI, YI)(np.zeros(14))
 
     with pytest.raises(TypeError, match="w must hold numbers, got complex128"):
         objective(jitloss.mse_loss, X, Y)(np.zeros(10, complex))
+
+
+@pytest.mark.parametrize("w", [np.zeros((10, 1)), np.zeros((1, 10)), np.zeros(())])
+def test_weights_are_a_vector(w):
+    for loss, y in ((jitloss.mse_loss, Y), (SOFTMAX, Y > 100)):
+        with pytest.raises(ValueError, match="w must have "):
+            objective(loss, X, y)(w)
+
+
+def test_whole_weights_are_added_as_they_are():
+    """An integer type would overflow in the sum of their squares."""
+    value, gradient = objective(jitloss.mse_loss, [[0.0, 0.0]], [0.0], l1=1.0, l2=1.0)(np.array([100, -100], np.int8))
+    assert value == 10200.0
+    np.testing.assert_array_equal(gradient, [101.0, -101.0])
+
+
+def test_penalties_stand_alone():
+    for options, value, slope in (({"l1": 2.0}, 6.0, 2.0), ({"l2": 2.0}, 9.0, 6.0)):
+        assert objective(jitloss.mse_loss, [[0.0]], [0.0], **options)([3.0]) == (value, [slope])
+
+
+def test_products_have_the_dtype_of_the_features():
+    assert objective(jitloss.mse_loss, np.ones((1, 1), np.float32), [1.0])([1.0 + 1e-9])[0] == 0.0
+    assert objective(jitloss.mse_loss, np.ones((1, 1)), [1.0])([1.0 + 1e-9])[0] > 0.0
+
+
+@jitloss.pointwise
+def between(prediction, other):
+    return prediction - other, 1.0
+
+
+@jitloss.pointwise
+def scaled(prediction, target, scale):
+    return scale * (prediction - target), scale
+
+
+@pytest.mark.parametrize("loss", [between, scaled], ids=lambda one: one.__name__)
+def test_losses_of_other_things(loss):
+    with pytest.raises(ValueError, match=f"a loss of predictions and targets is wanted, {loss.__name__} takes predictions, "):
+        objective(loss, X, Y)
+
+
+def test_features_may_be_bools():
+    for dtype in (bool, np.uint8):
+        assert objective(jitloss.mse_loss, np.ones((2, 1), dtype), [0.0, 1.0])([1.0]) == (0.5, [1.0])
+
+
+def test_one_class_is_certain():
+    value, gradient = objective(SOFTMAX, np.ones((2, 3)), [0, 0], l2=2.0, z_loss=1.0)(np.ones(3))
+    assert value == 12.0
+    np.testing.assert_array_equal(gradient, [8.0, 8.0, 8.0])
+
+
+def test_penalties_that_are_off_are_not_shown():
+    assert repr(objective(jitloss.mse_loss, X, Y)) == "scipy(mse_loss, X, y)"
 
 
 def test_objectives_are_compared_as_they_are():
@@ -149,6 +208,7 @@ def test_half_types_are_multiplied_as_numpy_can():
     ("y", "options", "message"),
     [
         (1.0, {}, r"y must have a target for each of the 2 rows of X, got the shape \(\)"),
+        ([[0.0, 1.0]], {}, r"y must have a target for each of the 2 rows of X, got the shape \(1, 2\)"),
         ([0.0, 1.0], {"out": np.empty(2)}, "reduction='none' and out are not for an objective"),
     ],
 )

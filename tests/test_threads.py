@@ -235,3 +235,31 @@ def _in_a_pool(method: str, count: int) -> list[str]:
 def test_multiprocessing(method):
     result = processes.call(in_workers, method, NUMBA_NUM_THREADS="2")
     assert result == [True, True]
+
+
+LOADING = """
+import os, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np, jitloss
+x = np.ones(3)
+first = threading.Thread(target=lambda: [loss(x, x) for loss in (jitloss.mse_loss, jitloss.l1_loss)])
+first.start()
+time.sleep(float(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    os._exit(0 if jitloss.huber_loss(x, x) == 0.0 else 1)
+first.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
+@forks
+@pytest.mark.parametrize("wait", ["0.05", "0.1", "0.3"])
+def test_a_fork_while_another_thread_loads_the_compiler(wait, tmp_path):
+    """It neither waits for a lock that numba wants meanwhile, nor gives the child one that is held."""
+    assert processes.python("-c", LOADING, wait, NUMBA_CACHE_DIR=str(tmp_path), timeout=60.0).strip() == "0"
+
+
+def test_nothing_is_computed_where_numba_compiles_nothing():
+    code = "import jitloss\ntry: jitloss.mse_loss([1.0], [0.0])\nexcept RuntimeError as error: print(error)"
+    assert "NUMBA_DISABLE_JIT is set" in processes.python("-c", code, NUMBA_DISABLE_JIT="1")

@@ -7,7 +7,7 @@ from typing import Any
 from .pause import collector_paused as _collector_paused
 
 with _collector_paused():
-    from . import math
+    from . import math  # noqa: F401  # not among the names of *, which would hide the standard one
     from .composition import Penalty, WeightedSum, weighted_sum
     from .definition import Definition, DefinitionError
     from .form import Form
@@ -53,7 +53,6 @@ __all__ = [
     "WeightedSum",
     "check_gradient",
     "errstate",
-    "math",
     "pointwise",
     "register_array_type",
     "rowwise",

@@ -34,7 +34,6 @@ __all__ = [
     "WeightedSum",
     "check_gradient",
     "errstate",
-    "math",
     "pointwise",
     "register_array_type",
     "rowwise",

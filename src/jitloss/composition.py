@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,7 +116,7 @@ def _added(library: "Library | None", calls: list[tuple[Any, Any]], values: Iter
     """
     values = list(values)
     if library is None or any(getattr(one, "requires_grad", False) for one in values):
-        return sum(values, 0.0)
+        return functools.reduce(operator.add, values) if values else 0.0  # of whatever type the caller has values
     from .launches import added
 
     return added(library, [one for one in values if library_of(one)], calls)  # an empty dict gave a float

@@ -59,7 +59,9 @@ class Owner(Protocol):
     __name__: str
     definition: Definition
     weights: tuple[float, ...]
-    value_and_gradient: "Form"
+
+    @property
+    def value_and_gradient(self) -> "Form": ...
 
 
 class Form:

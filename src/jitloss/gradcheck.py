@@ -23,7 +23,7 @@ class GradientCheck:
     passed : bool
         Whether every element that was compared agrees within the tolerance, and any was, if there are elements.
     error : float
-        The largest difference, divided by the larger of 1 and the size of the gradient.
+        The largest difference, divided by the largest of 1, the gradient and the difference quotient.
     input : str
         The input of the worst element.
     index : tuple of int
@@ -71,7 +71,7 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         Half the distance of the two values, relative for elements larger than 1. Where they disagree with the gradient, they are
         taken again a sixteenth of it apart.
     tolerance : float, default 1e-5
-        The largest error that passes: the difference over the larger of 1 and the size of the gradient.
+        The largest error that passes: the difference over the largest of 1, the gradient and the difference quotient.
     **options
         Parameters and options of the loss; not ``out``. Each item's own value is compared, whatever the reduction, so that neither a
         large batch nor a large item hides anything.

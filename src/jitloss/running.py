@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,14 +25,57 @@ SERIAL = 2 * CHUNK
 def compiler() -> Any:
     """The CPU compiler, loaded when the first array arrives."""
     with _loading:
+        _again()
         from .compilers import cpu
 
         return cpu
 
 
 _loading = threading.RLock()
-if hasattr(os, "register_at_fork"):  # a child has no thread that would end an import
-    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
+_held: list[bool] = []
+
+LONGEST_WAIT = 10.0
+"""Seconds that a fork waits for who loads the compiler."""
+
+
+def _before_fork() -> None:
+    """A hook of the compiler's own would not be called by a fork that has waited for its import."""
+    if _loading.acquire(timeout=LONGEST_WAIT):
+        _held.append(True)
+    wait = getattr(sys.modules.get(f"{__package__}.compilers.cpu"), "before_fork", None)
+    if wait is not None:
+        wait()
+
+
+def _after_fork() -> None:
+    if _held:
+        _held.pop()
+        _loading.release()
+
+
+def _in_child() -> None:
+    """Whoever held the lock for longer than that is not here."""
+    global _loading
+    if not _held:
+        _loading = threading.RLock()
+    _after_fork()
+
+
+def _watch_forks() -> None:
+    """A child has no thread that would end an import, so that a fork waits for it, and for who compiles."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+
+
+_watch_forks()
+
+
+@functools.cache
+def _again() -> None:
+    """Hooks before a fork run from the last to the first. That of logging, whose lock numba takes while imported, is after ours so."""
+    import logging  # noqa: F401
+
+    _watch_forks()
 
 
 class Memory(NamedTuple):

@@ -59,9 +59,10 @@ def _stub(form: Any) -> Function:
         kinds = list(arguments[0] if len(arguments) == 1 and isinstance(arguments[0], (tuple, types.BaseTuple)) else arguments)
         inputs = kinds[: len(form.inputs)]
         arrays = [isinstance(one, types.Array) for one in inputs]
+        numbers = all(isinstance(one, (types.Number, types.Boolean)) for one in inputs)
         if arrays[0] and (all(arrays) or form.by_rows):
             return on_rows(form, kinds) if form.by_rows else on_elements(form, kinds)
-        if any(arrays) or form.by_rows:
+        if form.by_rows or not numbers:
             wanted = "arrays of rows" if form.by_rows else "arrays, or numbers"
             raise TypingError(f"{form.__name__}: {' and '.join(form.inputs)} must be {wanted}; got {', '.join(map(str, inputs))}")
         return on_scalars(form, kinds, guest_jitable)

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from numba.core import config
 from numba.core.compiler_lock import global_compiler_lock
 
 from ...definition import Definition
@@ -35,6 +36,7 @@ __all__ = [
     "PLAN",
     "SHORTEST_PATCHED",
     "THROUGH",
+    "before_fork",
     "count_labels",
     "kernel",
     "layout",
@@ -43,6 +45,9 @@ __all__ = [
     "small_driver",
     "vector_bytes",
 ]
+
+if config.DISABLE_JIT:
+    raise RuntimeError("NUMBA_DISABLE_JIT is set, with which numba compiles nothing; jitloss has kernels alone: unset it")
 
 _BUILDERS = {
     "flat": pointwise_kernel,
@@ -65,12 +70,12 @@ _lock = threading.RLock()
 _forking = threading.local()
 
 
-def _before_fork() -> None:
+def before_fork() -> None:
     """Wait for who compiles, here or anywhere: a child would inherit the locks, held by a thread that it does not have."""
-    _forking.held = held = []
+    held = _forking.__dict__.setdefault("held", [])
     for lock in (_lock, global_compiler_lock._lock):
         if lock.acquire(timeout=10.0):  # one by one: an interrupt while it waits for the second must not lose the first
-            held.append(lock)  # noqa: PERF401
+            held.append(lock)
 
 
 def _after_fork() -> None:
@@ -87,7 +92,7 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
+    os.register_at_fork(after_in_parent=_after_fork, after_in_child=_in_child)
 
 _kernels: dict[Variant, Any] = {}
 """What has been compiled; the code lives as long as the process."""
