@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from . import definition as definitions
@@ -51,24 +50,13 @@ class Loss:
         self.__module__ = module or definition.module
         self.__name__, self.__qualname__ = definition.name, definition.qualname
         self._origin: tuple[Loss, dict[str, Any]] | None = None
+        self._name_forms()
 
-    # Forms are made when they are first asked for: a sum that changes from step to step is made of many losses that nobody calls.
-
-    @cached_property
-    def value(self) -> Form:
-        return self.form(self, "value")
-
-    @cached_property
-    def gradient(self) -> Form:
-        return self.form(self, "gradient")
-
-    @cached_property
-    def value_and_gradient(self) -> Form:
-        return self.form(self, "value_and_gradient")
-
-    @cached_property
-    def value_gradient_hessian(self) -> Form:
-        return self.form(self, "value_gradient_hessian")
+    def _name_forms(self) -> None:
+        self.value = self.form(self, "value")
+        self.gradient = self.form(self, "gradient")
+        self.value_and_gradient = self.form(self, "value_and_gradient")
+        self.value_gradient_hessian = self.form(self, "value_gradient_hessian")
 
     def __call__(self, /, *args: Any, **options: Any) -> Any:
         return self.value(*args, **options)
@@ -191,6 +179,7 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     )
     parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
     loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
+    loss._name_forms()
     return loss
 
 
