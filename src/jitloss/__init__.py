@@ -7,7 +7,7 @@ from typing import Any
 from .pause import collector_paused as _collector_paused
 
 with _collector_paused():
-    from . import math  # noqa: F401  # not among the names of *, which would hide the standard one
+    from . import math  # noqa: F401  # not in __all__, where `import *` would shadow the standard module
     from .composition import Penalty, WeightedSum, weighted_sum
     from .definition import Definition, DefinitionError
     from .form import Form
@@ -19,7 +19,7 @@ with _collector_paused():
 __version__ = "0.1.0"
 
 LOSSES: dict[str, Loss] = {one.name: (Penalty if one.is_penalty else Loss)(one, module=__name__) for one in _DEFINITIONS}
-"""Every shipped loss by its name. Tests, benchmarks, documentation and the command line are made from this list."""
+"""Every shipped loss by its name. Tests, benchmarks, documentation and the command line are generated from this list."""
 
 _losses: dict[str, Any] = {**LOSSES, **{f"{name}_gradient": loss.gradient for name, loss in LOSSES.items()}}
 globals().update(_losses)
@@ -33,7 +33,7 @@ _CHECKS = ("GradientCheck", "check_gradient")
 
 
 def __getattr__(name: str) -> Any:
-    """The rooms that only some users enter, loaded when they do."""
+    """Subpackages that only some users need, imported on first access."""
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _CHECKS:

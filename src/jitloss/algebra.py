@@ -12,10 +12,10 @@ __all__ = ["sum_of"]
 
 @functools.lru_cache(maxsize=256)
 def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset()) -> Definition:
-    """The definition of a sum of weighted members; the weights are numbers of the call, so one kernel serves all of them.
+    """Return the definition of a weighted sum of members; weights are run-time numbers, so one kernel serves all of them.
 
-    Inputs are matched by their place and take the first member's names. Parameters of one name and one default are one parameter;
-    where defaults differ, each is called by its member's name too. Names of options are ``reserved``.
+    Inputs are matched by position and take the first member's names. Parameters with the same name and default become one
+    parameter; where defaults differ, each is prefixed with its member's name. Names of options are ``reserved``.
     """
     first = members[0]
     for other in members[1:]:
@@ -45,7 +45,7 @@ def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset
 
 
 def _is_alike(one: Definition, other: Definition) -> bool:
-    """Whether the maths of two sums are the same: their parameters may have become others by their defaults."""
+    """Whether two sums have the same maths: different defaults may have merged or split their parameters."""
     names = [[each.name for each in definition.parameters] for definition in (one, other)]
     arguments = [[part.arguments for leaf in definition.sum_of for part in leaf.parts.values()] for definition in (one, other)]
     return names[0] == names[1] and arguments[0] == arguments[1]
@@ -67,7 +67,7 @@ _LOOSE = {"real": 0, "classes": 1}
 
 
 def _merge(one: Input, other: Input) -> Input:
-    """The input that serves both: spaces are equal, or one is any real number, or one is labels where the other wants rows."""
+    """The input that serves both: spaces are equal, or one is any real number, or one is labels where the other is dense targets."""
     if one.space.name == other.space.name:
         return dataclasses.replace(one, space=one.space if one.space.graded else other.space)
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
@@ -79,7 +79,7 @@ def _merge(one: Input, other: Input) -> Input:
 def _parameters(
     members: Sequence[Definition], inputs: Sequence[Input], reserved: Collection[str]
 ) -> tuple[list[Parameter], list[dict[str, str]]]:
-    """The sum's parameters, and for each member what its own are called there."""
+    """The sum's parameters, and for each member the names that its own parameters have in the sum."""
     taken = {*reserved, *(name for one in inputs for name in (one.name, one.public))}
     seen: dict[str, Parameter] = {}
     clashing = set()
@@ -100,12 +100,12 @@ def _parameters(
 
 
 def _equal(one: Parameter, other: Parameter) -> bool:
-    """Whether two parameters of a name are the same: 1.0 is no switch."""
+    """Whether two parameters with the same name are interchangeable: 1.0 is not the switch True."""
     return one == other and isinstance(one.default, bool) == isinstance(other.default, bool)
 
 
 def _renamed(one: Parameter, owner: str, index: int, taken: Collection[str], others: Mapping[str, Parameter]) -> Parameter:
-    """The parameter with the name of its loss before its own, and with a number behind it where that stands for something else."""
+    """The parameter prefixed with the name of its loss, and numbered where that name is taken by a different one."""
     name = f"{owner}_{one.name}"
     candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(index)))
     named = (dataclasses.replace(one, name=candidate) for candidate in candidates)
@@ -116,7 +116,7 @@ _OF_A_ROW = ("peak", "sums", "terms")
 
 
 def _rename(member: Definition, inputs: Sequence[Input], parameters: dict[str, str]) -> Definition:
-    """A member whose parts take the sum's inputs and parameters; its coefficients have names that are nobody else's."""
+    """A member whose parts take the sum's inputs and parameters; its coefficients get names that no other member uses."""
     names = {mine.name: theirs.name for mine, theirs in zip(member.inputs, inputs, strict=True)} | parameters
 
     def renamed(argument: str) -> str:

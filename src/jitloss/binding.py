@@ -1,6 +1,6 @@
-"""The rules that the text of a definition keeps, and the definition rebuilt for one working precision.
+"""The rules that a definition must follow, and the definition rebuilt for one working precision.
 
-A definition is plain Python, so its text would decide the precision: in numba ``0.5 * x`` is float64 whatever ``x`` is. Every
+A definition is plain Python, so its literals would decide the precision: in numba ``0.5 * x`` is float64 whatever ``x`` is. Every
 compiler therefore works on a copy of the function whose float constants are numbers of the working precision and whose names
 (``exp``, ``sign``, ``max`` …) are the functions of :mod:`jitloss.math`, which each compiler knows how to compile.
 """
@@ -26,7 +26,7 @@ class DefinitionError(ValueError):
 
 
 def check(function: Function, owner: str) -> None:
-    """Refuse a function that is more than plain maths on single numbers: no loops, no arrays, float literals, known names."""
+    """Reject a function that is more than plain maths on scalars: no loops, no arrays, no integer literals, only known names."""
     _check(plain(function), owner, (), set())
 
 
@@ -50,9 +50,9 @@ def _check(function: FunctionType, owner: str, callers: tuple[FunctionType, ...]
 
 
 def frozen(function: Function, _done: dict[FunctionType, FunctionType] | None = None) -> Function:
-    """A copy of a checked function for which its names stand for what they stand for now, and so for the helpers that it calls.
+    """A copy of a checked function whose global names are bound to their present values, as are those of the helpers that it calls.
 
-    Kernels are compiled one by one, when they are first wanted: a global that has changed in between would be in some of them.
+    Kernels are compiled one by one, on first use: a global that changed in between would affect some of them and not others.
     """
     done = {} if _done is None else _done
     own = plain(function)
@@ -84,9 +84,9 @@ def bind(
 ) -> Function:
     """Rebuild a checked function with its float constants as ``number(constant)`` and its names resolved.
 
-    ``wrap`` is what a compiler does to each function, to this one and to the helpers that it calls.
-    The copy carries nothing of where it was written but its own lines, so that a compiler's disk cache recognises it in another
-    process, in a notebook and after the file has moved, and sees when it, or a helper that it calls, is edited.
+    ``wrap`` is what a compiler applies to each function: to this one and to the helpers that it calls. The copy keeps no trace of
+    where it was written except its line structure, so that a compiler's disk cache recognises it in another process, in a
+    notebook and after the file has moved, and notices when it, or a helper that it calls, is edited.
     """
     done = {} if _done is None else _done
     own = plain(function)
@@ -97,7 +97,7 @@ def bind(
                 return tuple(map(precise, value))
             if type(value) is not float:
                 return value
-            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
+            with np.errstate(over="ignore"):  # what overflows float32 becomes infinite
                 return number(value)
 
         code = own.__code__
@@ -106,7 +106,7 @@ def bind(
             co_filename="<definition>",
             co_firstlineno=1,
             co_qualname=code.co_name,
-            co_argcount=code.co_argcount + code.co_kwonlyargcount,  # numba knows no keyword-only arguments
+            co_argcount=code.co_argcount + code.co_kwonlyargcount,  # numba does not support keyword-only arguments
             co_kwonlyargcount=0,
         )
         values = {
@@ -121,19 +121,19 @@ def bind(
 
 
 def plain(function: Any) -> FunctionType:
-    """A function without what numba has put around it."""
+    """A function without numba's wrapper."""
     own: FunctionType = getattr(function, "py_func", function)
     return own
 
 
 def argument_names(function: Any) -> tuple[str, ...]:
-    """The names of a function's arguments, those by keyword last."""
+    """The names of a function's arguments, keyword-only ones last."""
     code = plain(function).__code__
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _defaults(function: FunctionType, owner: str = "") -> tuple[Any, ...]:
-    """The defaults of a helper's last arguments; those by keyword stand behind the others in the rebuilt function."""
+    """The defaults of a helper's last arguments; in the rebuilt function keyword-only arguments follow the others."""
     code, names = function.__code__, argument_names(function)
     given = function.__defaults__ or ()
     values = {**dict(zip(names[code.co_argcount - len(given) :], given, strict=False)), **(function.__kwdefaults__ or {})}
@@ -147,7 +147,7 @@ def _defaults(function: FunctionType, owner: str = "") -> tuple[Any, ...]:
 
 
 def _without_docstring(code: CodeType) -> tuple[Any, ...]:
-    """The constants with the docstring taken out: editing a text compiles nothing."""
+    """The constants with the docstring taken out: editing a docstring recompiles nothing."""
     return tuple(None if index == 0 and isinstance(value, str) else value for index, value in enumerate(code.co_consts))
 
 
@@ -156,7 +156,7 @@ def _is_helper(value: Any) -> bool:
 
 
 NUMBERS = (int, float, np.integer, np.floating)
-"""What a number may be."""
+"""The types that a number may have."""
 
 
 def _as_float(value: Any) -> Any:
@@ -176,7 +176,7 @@ def _names(function: FunctionType, owner: str) -> dict[str, Any]:
     code = function.__code__
     scope: dict[str, Any] = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     found = {}
-    for name in (*code.co_names, *code.co_freevars):  # attributes have been refused
+    for name in (*code.co_names, *code.co_freevars):  # attributes have been rejected
         try:
             found[name] = _resolve(name, scope.get(name), function.__globals__, owner)
         except DefinitionError:
@@ -185,7 +185,7 @@ def _names(function: FunctionType, owner: str) -> dict[str, Any]:
 
 
 def _line(code: CodeType, name: str) -> str:
-    """Where a name is first used, for people."""
+    """Where a name is first used, for messages."""
     lines = (step.positions.lineno for step in dis.get_instructions(code) if step.argval == name and step.positions)
     line = next(lines, None)
     return f", line {line}" if line else ""
@@ -274,7 +274,7 @@ _REFUSED = {
     "YIELD_VALUE": _GENERATORS,
     "RETURN_GENERATOR": _GENERATORS,
 }
-"""The instructions that no definition has, by the beginnings of their names, and the rule that each would break."""
+"""The instructions that no definition may contain, by the beginning of their names, and the rule that each would break."""
 
 
 _SUSPICIOUS = {code for name, code in dis.opmap.items() if name.startswith(tuple(_REFUSED)) or name in ("LOAD_SMALL_INT", "COPY")}
@@ -285,7 +285,7 @@ _LOADS = tuple(dis.opmap[name] for name in ("LOAD_CONST", "RETURN_CONST") if nam
 
 
 def _looks_wrong(function: FunctionType) -> bool:
-    """Whether a closer look can find anything: what is refused leaves a mark in the bytes or among the constants."""
+    """Whether a full check can find anything: whatever is rejected leaves a trace in the bytecode or among the constants."""
     code = function.__code__
     place = code.co_consts.index(None) if None in code.co_consts else -1
     if place > 255 or (place >= 0 and any(bytes((load, place)) in code.co_code for load in _LOADS)):
@@ -304,7 +304,7 @@ def _check_code(function: FunctionType, owner: str) -> None:
         for refused, rule in _REFUSED.items():
             if step.opname.startswith(refused):
                 if rule is _ATTRIBUTES and before is not None:
-                    _known(before, function.__globals__.get(before), places[-1])  # a module has a message of its own
+                    _known(before, function.__globals__.get(before), places[-1])  # modules have a message of their own
                 raise DefinitionError(f"{places[-1]}: {rule}")
         before = step.argval if step.opname == "LOAD_GLOBAL" else None
     names = [step.opname for step in steps]
@@ -321,7 +321,7 @@ def _check_code(function: FunctionType, owner: str) -> None:
 
 
 def _is_none(steps: list[dis.Instruction]) -> bool:
-    """Whether None is given a name or returned."""
+    """Whether None is assigned or returned."""
     load, following = steps[0], steps[-1].opname
     if load.opname == "RETURN_CONST":
         return load.argval is None
@@ -330,7 +330,7 @@ def _is_none(steps: list[dis.Instruction]) -> bool:
 
 
 def _is_walrus(names: list[str]) -> bool:
-    """Whether a number that is given a name is used besides; ``a = b = x`` gives it another name at once."""
+    """Whether a number that is assigned to a name is also used in the same expression; ``a = b = x`` only assigns it twice."""
     if names[0] != "COPY" or not names[1].startswith("STORE_FAST"):
         return False
     besides = names[1] == "STORE_FAST" and names[2].startswith(("STORE_FAST", "COPY", "UNPACK_SEQUENCE", "POP_TOP"))
@@ -341,8 +341,8 @@ _RETURNS = {code for name, code in dis.opmap.items() if name.startswith("RETURN_
 
 
 def check_results(function: Function, count: int, owner: str) -> None:
-    """Refuse a function with a branch that returns another number of results, as far as its text tells."""
-    if sum(code in _RETURNS for code in plain(function).__code__.co_code[::2]) < 2:  # it has been run
+    """Reject a function with a branch that returns a different number of results, as far as its bytecode tells."""
+    if sum(code in _RETURNS for code in plain(function).__code__.co_code[::2]) < 2:  # one branch, which has been run
         return
     before = None
     for step in dis.get_instructions(plain(function)):
@@ -372,11 +372,11 @@ def _returned(step: dis.Instruction, before: dis.Instruction | None) -> int | No
 
 
 def _check_constant(value: Any, following: dis.Instruction | None, where: str) -> None:
-    """Integer literals would make numba compute in float64: only an index and a whole power may be one."""
+    """Integer literals would make numba compute in float64: only an index or an exponent may be one."""
     after = "" if following is None else following.opname
     power = after == "BINARY_OP" and following is not None and following.argrepr in ("**", "**=", "[]")
     for one in value if isinstance(value, tuple) else (value,):
-        if one is None or isinstance(one, (float, bool)) or after == "CALL_KW":  # which loads the names of arguments
+        if one is None or isinstance(one, (float, bool)) or after == "CALL_KW":  # it loads argument names
             continue
         if not isinstance(one, int):
             raise DefinitionError(f"{where}: the constant {one!r} is {_article(one)}: a definition works on real numbers")

@@ -1,8 +1,9 @@
-"""Memory for large new arrays, which outlives them: the next call that needs about as much takes it.
+"""Reuse of memory for large new arrays: the next call that needs about as much takes it.
 
-An operating system maps new memory page by page, and clears each page, which takes longer than most losses do. So the memory of an
-array that nobody holds any more waits here. It is marked as free to be taken back, and the system does so when it runs short; but not
-what came last, since each processor that has touched memory must be told of its mark, which takes long too.
+An operating system maps new memory page by page and zeroes each page, which takes longer than most losses do. So the memory of an
+array that is no longer referenced waits here. It is marked with ``MADV_FREE``, so that the system can reclaim it when it runs
+short, except for what was freed most recently: marking takes long too, since every processor that has touched the memory must be
+told.
 """
 
 import functools
@@ -20,25 +21,25 @@ if TYPE_CHECKING:
 __all__ = ["empty", "none_kept", "release"]
 
 LARGE = 2**25
-"""Bytes from which on memory is kept here: what an allocator asks the system for each time. It keeps smaller pieces itself."""
+"""Bytes from which on memory is kept here: allocators request such blocks from the system each time, and reuse smaller ones."""
 
 LINED, LINE = 2**20, 64
-"""Bytes from which on an array starts on a cache line, and those of a line: streaming stores write whole lines."""
+"""Bytes from which on an array is aligned to cache lines, and the bytes of a line: streaming stores write whole lines."""
 
 MOST_WAITING = 2**29
-"""Bytes that wait at most; what has waited longest goes."""
+"""Bytes that wait at most; what has waited longest is released."""
 
 MOST_READY = 2**28
-"""Bytes of what came last that wait without a mark: a loop over batches takes them again at once."""
+"""Bytes of the most recently freed memory that wait without a mark: a loop over batches takes them again at once."""
 
-_ready: list["mmap"] = []  # longest first, as below; threads share both, so each step on them is one that cannot be divided
-_waiting: list["mmap"] = []  # what is marked
+_ready: list["mmap"] = []  # oldest first, as below; threads share both lists, so every operation on them is atomic
+_waiting: list["mmap"] = []  # marked with MADV_FREE
 
 _keeps = ContextVar("keeps", default=True)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array of numbers that mean nothing yet."""
+    """An uninitialised array."""
     size = math.prod(shape) * dtype.itemsize
     if size < LINED:
         return np.empty(shape, dtype)
@@ -50,7 +51,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 @contextmanager
 def none_kept() -> Iterator[None]:
-    """No memory is kept for arrays that are made within, because somebody counts the memory of the process."""
+    """Keep no memory for arrays that are made within the context, because somebody is tracking the memory of the process."""
     token = _keeps.set(False)
     try:
         yield
@@ -59,21 +60,21 @@ def none_kept() -> Iterator[None]:
 
 
 def release() -> None:
-    """Give what waits back to the system."""
+    """Return waiting memory to the system."""
     _ready.clear()
     _waiting.clear()
 
 
 @functools.cache
 def _maps() -> Any:
-    """The module for mapped memory, loaded when the first large array comes; None where a system does not take memory back."""
+    """The ``mmap`` module, loaded for the first large array; None where the system cannot reclaim memory."""
     import mmap
 
     return mmap if all(hasattr(mmap, name) for name in ("MAP_PRIVATE", "MAP_ANONYMOUS", "MADV_FREE")) else None
 
 
 class _Lease:
-    """The base of an array and of all its views: when the last one has gone, the memory waits for the next array."""
+    """The base of an array and of all its views: when the last of them is gone, its memory waits for the next array."""
 
     def __init__(self, memory: "mmap") -> None:
         self.memory = memory
@@ -88,7 +89,7 @@ class _Lease:
 
 
 def _take(size: int) -> "mmap | None":
-    """Memory of so many bytes, or of up to twice as many that waits; None where there is none to be had."""
+    """Memory of so many bytes, or waiting memory of up to twice as many; None where none can be had."""
     for those in (_ready, _waiting):
         for one in sorted(those, key=len):
             if size <= len(one) <= 2 * size:
@@ -103,7 +104,7 @@ def _take(size: int) -> "mmap | None":
     except OSError:
         release()
         return None
-    with suppress(OSError, AttributeError):  # a system without large pages
+    with suppress(OSError, AttributeError):  # no huge pages on this system
         memory.madvise(maps.MADV_HUGEPAGE)
     return memory
 
@@ -112,13 +113,13 @@ def _give(memory: "mmap") -> None:
     _ready.append(memory)
     while _bytes_of(_ready) > MOST_READY:
         with suppress(IndexError):
-            _mark(_ready.pop(0))  # whoever marks memory has it alone
+            _mark(_ready.pop(0))  # popped, so no other thread can have it
 
 
 def _mark(memory: "mmap") -> None:
     try:
         memory.madvise(_maps().MADV_FREE)
-    except OSError:  # the system cannot take back what is locked: then it does not wait either
+    except OSError:  # locked memory cannot be reclaimed, so it is not kept either
         return
     _waiting.append(memory)
     while _waiting and _bytes_of(_waiting) + _bytes_of(_ready) > MOST_WAITING:

@@ -1,4 +1,4 @@
-"""One call of a loss: inputs and options are checked, a kernel is chosen and run, its sum becomes a value.
+"""One call of a loss: inputs and options are checked, a kernel is chosen and run, and its sum becomes a value.
 
 Nothing is written before everything has been checked, labels included, so a call that fails leaves ``out`` as it was.
 """
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class Wants(NamedTuple):
-    """Which outputs a call asks for."""
+    """Which outputs a call requests."""
 
     value: bool
     gradient: bool
@@ -55,7 +55,7 @@ class Wants(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came out: the value (or the values of the items), gradients and second derivatives, as NumPy arrays."""
+    """The results of a call: the value (or the values of the items), gradients and second derivatives, as NumPy arrays."""
 
     value: Any
     gradient: Outputs | None
@@ -64,7 +64,7 @@ class Result(NamedTuple):
 
 
 def _innermost(error: Exception) -> str:
-    """What numba says last, of the definition itself: before it stands how it came there."""
+    """The last part of numba's message, which is about the definition itself; what comes before is its call chain."""
     text: str = re.split(r"\w+Error: ", re.sub(r"\x1b\[[\d;]*m", "", str(error)))[-1]
     text = re.sub(r"Function\(<function (\w+) at \w+>\)", r"\1", text)
     lines = [line.strip() for line in text.splitlines()]
@@ -73,41 +73,41 @@ def _innermost(error: Exception) -> str:
 
 
 def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Some rows at a time, of which the caches hold a copy."""
+    """Some rows at a time, few enough that a copy of them fits in the caches."""
     step = chunk_rows(max(1, rows.shape[1]))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 def checked(parameter: Parameter, value: Any, working: str, owner: str) -> float | bool | None:
-    """The value of a parameter as a kernel takes it, or an error."""
+    """The value of a parameter as a kernel takes it; raises if it is not allowed."""
     value = parameter.check(value, owner)
     return parameter.in_float32(value, owner) if isinstance(value, float) and working == "float32" else value
 
 
 def letter(parameter: Parameter, value: float | bool | None, holds_usual: bool = True) -> str:
-    """What a kernel is to know of a parameter, as :class:`Variant` has it."""
+    """What a kernel needs to know of a parameter at compile time, as a letter of :class:`Variant`."""
     if not isinstance(value, float):
         return {None: "0", True: "T", False: "F"}[value]
     return "u" if holds_usual and value == parameter.usual else "n"
 
 
 def is_smoothed(background: float, working: str) -> bool:
-    """Whether targets that no label names are more than 0 in the working precision."""
+    """Whether targets other than the label's are above 0 in the working precision."""
     return bool(np.dtype(working).type(background) > 0.0)
 
 
 class Evaluation:
-    """The steps of one call, in order; each leaves what the next ones need.
+    """The steps of one call, in order; each prepares what the next ones need.
 
-    ``weights`` are those of a sum's members, or one for a loss times a number; ``arguments`` holds inputs, parameters and options by
+    ``weights`` are those of a sum's members, or the factor of a single loss; ``arguments`` holds inputs, parameters and options by
     name.
     """
 
     order: Order | None = None
-    """The order in which the axes lie in memory, where it is another one."""
+    """The order in which the axes lie in memory, where it is not C order."""
 
     holds_usual = True
-    """Whether kernels may have the usual value of a parameter as a constant."""
+    """Whether kernels may be compiled with the usual value of a parameter as a constant."""
 
     def __init__(self, definition: Definition, weights: tuple[float, ...], arguments: Mapping[str, Any], wants: Wants) -> None:
         self.definition, self.arguments, self.wants, self.owner = definition, arguments, wants, definition.name
@@ -151,7 +151,7 @@ class Evaluation:
             self.geometry = in_order(self.geometry, self.order)
 
     def _order(self) -> Order | None:
-        """The order of axes in memory, where it is another one. Few elements are copied, and weights of elements keep their order."""
+        """The order of axes in memory, where it is not C order. Small arrays are copied instead, and so are those with element weights."""
         first = self.given.arrays[self.definition.inputs[0].name]
         if first.size <= SERIAL:
             return None
@@ -159,7 +159,7 @@ class Evaluation:
         return None if weighted and self.geometry.axis is None else order_of(first, self.geometry.axis)
 
     def _inwards(self, array: np.ndarray) -> np.ndarray:
-        """An input with its axes in the order of memory; those that have a number a row stay as they are."""
+        """An input with its axes in memory order; inputs with one number per row are left as they are."""
         return array if self.order is None or array.ndim != len(self.order.axes) else self.order.inwards(array)
 
     def _outwards(self, array: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ class Evaluation:
         self.working = working_dtype(self.definition, self.dtypes.values())
         self.like = self.arrays[self.definition.inputs[0].name]
         written = {self.dtypes[one.name] for one in self.definition.differentiable}
-        self.output = self.like.dtype if len(written) == 1 else np.dtype(self.working)  # a kernel writes one dtype
+        self.output = self.like.dtype if len(written) == 1 else np.dtype(self.working)  # a kernel writes a single dtype
 
     def _check_factors(self, weights: tuple[float, ...]) -> None:
         for weight in weights:
@@ -183,7 +183,7 @@ class Evaluation:
                 )
 
     def _read_parameters(self, weights: tuple[float, ...]) -> None:
-        """The parameters as numbers for the kernel's table, and as letters for what is compiled in."""
+        """The parameters as numbers for the kernel's table, and as the letters that are compiled in."""
         numbers, letters = [], []
         for parameter in self.definition.parameters:
             value = self.arguments.get(parameter.name, parameter.default)
@@ -202,14 +202,14 @@ class Evaluation:
             self.statics = self.statics[:-1] + "z"
 
     def _read_labels(self) -> None:
-        """Integer labels as int64, looked at once: how many rows count, and is every label a class."""
+        """Integer labels as int64, checked at once: how many rows count, and is every label a class."""
         self.labels, self.counted, self.ignored = None, self.geometry.count, 0
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         if not self.geometry.labels or self.definition.target is None:
             return
         labels = self.arrays[self.definition.target.name]
         self.labels, self.ignored = int64_labels(labels, ignored)
-        if self.geometry.count * self.columns <= SERIAL:  # later small calls count in their one step
+        if self.geometry.count * self.columns <= SERIAL:  # later small calls count in their single compiled step
             wrong = out_of_range(self.labels, self.columns, self.ignored).any()
             counted = None if wrong else np.count_nonzero(self.labels != self.ignored)
         else:
@@ -233,11 +233,11 @@ class Evaluation:
         )
 
     def _place(self, index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-        """The place of an item and its number, for messages; a call on a part of the arrays counts in the whole."""
+        """The index of an item and its number, for messages; a call on a part of the arrays counts from the start of the whole."""
         return place_of(index, shape)
 
     def _read_weights(self) -> None:
-        """Sample and class weights; what "mean" divides by under ``normalizer="weights"``."""
+        """Sample and class weights, and what "mean" divides by under ``normalizer="weights"``."""
         owner, target = self.owner, self.definition.target
         self.sample = sample_weights(self.arguments.get("sample_weight"), self.geometry.items, self.working, owner, self._place)
         self.classes: np.ndarray | None = None
@@ -262,11 +262,11 @@ class Evaluation:
         self.sample = Weights(each.reshape(self.geometry.items), 1)
 
     def _place_behind(self, start: int) -> Callable[[int, tuple[int, ...]], tuple[tuple[int, ...], int]]:
-        """The place of an item of a part that begins at ``start``."""
+        """Like :meth:`_place`, for the items of a part that begins at ``start``."""
         return lambda index, _: self._place(start + index, self.geometry.items)
 
     def _fold_factor(self) -> None:
-        """The number that a loss is multiplied by, as a weight of every item: values of half types would be rounded before it."""
+        """Turn the factor of a loss into a weight of every item: values of half types would be rounded before it is applied."""
         self.folded = self.factor != 1.0 and self.reduction == "none" and self.output.itemsize < 4 and self.wants.value
         if self.folded:
             weights = self.sample or Weights(np.ones((), self.working), self.geometry.count)
@@ -274,7 +274,7 @@ class Evaluation:
             self.factor = 1.0
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
-        """How often each class occurs, which an ``option`` that is ``"balanced"`` asks for."""
+        """How often each class occurs, for an ``option`` that is ``"balanced"``."""
         assert self.definition.target is not None
         targets = self.arrays[self.definition.target.name] if self.labels is None else self.labels
         return self._counts(targets, self.ignored, option)
@@ -292,7 +292,7 @@ class Evaluation:
         return counts
 
     def _rows_of(self, targets: np.ndarray) -> np.ndarray:
-        """Dense targets as a matrix with a row per item."""
+        """Dense targets as a matrix with one row per item."""
         assert self.geometry.axis is not None
         return np.moveaxis(targets, self.geometry.axis, -1).reshape(self.geometry.count, self.geometry.columns)
 
@@ -315,7 +315,7 @@ class Evaluation:
         return float(each.sum())
 
     def divisor(self) -> float:
-        """What the sum of values is divided by, 0 where nothing counts."""
+        """What the sum of values is divided by; 0 where nothing counts."""
         if self.reduction != "mean":
             return 1.0
         if isinstance(self.normalizer, float):
@@ -391,7 +391,7 @@ class Evaluation:
         return result
 
     def _in_place(self, gradient: Outputs | None) -> bool:
-        """Whether an input is written over: lines that are written have just been read, and are in the cache."""
+        """Whether an input is overwritten: the lines that are written have just been read, and are in the cache."""
         return gradient is not None and any(gradient.overwrites(array) for array in self.arrays.values())
 
     def _compiled(self, variant: Variant) -> int:
@@ -400,7 +400,7 @@ class Evaluation:
 
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
-        """What numba says of a definition, as an error that names it."""
+        """Turn numba's error about a definition into one that names it."""
         try:
             yield
         except Exception as error:
@@ -420,7 +420,7 @@ class Evaluation:
             out, second = pair_of(out, self.owner)
         given = ((name, self.arguments.get(name)) for name in ("sample_weight", "class_weight"))
         others = [(name, array) for name, array in given if isinstance(array, np.ndarray)]
-        others += [("sample_weight", self.sample.array)] if self.sample else []  # which may be a view of another library's array
+        others += [("sample_weight", self.sample.array)] if self.sample else []  # it may be a view of another library's array
         gradient = take(self.definition, out, self.output, self.arrays, self.given.originals, others, self.order)
         if not self.wants.hessian:
             return gradient, None

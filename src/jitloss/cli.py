@@ -1,7 +1,7 @@
-"""``jitloss``: the command line. A command is a module of :mod:`jitloss.commands`; what all of them share is here.
+"""``jitloss``: the command line. Each command is a module of :mod:`jitloss.commands`; what all of them share is here.
 
-Bad input is one readable line on stderr and exit code 2. A signal that asks the process to end is one line too, and the exit code is
-128 plus its number, as shells have it.
+Bad input gives one readable line on stderr and exit code 2. A signal that terminates the process gives one line too, and the exit
+code is 128 plus its number, as in shells.
 """
 
 import argparse
@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line; ``label`` is what they begin with."""
+    """A parser whose errors are one line that begins with ``label``."""
 
     def __init__(self, *, label: str | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -62,7 +62,7 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run a command and return the exit code."""
     label = "jitloss"
     try:
         with stoppable(), _forgiving(sys.stdout):
@@ -71,15 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
             label = arguments.parser.label
             arguments.run(arguments)
-            if sys.stdout is not None:  # where it is closed
+            if sys.stdout is not None:  # None where it is closed
                 sys.stdout.flush()
-    except SystemExit as error:  # argparse has said what there was to say
+    except SystemExit as error:  # argparse has printed what there was to say
         return _code(error)
     except CommandError as error:
         return _fail(label, str(error), 2)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader closed the pipe
         _close_output()
-        return 141  # as a shell shows the death by SIGPIPE
+        return 141  # the exit code that a shell shows for SIGPIPE
     except OSError as error:
         _close_output()
         return _fail(label, reason(error) + (f": {error.filename!r}" if error.filename else ""), 2)
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _forgiving(stream: Any) -> Iterator[None]:
-    """A sign that a terminal's or a pipe's encoding lacks, such as that of times, is shown as a question mark: no table is lost for it."""
+    """Replace characters that the encoding of a terminal or a pipe lacks, such as ×, by question marks, rather than lose a table."""
     errors = getattr(stream, "errors", None)
     if errors != "strict" or not hasattr(stream, "reconfigure"):
         yield
@@ -120,7 +120,7 @@ def _fail(label: str, text: str, code: int) -> int:
 
 
 def _close_output() -> None:
-    """Python flushes stdout at exit, and would complain once more."""
+    """Close stdout here: Python would flush it at exit, and complain once more."""
     with contextlib.suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, sys.stdout.fileno())

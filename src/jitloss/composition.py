@@ -25,7 +25,7 @@ __all__ = ["Penalty", "WeightedSum", "weighted_sum"]
 
 
 def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What a call returns; its errors with the place that they come from in front."""
+    """Call a function; its errors are prefixed with where they come from."""
     try:
         return function(*args, **options)
     except (TypeError, ValueError) as error:
@@ -33,7 +33,7 @@ def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any)
 
 
 def _alike(out: Any, array: Any, *others: Any) -> bool:
-    """Whether an output and the array that it is for, which it may be, are plain and alike, and so are ``others``: no call refuses them."""
+    """Whether an output and its array are plain, with equal shapes and dtypes, and so are ``others``: no call rejects such."""
     if type(array) is not np.ndarray or not array.ndim or dtype_name(array.dtype) not in FLOATS:
         return False
     if any(type(one) is not np.ndarray or one.dtype != array.dtype or one.shape != array.shape for one in (out, *others)):
@@ -43,7 +43,7 @@ def _alike(out: Any, array: Any, *others: Any) -> bool:
 
 
 def _by_place(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The arrays of nested dicts, by where they are."""
+    """The arrays of nested dicts with their keys, such as ``layer['weight']``."""
     if isinstance(value, Mapping):
         for key, one in value.items():
             yield from _by_place(one, f"{name}[{key!r}]" if name else str(key))
@@ -52,17 +52,17 @@ def _by_place(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _all_plain(arrays: Mapping[Any, Any]) -> bool:
-    """Whether all arrays, in nested dicts too, are NumPy's own."""
+    """Whether all arrays, in nested dicts too, are plain NumPy arrays."""
     return all(type(one) is np.ndarray or (isinstance(one, Mapping) and _all_plain(one)) for one in arrays.values())
 
 
 def _library(owner: str, arrays: Mapping[Any, Any]) -> "Library | None":
-    """The library whose arrays on a device all of them are, None where all are on the host; else an error."""
+    """The device library that all arrays belong to, None where all are on the host; raises if they are mixed."""
     return None if _all_plain(arrays) else one_library(owner, _by_place(arrays))
 
 
 def _weights(options: Mapping[str, Any]) -> list[Any]:
-    """The weights of a call that are arrays, of which another call's ``out`` may be no part."""
+    """The weights of a call that are arrays, which the ``out`` of another call must not overlap."""
     given = (options.get(name) for name in ("sample_weight", "class_weight"))
     return [one for one in given if isinstance(one, np.ndarray) or (one is not None and library_of(one) is not None)]
 
@@ -78,7 +78,7 @@ def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tupl
 
 
 def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
-    """Whether what calls write are whole arrays, and nothing else that they read or write lies there, but for a call's own input."""
+    """Whether calls write whole arrays that overlap nothing else that is read or written, except a call's own input."""
     read: set[tuple[int, int]] = set()
     written: list[tuple[int, int]] = []
     for inputs, outs in calls:
@@ -97,11 +97,11 @@ def _place(array: np.ndarray) -> tuple[int, int]:
 
 
 def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, Any], streams: list[Any]) -> None:
-    """Raise where the values of losses of ``arrays`` on a device cannot be added there, before any is computed."""
+    """Raise, before anything is computed, where the values of losses of ``arrays`` on a device cannot be added there."""
     if library is None:
         return
     devices: set[int] = set()
-    with contextlib.suppress(TypeError, ValueError):  # of which the call itself names the argument
+    with contextlib.suppress(TypeError, ValueError):  # the call itself raises these, and names the argument
         devices.update(library.view(one).device for _, one in _by_place(arrays))
     if len(devices) > 1:
         raise ValueError(f"{owner}: values that are added must be on one device; got {', '.join(map(str, sorted(devices)))}")
@@ -110,20 +110,20 @@ def _check_addable(owner: str, library: "Library | None", arrays: Mapping[Any, A
 
 
 def _added(library: "Library | None", calls: list[tuple[Any, Any]], values: Iterable[Any]) -> Any:
-    """The sum of values: a float, or where they lie on a device a value there, for which nobody waits.
+    """The sum of values: a float, or a value on the device where they lie there, without synchronisation.
 
-    ``calls`` are an array and the stream of each call that the values come from.
+    ``calls`` are the calls that the values come from: an array and the stream of each.
     """
     values = list(values)
     if library is None or any(getattr(one, "requires_grad", False) for one in values):
-        return functools.reduce(operator.add, values) if values else 0.0  # of whatever type the caller has values
+        return functools.reduce(operator.add, values) if values else 0.0  # values keep the caller's type
     from .launches import added
 
     return added(library, [one for one in values if library_of(one)], calls)  # an empty dict gave a float
 
 
 class PenaltyForm(Form):
-    """A form of a penalty: of one array, or of a dict of arrays or of such dicts, summed over all of them."""
+    """A form of a penalty: of one array, or of a dict of arrays or of nested dicts, summed over all of them."""
 
     def __call__(self, /, *args: Any, out: Any = ABSENT, **options: Any) -> Any:
         if self._quick is not None and args and type(args[0]) is np.ndarray:
@@ -143,7 +143,7 @@ class PenaltyForm(Form):
         out = arguments.pop("out", None)
         outs = self._outs(params, out, library)
         if not params:
-            super().__call__(np.empty(0), **arguments)  # parameters are checked all the same
+            super().__call__(np.empty(0), **arguments)  # parameters are checked even where there is no array
         if out is not None:
             self._validate_each(params, outs, {**arguments, **extra})
         if self.wants.value:
@@ -168,13 +168,13 @@ class PenaltyForm(Form):
         return self._validate_each(params, outs, options)
 
     def _validate_each(self, params: Mapping[Any, Any], outs: Mapping[Any, Any], options: Mapping[str, Any]) -> None:
-        """All arrays before the first is written to; those whose ``out`` is plainly right need no closer look."""
+        """Check all arrays before the first is written to; those whose ``out`` is obviously right are skipped."""
         for name, array in params.items():
             if not _alike(outs[name].get("out"), array):
                 _named(f"{self.inputs[0]}[{name!r}]", self.validate, array, **options, **outs[name])
 
     def _outs(self, params: Mapping[Any, Any], out: Any, library: "Library | None") -> dict[Any, dict[str, Any]]:
-        """``out`` by array, as arguments; one dict, or a pair where there are second derivatives."""
+        """``out`` for each array, as keyword arguments: one dict, or a pair of dicts where there are second derivatives."""
         if out is None:
             return {name: {} for name in params}
         pair = pair_of(out, self.__name__, "dicts") if self.wants.hessian else (out,)
@@ -203,13 +203,13 @@ def _is_on_device(params: Any) -> bool:
 
 
 class Penalty(Loss, penalties=True):
-    """A penalty on parameters: ``l2_regularization(params)`` over an array or a dict of arrays, gradients in the same shape."""
+    """A penalty on parameters: ``l2_regularization(params)`` over an array or a dict of arrays, with gradients of the same structure."""
 
     form = PenaltyForm
 
 
 class WeightedSum:
-    """Named outputs, each with a loss and a weight: one value, a dict of gradients that carry their weight.
+    """Named outputs, each with a loss and a weight: one value, and a dict of gradients that include their weight.
 
     Made by :func:`weighted_sum`.
     """
@@ -269,9 +269,9 @@ class WeightedSum:
         return {name: results[name] for name in given}, functools.partial(_added, library, calls)
 
     def _in_order(self, form: str, given: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[str]:
-        """So that a call that is refused comes before any has written to ``out``: those that may be are looked at here."""
+        """An order in which a call that fails comes before any has written to ``out``; those that may fail are checked here."""
         order = _in_order(given)
-        for name in order.doubtful[1:]:  # the first one looks before it writes
+        for name in order.doubtful[1:]:  # the first one checks before it writes
             inputs, mine = given[name]
             _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
         return [*itertools.chain(*order)]
@@ -308,7 +308,7 @@ class WeightedSum:
 
 
 class _Order(NamedTuple):
-    """Names of calls: those that write to nothing of the caller's, those that may be refused, those that no call refuses."""
+    """Names of calls: those that write to none of the caller's arrays, those that may fail, and those that cannot."""
 
     harmless: list[str]
     doubtful: list[str]
@@ -316,7 +316,7 @@ class _Order(NamedTuple):
 
 
 def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> _Order:
-    """So that a call that is refused comes before any has written to ``out``."""
+    """An order in which a call that fails comes before any has written to ``out``."""
     order = _Order([], [], [])
     for name, (inputs, options) in calls.items():
         out = options.get("out")
@@ -330,7 +330,7 @@ def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) ->
 
 
 class _Taken(NamedTuple):
-    """What a loss takes of an output: the names of arrays, and whether there is a target."""
+    """What a loss takes of an output: the names of its arrays, and whether there is a target."""
 
     arrays: tuple[str, ...]
     target: bool

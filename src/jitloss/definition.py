@@ -4,8 +4,8 @@ A **pointwise** definition is one function of one element's numbers, ``(predicti
 hessian])``. A **rowwise** definition is what softmax, KL, triplet and contrastive losses share, sums over a row, then a value, then
 one slope per element; it is a class of up to four functions: ``peak``, ``terms``, ``value``, ``slope``.
 
-Arguments are known by their names: ``prediction`` becomes the public argument ``predictions``. Annotations say which space a
-number lives in (:data:`Logit`, :data:`Probability` …) and which values a parameter may take (:data:`Positive` …).
+Arguments are recognised by their names: ``prediction`` becomes the public argument ``predictions``. Annotations say which space a
+number belongs to (:data:`Logit`, :data:`Probability` …) and which values a parameter may take (:data:`Positive` …).
 """
 
 import ctypes
@@ -66,7 +66,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Input:
-    """One array that the loss is given: its element's name, its public name, its space; one number a row where ``per_row``."""
+    """One array input of a loss: its element's name, its public name and its space; ``per_row`` if it has one number per row."""
 
     name: str
     space: Space
@@ -83,7 +83,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A number, a switch (bool) or an option that is off while it is ``None``, with the values that it may take."""
+    """A number, a switch (bool) or an option that is off while it is ``None``, and the values that it may take."""
 
     name: str
     default: float | bool | None
@@ -91,22 +91,22 @@ class Parameter:
     optional: bool = False
     keyword_only: bool = False
     usual: float | None = None
-    """The number that kernels may have as a constant, the default that the definition was written with."""
+    """The number that kernels may have as a constant: the default that the definition was written with."""
 
     @property
     def has_other(self) -> bool:
-        """Whether it is a switch or an option, which a definition may branch on."""
+        """Whether it is a switch or an option, on which a definition may branch."""
         return self.optional or isinstance(self.default, bool)
 
     @property
     def other(self) -> float | bool | None:
-        """What a switch or an option is when it is not as by default."""
+        """The value that a switch or an option has when it does not have its default."""
         if isinstance(self.default, bool):
             return not self.default
         return 0.5 if self.default is None else None
 
     def check(self, value: Any, owner: str) -> float | bool | None:
-        """The value as a float, bool or None; an error that names the parameter where it is something else."""
+        """The value as a float, bool or None; raises an error that names the parameter where it is something else."""
         if isinstance(self.default, bool):
             if isinstance(value, (bool, np.bool_)):
                 return bool(value)
@@ -122,7 +122,7 @@ class Parameter:
         return number
 
     def in_float32(self, value: float, owner: str) -> float:
-        """The value for float32 arithmetic, no less than the floor; an error where it is no such number once it is rounded."""
+        """The value for float32 arithmetic, not below the floor; raises where the rounded value is out of range."""
         value = max(value, self.range.floor)
         rounded = ctypes.c_float(value).value  # NumPy would warn
         if rounded not in self.range:
@@ -142,10 +142,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """A loss as maths: everything that a compiler, a test, a page of the documentation needs to know of it.
+    """A loss as maths: everything that a compiler, a test or a page of the documentation needs to know of it.
 
-    ``members`` are the definitions that a sum of losses adds up, each times a weight that the call gives; a definition written by
-    hand is its own only member. ``maths`` is the definition whose kernels serve this one: itself, but for other defaults.
+    ``members`` are the definitions that a sum of losses adds up, each times a weight that is given at run time; any other
+    definition is its own only member. ``maths`` is the definition whose kernels serve this one: itself, unless only its defaults
+    differ.
     """
 
     name: str
@@ -170,7 +171,7 @@ class Definition:
 
     @cached_property
     def doc(self) -> str:
-        """The docstring without its margin."""
+        """The docstring without its indentation."""
         return inspect.cleandoc(self.docstring)
 
     @cached_property
@@ -200,10 +201,11 @@ class Definition:
 
     @cached_property
     def marks_terms(self) -> bool:
-        """Whether the element that a label names must be marked before a row's terms are added.
+        """Whether the labelled element must be known before a row's terms are added.
 
-        Else each term is the target times a number, or the same for all targets. Then it may be put right in the sums: what is taken from
-        them is nothing large, in which the rest of the row would be lost. Kernels are of ``maths``, so that alone is looked at.
+        Otherwise each term is its target times a number, or the same for all targets. Then the sums can be corrected afterwards:
+        what is subtracted from them is never so large that the rest of the row would be lost to rounding. Kernels belong to
+        ``maths``, so only that is examined.
         """
         if self.origin is not None:
             return self.origin.marks_terms
@@ -214,7 +216,7 @@ class Definition:
 
 
 def pointwise(function: Function) -> Definition:
-    """Define a loss by what happens to one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
+    """Define a loss by the maths of one element: ``(prediction, target, *parameters) -> value, gradient[, hessian]``."""
     if not inspect.isfunction(plain(function)):
         raise TypeError(f"pointwise: a definition must be a function, got {function!r}")
     name = function.__name__
@@ -275,7 +277,7 @@ def rowwise(cls: type) -> Definition:
         )
     hints = {**_hints(functions["value"], f"{name}.value"), **_hints(functions["terms"], f"{name}.terms")}
     spaces = {argument: _space(hints.get(argument), argument, name, rowwise=True) for argument in elements + per_row}
-    helpers: dict[Any, Any] = {}  # of all parts
+    helpers: dict[Any, Any] = {}  # shared by all parts
     held = {key: frozen(function, helpers) for key, function in functions.items()}
     parts = _row_parts(name, held, elements, per_row, parameters)
     candidates = [argument for argument in elements if not spaces[argument].target]
@@ -308,7 +310,7 @@ def rowwise(cls: type) -> Definition:
 
 
 def _unwrapped(value: Any) -> Any:
-    """A function of a class without the decorator that tells linters that it takes no self."""
+    """A function of a class without the ``staticmethod`` that tells linters that it takes no self."""
     return value.__func__ if isinstance(value, staticmethod) else value
 
 
@@ -326,7 +328,7 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
         if "self" in argument_names(function):
             raise DefinitionError(f"{name}.{part}: the functions of a definition take no self: there is no object, only numbers")
         check(function, f"{name}.{part}")
-        if not _has_defaults(function):  # asking for a signature takes longer
+        if not _has_defaults(function):  # building a signature takes longer
             continue
         for argument in inspect.signature(plain(function), follow_wrapped=False).parameters.values():
             if argument.default is not argument.empty:
@@ -351,7 +353,7 @@ def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
 def _row_parts(
     name: str, functions: Mapping[str, Function], elements: list[str], per_row: list[str], parameters: tuple[Parameter, ...]
 ) -> dict[str, Part]:
-    """The parts with their arguments checked and their results counted, by running them on plain numbers."""
+    """The parts, with their arguments checked and their results counted by running them on plain numbers."""
     numbers: dict[str, Any] = dict.fromkeys(elements + per_row, 0.5)
     parts = {}
     if "peak" in functions:
@@ -386,7 +388,7 @@ def _has_defaults(function: Function) -> bool:
 
 
 def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters: Sequence[Parameter]) -> Part:
-    """A function whose results have been counted, once with all defaults, then with each switch and option the other way."""
+    """A function with its results counted, once with all defaults, then with each switch and option toggled."""
     arguments, defaults = argument_names(function), {one.name: one.default for one in parameters}
     unknown = [argument for argument in arguments if argument not in numbers and argument not in defaults]
     if unknown:
@@ -405,7 +407,7 @@ def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters
 
 
 def _fades(definition: Definition) -> bool:
-    """Whether each term is its target times a number, or the same for all targets."""
+    """Whether each term is its target times a number, or the same for all targets: such terms fade with the target."""
     part, target = definition.parts["terms"], definition.target
     switches = [one for one in definition.parameters if one.has_other]
     options = {one.name: (False, True) if isinstance(one.default, bool) else (None, FREE) for one in switches}
@@ -437,7 +439,7 @@ def _hints(function: Any, owner: str) -> dict[str, Any]:
 
 
 def _space(hint: Any, argument: str, owner: str, rowwise: bool = False) -> Space:
-    """The annotated space, else the usual one for an argument of that name."""
+    """The annotated space, or else the usual one for an argument of that name."""
     for extra in getattr(hint, "__metadata__", ()):
         if isinstance(extra, Space):
             return extra

@@ -1,7 +1,7 @@
-"""One call of a loss on a CUDA device: like :mod:`jitloss.call`, but nothing waits for the device.
+"""One call of a loss on a CUDA device: like :mod:`jitloss.call`, but without synchronising with the device.
 
-Where the host would have to look at numbers, it does not: what a mean divides by is found on the device, a bad label makes its row
-NaN. ``check=True`` waits, looks, and raises.
+What the host would decide by looking at numbers is decided on the device: the divisor of a mean is counted there, and a bad label
+makes its row NaN. ``check=True`` synchronises, checks the labels, and raises.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ __all__ = ["DeviceEvaluation", "places", "stream_of"]
 
 
 def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
-    """The stream of a call as a number; an error that says what came where it is none."""
+    """The stream of a call as a number; raises an error that shows what was given where it is not a stream."""
     wanted = "must be a stream, or its handle as an integer"
     try:
         return library.stream(first, given)
@@ -37,13 +37,14 @@ def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
 
 
 _NEVER = -(2**63) + 0x1D0E5A0F
-"""The ignored label where none is: labels stay on the device unseen, so one that neither casts of NaN nor people write."""
+"""The ignored label where there is none: labels on the device are not inspected, so a number that neither a cast of NaN nor users
+produce."""
 
 
 def places(value: Any) -> Any:
-    """Arrays on a device, in any nesting, as bytes of the same addresses on the host: to be told apart, never to be read.
+    """Device arrays, in any nesting, as byte arrays at the same addresses on the host: for overlap checks, never to be read.
 
-    Of an array with gaps they are all that lies between its ends, as where a call has copied it.
+    An array with gaps is represented by everything between its ends, as where a call has copied it.
     """
     if isinstance(value, Mapping):
         return {name: places(one) for name, one in value.items()}
@@ -57,13 +58,13 @@ def places(value: Any) -> Any:
 
 
 MOST_SUMMED, SUMMED = 32768, 128
-"""How many sums of blocks one block adds; where there are more, ``SUMMED`` blocks add them first."""
+"""How many block sums a single block adds; where there are more, ``SUMMED`` blocks add them first."""
 
 
 class DeviceEvaluation(Evaluation):
-    """The steps of one call on a device, in order. ``stream`` and ``check`` are options that only such calls have."""
+    """The steps of one call on a device, in order. Only such calls have the options ``stream`` and ``check``."""
 
-    holds_usual = False  # what there is to compute is hidden behind memory
+    holds_usual = False  # calls are bound by memory, so constants gain nothing
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DeviceEvaluation(Evaluation):
         self.device = devices.pop()
         for one in self.definition.inputs:
             check_dtype(self.views[one.name].dtype, one, self.definition)
-        self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # it looks at shapes
+        self.geometry = geometry(self.definition, self.views, self._option("axis"))  # type: ignore[arg-type]  # only shapes are used
 
     def _view(self, value: Any, argument: str) -> DeviceArray:
         view = self._read_view(value, argument)
@@ -112,10 +113,10 @@ class DeviceEvaluation(Evaluation):
         return copy
 
     def _read_view(self, value: Any, argument: str) -> DeviceArray:
-        """The view of an array of the caller's, which the stream of the call may use."""
+        """The view of an array of the caller's, ready for use on the stream of the call."""
         try:
             view = self.library.ordered(value, self.stream)
-        except (TypeError, ValueError) as error:  # a dtype that NumPy does not know, or what is not handed out
+        except (TypeError, ValueError) as error:  # a dtype that NumPy does not know, or an array that is not exported
             raise type(error)(f"{self.owner}: {argument}: {error}") from None
         if not getattr(view.dtype, "isnative", True):
             kind = ValueError if argument == "out" else TypeError
@@ -148,7 +149,7 @@ class DeviceEvaluation(Evaluation):
     # Options --------------------------------------------------------------------------------------------------------------------
 
     def _host(self, name: str) -> np.ndarray:
-        """An input on the host, for options that need to see it; this waits for the device."""
+        """An input copied to the host, for options that need to see it; this synchronises with the device."""
         return self._on_host(self.views[name].value)
 
     def _on_host(self, value: Any) -> np.ndarray:
@@ -182,7 +183,7 @@ class DeviceEvaluation(Evaluation):
         self.class_view = self._upload(self.classes)
 
     def _fold_factor(self) -> None:
-        """Nothing to do: kernels multiply values before they round them."""
+        """Nothing to do: kernels multiply values before rounding them."""
 
     def _read_sample_weight(self, weight: Any) -> None:
         items = self.geometry.items
@@ -212,7 +213,7 @@ class DeviceEvaluation(Evaluation):
         return self.library.view(self.library.from_host(np.asarray(array, order="C"), self.first, self.stream))
 
     def class_counts(self, option: str = "class_weight") -> np.ndarray:
-        """How often each class occurs, counted on the host: an option that is "balanced" waits for the device."""
+        """How often each class occurs, counted on the host: "balanced" synchronises with the device."""
         assert self.definition.target is not None
         targets = self._host(self.definition.target.name)
         if not self.geometry.labels:
@@ -235,11 +236,11 @@ class DeviceEvaluation(Evaluation):
         return memory(self.library, view)
 
     def _launch(self, kernel: Any, blocks: int, *arguments: Any) -> None:
-        """Have a kernel launched, after all others of the call."""
+        """Queue a kernel launch after all others of the call."""
         self.launches.append((kernel, blocks, arguments))
 
     def _launch_all(self) -> None:
-        """Launch what has been asked for: all memory is there, and all kernels are loaded, before the first writes to ``out``."""
+        """Launch what is queued: all memory is allocated and all kernels are loaded before the first writes to ``out``."""
         ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
         with self.cuda.current(self.device):
             for launch in ready:
@@ -279,7 +280,7 @@ class DeviceEvaluation(Evaluation):
         return counted
 
     def _mass_seen(self) -> float:
-        """The class weights of dense or binary targets, added on the host: this waits for the device."""
+        """The class weights of dense or binary targets, summed on the host: this synchronises with the device."""
         assert self.definition.target is not None
         assert self.classes is not None
         targets = self._host(self.definition.target.name).astype(np.float64)
@@ -292,7 +293,7 @@ class DeviceEvaluation(Evaluation):
         return float(each.sum())
 
     def _check_labels(self) -> None:
-        """Wait for the device and raise for a label that is no class."""
+        """Synchronise with the device and raise for a label that is not a class."""
         if self.check and self.label_view is not None:
             found = self._count(False)
             self._launch_all()
@@ -309,7 +310,7 @@ class DeviceEvaluation(Evaluation):
         self._check_labels()
 
     def run_on_device(self) -> list[Any]:
-        """Value, gradients and second derivatives as far as they are wanted, in the caller's own type."""
+        """The requested value, gradients and second derivatives, in the caller's own type."""
         outs = self._outs()
         self._check_labels()
         alone = self.reduction == "none" and self.wants.value
@@ -331,19 +332,19 @@ class DeviceEvaluation(Evaluation):
         return self._results(items if alone else value if self.wants.value else None, outs)
 
     def _zeros(self) -> DeviceArray:
-        """The values of rows without a column. What NumPy cannot make has no zeros, and is float32 where there are rows."""
+        """The values of rows without columns. NumPy has no bfloat16: without rows nothing is uploaded, else the zeros are float32."""
         if dtype_name(self.output) == "bfloat16" and 0 in self.geometry.items:
             return self._new(self.geometry.items, self.output)
         return self._upload(np.zeros(self.geometry.items, np.float32 if dtype_name(self.output) == "bfloat16" else self.output))
 
     def _parts(self, counted: DeviceArray | None) -> tuple[Any, int]:
-        """What the blocks that count have found, and how many there are."""
+        """The partial counts of the counting blocks, and how many there are."""
         return self._memory(counted), 0 if counted is None else counted.shape[1]
 
     def _total(
         self, partials: DeviceArray | None, grid: int, scale: float, counted: DeviceArray | None, value: DeviceArray | None
     ) -> None:
-        """Add what the blocks of a loss have summed; the sum, scaled, is its value."""
+        """Add the partial sums of a loss's blocks; the sum, scaled, is its value."""
         if value is None:
             return
         if grid > MOST_SUMMED:
@@ -360,7 +361,7 @@ class DeviceEvaluation(Evaluation):
     def _run_loss(
         self, outs: Sequence[DeviceArray], items: DeviceArray | None, value: DeviceArray | None, scale: float, counts: str
     ) -> None:
-        """Launch the kernel of the loss, after those that count and before those that add; one block does all of it alone."""
+        """Launch the kernel of the loss, after those that count and before those that add; a single block does all of it in one launch."""
         variant = self._variant(items is not None)
         inputs = [self.views[one.name] for one in self.definition.inputs]
         pointwise, each = self.definition.form == "pointwise", self.span == 1
@@ -418,7 +419,7 @@ class DeviceEvaluation(Evaluation):
     def _run_split(
         self, variant: Variant, plan: Any, arguments: tuple[Any, ...], partials: DeviceArray | None, pieces: int
     ) -> None:
-        """Few and long rows, each shared by several blocks: peaks, sums, slopes."""
+        """Few and long rows, each split over several blocks: peaks, sums, slopes."""
         peaks, sums = self.cuda.pieces_found(variant)
         grid = self.geometry.count * pieces
         found = [self._memory(self._new((grid,), np.dtype(self.working))) for _ in range(peaks + sums)]
@@ -494,12 +495,12 @@ class DeviceEvaluation(Evaluation):
         return packed([(name, self.library.given_back(view.value, self.first)) for name, view in self.returned], len(names))
 
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
-        """What :func:`jitloss.errstate` asks for; it waits for the device."""
+        """Do what :func:`jitloss.errstate` asks for; this synchronises with the device."""
         number = 0.0 if value is None else float(self._on_host(value.value))
         seen = None if items is None or (value is not None and np.isfinite(number)) else self._numbers(items)
         monitoring.report(self.owner, number, seen, tuple(self._numbers(one) for one in outs))
 
     def _numbers(self, result: DeviceArray) -> np.ndarray:
-        """A result on the host; numba has no bfloat16, and holds words."""
+        """A result on the host; numba has no bfloat16, so its bits are stored as uint16."""
         array = self._on_host(result.value)
         return widened(array) if array.dtype == np.uint16 else array

@@ -1,8 +1,8 @@
-"""Docstrings and formulas of losses: a definition's own text, with what all losses share put in.
+"""Docstrings and formulas of losses: a definition's own text, completed with what all losses share.
 
-The page of a loss says what is its own: summary, formulas, inputs, parameters, what its value is, notes, examples. The options, the
-results of each form and the errors are the same for all of them and stand here; defaults come from the definition, so that a loss
-``with_parameters`` documents its own.
+The page of a loss says what is specific to it: summary, formulas, inputs, parameters, what its value is, notes, examples. The
+options, the results of each form and the errors are the same for all losses and are defined here; defaults come from the
+definition, so that a loss made by ``with_parameters`` documents its own.
 """
 
 import inspect
@@ -17,23 +17,23 @@ from .options import DEFAULTS, option_names
 __all__ = ["document", "entries", "formula", "formula_of_sum", "sections"]
 
 WIDTH = 100
-"""Columns of the text that is put together here."""
+"""Line width of the text that is assembled here."""
 
 _LAYOUT = re.compile(r"^([-*]|\d+\.|\.\.|>>>)\s|^\s|::$", re.MULTILINE)
-"""A list, a block or an example: text whose lines mean something."""
+"""A list, a block or an example: text whose line breaks matter."""
 
 _QUOTED = re.compile(r"``[^`]+``|`[^`]+`")
-"""A formula or a name in the text, which is not broken over two lines."""
+"""A formula or a name in the text, which is not broken across lines."""
 
 ORDER = ("", "Parameters", "Returns", "Yields", "Raises", "Warns", "Warnings", "See Also", "Notes", "References", "Examples")
-"""The sections in numpydoc's order; what stands before the first has the name ''."""
+"""The sections in numpydoc's order; the text before the first has the name ''."""
 
 
 # Formulas ---------------------------------------------------------------------------------------------------------------------
 
 
 def formula(definition: Definition) -> str:
-    """The value in LaTeX: the first formula of the docstring, else the source of the definition."""
+    """The value in LaTeX: the first formula of the docstring, or else the source of the definition."""
     latex = _latex(definition)
     if latex:
         return latex
@@ -44,7 +44,7 @@ def formula(definition: Definition) -> str:
 
 
 def formula_of_sum(terms: Iterable[tuple[float, Definition]]) -> str:
-    """The weighted sum of formulas in LaTeX; a loss without one stands in it by its name."""
+    """The weighted sum of formulas in LaTeX; a loss without a formula is represented by its name."""
     text = ""
     for weight, definition in terms:
         name = definition.name.replace("_", r"\_")
@@ -58,7 +58,7 @@ def formula_of_sum(terms: Iterable[tuple[float, Definition]]) -> str:
 
 
 def _latex(definition: Definition) -> str:
-    """The first ``.. math::`` of the docstring on one line, or nothing."""
+    """The first ``.. math::`` block of the docstring on one line, or an empty string."""
     found = re.search(r"^\.\. math::[ \t]*\n?((?:[ \t]+\S.*\n?|[ \t]*\n)+|.*)", definition.doc, re.MULTILINE)
     return " ".join(line.strip() for line in found.group(1).strip().split("\n\n")[0].splitlines()) if found else ""
 
@@ -72,9 +72,9 @@ _SUMMARIES = {
 }
 
 _DTYPES = {
-    "prediction": "float16, bfloat16, float32 or float64; integers are taken as float64.",
+    "prediction": "float16, bfloat16, float32 or float64; integers are converted to float64.",
     "data": "Any integer, bool or floating dtype.",
-    "labels": "Labels have any integer or bool dtype, dense targets any floating one too.",
+    "labels": "Labels: any integer or bool dtype; dense targets: any floating dtype too.",
 }
 
 _OPTIONS = {
@@ -86,13 +86,13 @@ _OPTIONS = {
     "normalizer": (
         '{"count", "weights"} or float',
         'What ``"mean"`` divides by. ``"count"``: the number of {item}s{counted}. ``"weights"``: {mass}. A positive number: a '
-        "count of your own, that of the whole batch where it is computed in pieces. Where nothing counts, the value is 0.0 and "
+        "count of your own, such as that of the whole batch where it is processed in pieces. Where nothing counts, the value is 0.0 and "
         "the gradient 0.",
     ),
     "sample_weight": (
         "array_like",
-        "A weight, finite and not negative, for each {item}, or for all {item}s that share leading axes: its shape is {items}, or the "
-        "beginning of that. Weight 0 gives exactly 0, whatever the {item} holds.",
+        "A weight, finite and not negative, for each {item}, or for all {item}s that share leading axes: its shape is {items}, or a "
+        "prefix of that. Weight 0 gives exactly 0, whatever the {item} holds.",
     ),
     "class_weight": (
         'array_like, dict or "balanced"',
@@ -101,11 +101,11 @@ _OPTIONS = {
         '``"balanced"`` computes scikit-learn\'s weights from the targets of the call: {item}s / (classes that occur × {item}s '
         "of the class){balanced}.",
     ),
-    "axis": ("int", "The axis along which a row lies. An inner axis is read as it lies, without a transposed copy."),
+    "axis": ("int", "The axis along which a row lies. An inner axis is read in place, without a transposed copy."),
     "ignore_index": (
         "int or None",
         "Rows with this label have value 0 and gradient 0, whatever their {first} hold, and are not counted. Any other label "
-        "that is no class is an error. None: every label must be a class.",
+        "that is not a class is an error. None: every label must be a class.",
     ),
     "label_smoothing": (
         "float",
@@ -115,37 +115,37 @@ _OPTIONS = {
 }
 
 _OUT = {
-    "one": "Where the gradient is written: an array of the shape and dtype of {first}, which it may be. No other overlap with an "
-    "array of the call is allowed.",
-    "several": "Where the gradients are written: arrays by the keys of the result, each of the shape and dtype of its input, which "
-    "it may be. No other overlap with an array of the call is allowed.",
-    "penalty": "Where the gradient is written: an array of the shape and dtype of ``params``, which it may be; for a dict, a dict "
+    "one": "The array that the gradient is written to, with the shape and dtype of {first}; it may be {first} itself. No other "
+    "overlap with an array of the call is allowed.",
+    "several": "The arrays that the gradients are written to, by the keys of the result: each has the shape and dtype of its input, "
+    "and may be that input. No other overlap with an array of the call is allowed.",
+    "penalty": "The array that the gradient is written to, with the shape and dtype of ``params``, which it may be; for a dict, a dict "
     "with the same keys.",
-    "hessian": "Where gradient and second derivative are written, in this order; None for a new array. Each has the shape and "
-    "dtype of {first}, and one of them may be {first}. No other overlap with an array of the call is allowed.",
-    "several hessian": "Where gradients and second derivatives are written, in this order: dicts with the keys of the results; None "
-    "for new arrays. Each array has the shape and dtype of its input. No overlap with an array of the call is allowed, but for one "
-    "with its own input.",
-    "penalty hessian": "Where gradient and second derivative are written, in this order; None for a new array. Each has the shape "
-    "and dtype of ``params``, and one of them may be ``params``. For a dict, a dict with the same keys that holds such pairs.",
+    "hessian": "The arrays that gradient and second derivative are written to, in this order; None for a new array. Each has the "
+    "shape and dtype of {first}, and one of them may be {first}. No other overlap with an array of the call is allowed.",
+    "several hessian": "The arrays that gradients and second derivatives are written to, in this order: dicts with the keys of the "
+    "results; None for new arrays. Each array has the shape and dtype of its input. No overlap with an array of the call is allowed, "
+    "except with its own input.",
+    "penalty hessian": "The arrays that gradient and second derivative are written to, in this order; None for a new array. Each has "
+    "the shape and dtype of ``params``, and one of them may be ``params``. For a dict, a dict with the same keys that holds such pairs.",
 }
 
 _MEAN = "The mean over the {item}s{counted}."
 _SUM = "The sum over all elements, never a mean."
-_ITEMS = '``reduction="none"``: an array with the value of each {item}, of the dtype of {first}{mixed}.'
+_ITEMS = '``reduction="none"``: an array with the value of each {item}, in the dtype of {first}{mixed}.'
 _GRADIENT = {
-    "one": "The gradient of the value with respect to {first}, weights and divisor of the mean included: of the same shape and "
+    "one": "The gradient of the value with respect to {first}, including weights and the divisor of the mean: of the same shape and "
     "dtype.",
-    "several": "The gradients of the value, weights and divisor of the mean included, under the keys {keys}: each of the shape and "
+    "several": "The gradients of the value, including weights and the divisor of the mean, under the keys {keys}: each has the shape and "
     "dtype of its input.",
     "penalty": "The gradient of the value, of the same shape and dtype as ``params``; for a dict, a dict with the same keys.",
 }
 _GRADIENT_TYPES = {"one": "array", "several": "dict of arrays", "penalty": "array or dict of arrays"}
-_HESSIAN = "The diagonal of the second derivative, in the form of the gradient and scaled like it."
+_HESSIAN = "The diagonal of the second derivative, with the structure and scale of the gradient."
 
 _RAISES = """ValueError, TypeError
     For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-    what came and what is wanted. Nothing has been written then."""
+    what was given and what is wanted. In that case nothing has been written."""
 _NO_HESSIAN = """NotImplementedError
     Always: the diagonal of the second derivative is not defined for this loss."""
 
@@ -154,7 +154,7 @@ _NO_HESSIAN = """NotImplementedError
 
 
 def document(definition: Definition, kind: str) -> str:
-    """The docstring of one form of a loss: the definition's, with the shared options, results and errors in their sections."""
+    """The docstring of one form of a loss: the definition's own, with the shared options, results and errors in their sections."""
     words = _words(definition)
     found = sections(definition.doc)
     found[""] = _opening(definition, found[""], kind)
@@ -168,7 +168,7 @@ def document(definition: Definition, kind: str) -> str:
 
 
 def _opening(definition: Definition, text: str, kind: str) -> str:
-    """What stands before the first section: of which loss this is a form, and the definition's own text."""
+    """The text before the first section: which form of a loss this is, and the definition's own text."""
     if definition.sum_of:
         text = textwrap.fill(f"Weighted sum of {', '.join(member.name for member in definition.members)}.", WIDTH)
     parts = [textwrap.fill(_SUMMARIES[kind].format(name=definition.name), WIDTH)] if kind in _SUMMARIES else []
@@ -183,7 +183,7 @@ def _between(definition: Definition) -> str:
 
 
 def _words(definition: Definition) -> dict[str, str]:
-    """What the shared texts say of this loss."""
+    """The phrases that the shared texts use for this loss."""
     pointwise, labels = definition.form == "pointwise", definition.takes_labels
     first = f"``{definition.inputs[0].public}``"
     mass = "the sum of their sample weights"
@@ -215,7 +215,7 @@ def _words(definition: Definition) -> dict[str, str]:
 
 
 def _parameters(definition: Definition, kind: str, words: Mapping[str, str]) -> list[str]:
-    """The entries of all arguments in the order of the signature; the definition's own words first, made from its spaces else."""
+    """The entries of all arguments in the order of the signature: the definition's own text first, else one made from its spaces."""
     written: dict[str, tuple[str, str]] = {}
     for member in definition.members:
         for name, (typed, text) in entries(sections(member.doc).get("Parameters", "")).items():
@@ -236,7 +236,7 @@ def _input(one: Input, written: tuple[str, str] | None) -> str:
 
 
 def _described(one: Parameter) -> tuple[str, str]:
-    """A parameter that the docstring leaves out, from the values that it may take."""
+    """The entry of a parameter that the docstring leaves out, made from the values that it may take."""
     if isinstance(one.default, bool):
         return "bool", "True or False."
     values = _capital(one.range.description)
@@ -261,7 +261,7 @@ def _shape_of_gradient(definition: Definition) -> str:
 
 
 def _entry(name: str, kind: str, text: str, **default: Any) -> str:
-    """One argument as numpydoc writes it, with the default that it really has."""
+    """One argument in numpydoc's format, with its actual default."""
     kinds = ", ".join(part for part in (kind, *(f"default {_shown(one)}" for one in default.values())) if part)
     head = f"{name} : {kinds}" if kinds else name
     return f"{head}\n{_wrapped(text)}" if text else head
@@ -275,7 +275,7 @@ def _shown(default: Any) -> str:
 
 
 def _returns(definition: Definition, kind: str, own: str, words: Mapping[str, str]) -> str:
-    """What a form gives; what the value is may stand in the definition's own Returns section."""
+    """The results of a form; the definition's own Returns section may describe the value."""
     shape = _shape_of_gradient(definition)
     value = _value(own) or (_SUM if definition.is_penalty else _MEAN.format(**words))
     results = {
@@ -298,7 +298,7 @@ def _value(own: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """The paragraphs of a description, indented and filled; lists and blocks stay as they are written."""
+    """The paragraphs of a description, indented and filled; lists and blocks keep their line breaks."""
     fill = textwrap.TextWrapper(
         WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False, break_long_words=False
     )
@@ -320,7 +320,7 @@ def _capital(text: str) -> str:
 
 
 def sections(text: str) -> dict[str, str]:
-    """A numpydoc docstring by its sections; what stands before the first has the name ''."""
+    """A numpydoc docstring by section; the text before the first has the name ''."""
     parts = re.split(r"^(\w[\w ]*)\n-+\n", text, flags=re.MULTILINE)
     found = {"": parts[0].strip()}
     found.update({name: body.strip("\n") for name, body in zip(parts[1::2], parts[2::2], strict=True)})
@@ -328,7 +328,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def entries(text: str) -> dict[str, tuple[str, str]]:
-    """The arguments that a Parameters section describes: what stands behind the name of each, and the text."""
+    """The arguments that a Parameters section describes: for each name its type and its text."""
     parts = re.split(r"^(?=\S)", text, flags=re.MULTILINE)
     found = {}
     for part in filter(None, parts):

@@ -1,4 +1,4 @@
-"""The forms of a loss: the ways to call it, each a function to all appearances."""
+"""The forms of a loss: the ways to call it. Each behaves like a function."""
 
 import contextlib
 import inspect
@@ -35,7 +35,7 @@ _FORMS = {
 
 
 class Documented:
-    """A docstring that is put together when somebody reads it: the class's own, or that of a loss or a form."""
+    """A docstring that is assembled when it is read: the class's own, or that of a loss or a form."""
 
     def __init__(self, text: str | None) -> None:
         self.text = text
@@ -45,7 +45,7 @@ class Documented:
 
 
 class OfInstances(property):
-    """A property that the class itself has not, where :mod:`inspect` would take it for one of the class."""
+    """A property of instances only: on the class, :mod:`inspect` would take it for one of the class itself."""
 
     def __get__(self, one: Any, owner: type | None = None) -> Any:
         if one is None:
@@ -54,7 +54,7 @@ class OfInstances(property):
 
 
 class Owner(Protocol):
-    """What a form asks of its loss."""
+    """What a form needs of its loss."""
 
     __name__: str
     definition: Definition
@@ -66,7 +66,7 @@ class Owner(Protocol):
 
 class Form:
     __doc__ = Documented(
-        """One way to call a loss, a function to all appearances: it has a name, a signature and a docstring, and pickles by name."""
+        """One way to call a loss. It behaves like a function: it has a name, a signature and a docstring, and is pickled by name."""
     )
 
     def __init_subclass__(cls) -> None:
@@ -86,7 +86,7 @@ class Form:
         self._quick: Quick | Large | None = None
 
     def signature(self) -> inspect.Signature:
-        """What the form takes; made when it is first asked for."""
+        """The signature of the form; made on first use."""
         if self._signature is None:
             self._signature = _signature(self.loss.definition, self.wants)
         return self._signature
@@ -95,7 +95,7 @@ class Form:
     def __signature__(self) -> inspect.Signature:
         return self.signature()
 
-    # What an adapter asks --------------------------------------------------------------------------------------------------------
+    # For adapters ----------------------------------------------------------------------------------------------------------------
 
     @property
     def by_rows(self) -> bool:
@@ -104,17 +104,17 @@ class Form:
 
     @staticmethod
     def reads(value: Any) -> bool:
-        """Whether an argument is of a type that is registered."""
+        """Whether an argument is of a registered type."""
         return is_supported(type(value))
 
     def in_numpy(self, name: str, value: Any) -> np.ndarray:
-        """An argument of another library's as a NumPy array."""
+        """An argument of another library as a NumPy array."""
         return array_type(value, self.__name__, name).read(value, self.__name__, name)
 
     adapter_of = staticmethod(adapter_of)
 
     def working(self, dtypes: Iterable[str]) -> str:
-        """The dtype of the arithmetic and of a value, from the names of the dtypes of the inputs."""
+        """The dtype of the arithmetic and of a value, from the dtype names of the inputs."""
         return working_dtype(self.loss.definition, dtypes)
 
     @property
@@ -122,7 +122,7 @@ class Form:
         return self.loss.value_and_gradient
 
     def items(self, shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-        """The shape of the items of inputs of a shape."""
+        """The shape of the items for inputs of a given shape."""
         place = axis % len(shape) if shape else 0
         return shape[:place] + shape[place + 1 :] if self.by_rows else shape
 
@@ -150,10 +150,10 @@ class Form:
         adapter = adapter_of((*args, *options.values()))
         return self.evaluate(args, options) if adapter is None else adapter(self, args, options)
 
-    __call__: Callable[..., Any] = _call  # each form has a signature of its own
+    __call__: Callable[..., Any] = _call  # each form has its own signature
 
     def evaluate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """The call on arrays whose memory can be reached, on the host or on a device, whatever framework they are of."""
+        """Evaluate the call on arrays whose memory is accessible, on the host or on a device, whatever framework they come from."""
         if self._replay is not None:
             results = self._replayed(args, options)
             if results is not None:
@@ -177,7 +177,7 @@ class Form:
         return result
 
     def validate(self, /, *args: Any, **options: Any) -> None:
-        """Raise what a call would raise before it writes to ``out``: one of several calls must not fail alone."""
+        """Raise what a call would raise before it writes to ``out``: where several calls are made, one must not fail alone."""
         if adapter_of((*args, *options.values())) is not None:
             return
         extra = self._device_options(args, options)
@@ -191,25 +191,25 @@ class Form:
 
     @property
     def _numba_type_(self) -> Any:
-        """What numba asks a value in compiled code."""
+        """What numba looks up to type a value in compiled code."""
         from .jitted import numba_type
 
         return numba_type(self)
 
     def parts(self) -> "Parts":
-        """The steps of a call on arrays that come in parts, for an adapter that keeps them so."""
+        """The steps of a call on arrays that come in parts, for an adapter that keeps them in parts."""
         from .parts import Parts
 
         return Parts(self.loss.definition, self.loss.weights, self.wants, self)
 
     def _device_options(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        """The options that only calls on a device have, taken out of the others."""
+        """The options that only calls on devices have, removed from the others."""
         first = args[0] if args else options.get(self.inputs[0])
         return {} if library_of(first) is None else {name: options.pop(name) for name in ON_DEVICES if name in options}
 
     @contextlib.contextmanager
     def _evaluation(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any]) -> Iterator["DeviceEvaluation"]:
-        """The steps of a call on a device, with its stream as the library's own."""
+        """The steps of a call on a device, with the library's own current stream set to that of the call."""
         from .device import DeviceEvaluation, stream_of
 
         given, first = extra.get("stream"), arguments[self.inputs[0]]
@@ -218,7 +218,7 @@ class Form:
             yield DeviceEvaluation(self.loss.definition, self.loss.weights, arguments, self.wants, library, **extra)
 
     def _on_device(self, library: "Library", arguments: dict[str, Any], extra: dict[str, Any], given: Any) -> Any:
-        """A call on a device; one that was ``given`` so, its inputs and its options, is recorded."""
+        """A call on a device; it is recorded where ``given`` holds its inputs and options."""
         from .replay import Replay
 
         with self._evaluation(library, arguments, extra) as evaluation:
@@ -234,21 +234,21 @@ class Form:
         return self._replay is not None
 
     def _replayed(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """A call on a device like one that has been recorded, on arrays of one type; None where there is none."""
+        """Replay a recorded call on a device, on arrays of one type; None where no such call has been recorded."""
         library, kind = library_of(args[0]) if args else None, type(args[0]) if args else None
         if library is None or any(type(one) is not kind or library_of(one) is not library for one in args[1:]):
             return None
         return self.replay(library, args, options)
 
     def replay(self, library: "Library", args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """The same for arrays that are known to be of one library."""
+        """The same for arrays that are known to belong to one library."""
         if len(args) != len(self.inputs):
             return None
         results = self._replay(library, args, options)
         return None if results is None else one_or_tuple(results)
 
     def arguments(self, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name, as Python binds them, with an error that says what this loss takes."""
+        """Arguments by name, bound as Python binds them, with an error that says what this loss takes."""
         if len(args) == len(self.inputs) and (not options or self._knows(options)):
             return {**dict(zip(self.inputs, args, strict=True)), **options}
         try:
@@ -257,7 +257,7 @@ class Form:
             raise TypeError(f"{self.__name__}{self.__signature__}: {error}") from None
 
     def _knows(self, options: dict[str, Any]) -> bool:
-        """Whether all options are of this loss, and none is an input; binding them takes longer."""
+        """Whether all options belong to this loss, and none is an input; binding them takes longer."""
         known, inputs = self.__signature__.parameters, self.inputs
         return all(name in known and name not in inputs for name in options)
 
@@ -279,7 +279,7 @@ class Form:
 
 
 def _signature(definition: Definition, wants: Wants) -> inspect.Signature:
-    """Inputs, the loss's own parameters, then the options that apply, by keyword."""
+    """Inputs, the loss's own parameters, then the options that apply, keyword-only."""
     parameter = inspect.Parameter
     given = [parameter(one.public, parameter.POSITIONAL_OR_KEYWORD) for one in definition.inputs]
     own = [

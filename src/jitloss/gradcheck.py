@@ -1,4 +1,4 @@
-"""Does a gradient belong to its value? Central differences, with an eye for kinks and clips."""
+"""Does a gradient belong to its value? Central differences, aware of kinks and clips."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class GradientCheck:
     input : str
         The input of the worst element.
     index : tuple of int
-        Its place.
+        Its index.
     analytic, numeric : float
         The loss's own gradient there, and the difference quotient.
     compared, skipped : int
@@ -68,22 +68,22 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
         Its inputs, a few elements at points of your choice: two values are computed for each element of each differentiable
         input.
     step : float, default 1e-5
-        Half the distance of the two values, relative for elements larger than 1. Where they disagree with the gradient, they are
-        taken again a sixteenth of it apart.
+        Half the distance between the two points, relative for elements larger than 1. Where they disagree with the gradient, the
+        comparison is repeated with a sixteenth of it.
     tolerance : float, default 1e-5
         The largest error that passes: the difference over the largest of 1, the gradient and the difference quotient.
     **options
-        Parameters and options of the loss; not ``out``. Each item's own value is compared, whatever the reduction, so that neither a
-        large batch nor a large item hides anything.
+        Parameters and options of the loss, except ``out``. Each item's own value is compared, whatever the reduction, so that
+        neither a large batch nor a large item hides anything.
 
     Returns
     -------
     GradientCheck
-        True where the gradient is right; printed, it names the worst element. The second derivative is not compared. Elements that
-        disagree are skipped and counted (where all are, nothing was checked, and the result is false) where
-        the slopes to the left and to the right differ (a kink such as that of hinge loss, the edge of a clip or of a domain), and
-        where the value is flat while the gradient, taken at the clipped point, is not, provided that the loss clips at all. A value
-        or a gradient that is not finite is wrong, but where inputs are not.
+        True where the gradient is right; printed, it names the worst element. The second derivative is not compared. Elements
+        that disagree are skipped and counted where the slopes to the left and to the right differ (a kink such as that of hinge
+        loss, the edge of a clip or of a domain), and where the value is flat while the gradient, taken at the clipped point, is
+        not, provided that the loss clips at all. If all elements are skipped, nothing was checked, and the result is false. A
+        value or a gradient that is not finite is wrong, unless the inputs are not finite either.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
             raise ValueError(f"check_gradient: {name} must be a positive number, got {number!r}")
     definition = loss.definition
     inputs = (*inputs, *(options.pop(one.public) for one in definition.inputs[len(inputs) :] if one.public in options))
-    loss(*inputs, **options)  # which says what is wrong
+    loss(*inputs, **options)  # raises if the arguments are wrong
     if definition.is_penalty and isinstance(inputs[0], Mapping):
         return _of_each(loss, inputs, {"step": step, "tolerance": tolerance, **options})
     if not definition.is_penalty:
@@ -126,11 +126,11 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
             analytic = float(own[index])
             point = _Point(loss, arrays, position, index, options, analytic)
             error, numeric, bend, edge = point.compare(step)
-            if error > tolerance:  # a kink stays as sharp over a shorter step, a strong curvature does not
+            if error > tolerance:  # a kink stays as sharp with a shorter step, a strong curvature does not
                 other, nearer, sharper, edge = point.compare(step / 16.0)
                 kink = sharper > max(1e-2 * max(1.0, abs(analytic), abs(nearer)), bend / 4.0)
                 error, numeric = min((error, numeric), (other, nearer))
-                lost = not finite and not np.isfinite([analytic, nearer]).all()  # what comes from NaN may be NaN
+                lost = not finite and not np.isfinite([analytic, nearer]).all()  # NaN may follow from NaN
                 if error > tolerance and (edge or lost or kink or (clips and numeric == 0.0)):
                     skipped += 1
                     continue
@@ -142,7 +142,7 @@ def check_gradient(loss: Loss, *inputs: Any, step: float = 1e-5, tolerance: floa
 
 
 def _of_each(loss: Loss, inputs: tuple[Any, ...], options: dict[str, Any]) -> GradientCheck:
-    """A penalty of several arrays: each by itself, and the worst of them."""
+    """A penalty on several arrays: each is checked separately, and the worst counts."""
     found = {name: check_gradient(loss, one, *inputs[1:], **options) for name, one in inputs[0].items()}
     if not found:
         return GradientCheck(True, 0.0, "", (), 0.0, 0.0, 0, 0)
@@ -155,7 +155,7 @@ def _of_each(loss: Loss, inputs: tuple[Any, ...], options: dict[str, Any]) -> Gr
 
 @dataclass(frozen=True)
 class _Point:
-    """One element of one input, and the value of its own item: that of all would hide a small one behind a large one."""
+    """One element of one input, and the value of its own item: the sum over all items would hide a small one behind a large one."""
 
     loss: Loss
     arrays: list[Any]
@@ -165,7 +165,7 @@ class _Point:
     analytic: float
 
     def compare(self, step: float) -> tuple[float, float, float, bool]:
-        """The error, the central difference, by how much the slopes to both sides differ, and whether this is the edge of a domain."""
+        """The error, the central difference, by how much the one-sided slopes differ, and whether this is the edge of a domain."""
         array = self.arrays[self.position]
         here = float(array[self.index])
         wide = step * max(1.0, abs(here))
@@ -190,6 +190,6 @@ class _Point:
 
 
 def _without(index: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The place of a row from that of an element."""
+    """The index of a row from that of an element."""
     place = axis % len(index)
     return index[:place] + index[place + 1 :]

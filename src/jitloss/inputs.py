@@ -1,4 +1,4 @@
-"""The arrays of a call: turned into what kernels read, and checked against each other."""
+"""The arrays of a call: converted to what kernels can read, and checked against each other."""
 
 import dataclasses
 import functools
@@ -38,9 +38,10 @@ INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16
 
 @functools.cache
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """The name that kernels know a dtype by; ``float128``, ``object`` and the like keep theirs, and are refused by it.
+    """The name by which kernels know a dtype; ``float128``, ``object`` and the like keep theirs, and are rejected by it.
 
-    A name is one object: a disk cache finds a kernel by the pickle of what it holds, which tells one string from two equal ones.
+    Equal names must be the same object: the disk cache finds a kernel by the pickle of what it holds, which differs between one
+    string used twice and two equal strings.
     """
     return sys.intern("bool" if dtype.kind == "b" else dtype.name)
 
@@ -48,8 +49,8 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 def working_dtype(definition: Definition, dtypes: Iterable[str]) -> str:
     """The dtype of the arithmetic and of a value, from the dtypes of the inputs in order.
 
-    It is float64 where any array of elements is, or where what is differentiated is integers; else float32.
-    What has a number a row has no say.
+    It is float64 where any array of elements is, or where the differentiated input is integers; else float32. Inputs with one
+    number per row have no influence.
     """
     for one, name in zip(definition.inputs, dtypes, strict=True):
         if not one.per_row and (name == "float64" or (one.differentiable and name in INTEGERS)):
@@ -58,14 +59,14 @@ def working_dtype(definition: Definition, dtypes: Iterable[str]) -> str:
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """The array itself where kernels can read it, else a copy: C order, this machine's byte order, aligned."""
+    """The array itself where kernels can read it, else a copy: C order, native byte order, aligned."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.require(array, requirements=("C", "A"))
 
 
 class Arrays(NamedTuple):
-    """The inputs of a call as arrays of numbers, as they came, and the type of array that the call's results are."""
+    """The inputs of a call as numeric arrays, as they were given, and the array type of the call's results."""
 
     arrays: dict[str, np.ndarray]
     originals: dict[str, np.ndarray]
@@ -74,7 +75,7 @@ class Arrays(NamedTuple):
 
 
 def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
-    """The inputs by their element's name, each with a dtype that a kernel can load."""
+    """The inputs by element name, each with a dtype that a kernel can load."""
     arrays, originals, kinds = {}, {}, []
     for one in definition.inputs:
         value = arguments[one.public]
@@ -86,7 +87,7 @@ def read(definition: Definition, arguments: Mapping[str, Any]) -> Arrays:
 
 
 def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarray:
-    """The array with integer predictions as float64 and bools that are signs as -1 and 1."""
+    """The array, with integer predictions as float64 and bools that stand for signs as -1 and 1."""
     name = dtype_name(array.dtype)
     if name in FLOATS:
         return array
@@ -101,7 +102,7 @@ def _readable(array: np.ndarray, one: Input, definition: Definition) -> np.ndarr
 
 
 def check_dtype(dtype: np.dtype[Any], one: Input, definition: Definition) -> None:
-    """An error for a dtype that stands for no real number, and for bools that are no data."""
+    """Raise for a dtype that does not represent real numbers, and for bools that are not data."""
     name = dtype_name(dtype)
     if name in FLOATS or name in INTEGERS or (name == "bool" and _is_data(one)):
         return
@@ -114,15 +115,15 @@ def check_dtype(dtype: np.dtype[Any], one: Input, definition: Definition) -> Non
 
 
 def _is_data(one: Input) -> bool:
-    """Whether nothing is differentiated with respect to an input."""
+    """Whether an input is not differentiated."""
     return one.space.target or not one.differentiable
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Geometry:
-    """How the items of a call lie: ``items`` is their shape; a row has ``columns`` elements along its ``axis``, ``inner`` apart.
+    """The memory layout of the items: ``items`` is their shape; a row has ``columns`` elements along ``axis``, ``inner`` elements apart.
 
-    Without rows there is no axis. It counts from 0.
+    Without rows there is no axis. It is never negative.
     """
 
     shape: tuple[int, ...]
@@ -142,7 +143,7 @@ class Geometry:
 
 
 def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any) -> Geometry:
-    """The shapes checked against each other: equal, or an error that names both."""
+    """Check the shapes against each other: they must be equal, or the error names both."""
     elements = [one for one in definition.inputs if not one.per_row]
     first = elements[0]
     shape = arrays[first.name].shape
@@ -178,7 +179,7 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
 
 
 def in_order(found: Geometry, order: Order) -> Geometry:
-    """The same for arrays whose axes are taken in the order of memory."""
+    """The same for arrays whose axes are taken in memory order."""
     shape = tuple(found.shape[one] for one in order.axes)
     if found.axis is None:
         return Geometry(shape, shape)
@@ -223,7 +224,7 @@ def _check_labels(
 
 
 def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Library | None":
-    """The library whose arrays the inputs are, None where all are on the host; an error where they are not all on one side."""
+    """The device library of the inputs, None where all are on the host; raises where they are mixed."""
     given = [(one.public, arguments[one.public]) for one in definition.inputs if one.public in arguments]
     library = one_library(definition.name, given)
     if library is None:
@@ -232,7 +233,7 @@ def library_of_call(definition: Definition, arguments: Mapping[str, Any]) -> "Li
 
 
 def one_library(owner: str, arrays: Iterable[tuple[str, Any]]) -> "Library | None":
-    """The library whose arrays all of them are, each with its name; None where all are on the host, else an error."""
+    """The device library that all the named arrays belong to; None where all are on the host. Raises where they are mixed."""
     found = {name: library_of(one) for name, one in arrays}
     libraries = set(found.values())
     if len(libraries) > 1:
@@ -242,7 +243,7 @@ def one_library(owner: str, arrays: Iterable[tuple[str, Any]]) -> "Library | Non
 
 
 def _refuse_weights_elsewhere(definition: Definition, arguments: Mapping[str, Any]) -> None:
-    """Weights on a device are for arrays there; those on the host go to both."""
+    """Raise for weights on a device with arrays on the host; weights on the host work with both."""
     for name in ("sample_weight", "class_weight"):
         library = library_of(arguments.get(name))
         if library is not None:

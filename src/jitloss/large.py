@@ -1,8 +1,8 @@
-"""The short way of losses that have other inputs than :class:`.quick.Quick` serves: one array, or three.
+"""The fast path of losses whose inputs :class:`.quick.Quick` does not serve: one array, or three.
 
-What a plan has is not looked at again: after a large call Python's code has left the caches, so each of its steps takes longer. A small
-array that is the only one goes through the compiled step of two, which takes what is written for the second one. Options are plain numbers,
-switches and words.
+What a plan holds is not checked again: after a large call Python's own code has left the caches, so each step of it takes longer.
+A single small array goes through the compiled step for two arrays, which takes the gradient for the second one. Options are plain
+numbers, switches and strings.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ class Large(Plans):
         return not (definition.takes_labels or wants.hessian)
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
-        """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
+        """Keep the kernel of a call that took the slow path, if the next one like it can take the fast path."""
         if not done.kernel or done.items is not None or done.sample is not None or done.classes is not None:
             return
         args, options = self.in_order(args, options) or ((), {})
@@ -44,7 +44,7 @@ class Large(Plans):
             self.keep((*[one.dtype for one in inputs], done.geometry.columns), args, options, done)
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """The results of a call whose options, but for ``out``, are these; :data:`.plans.LONG_WAY` where there is no plan for it."""
+        """The results of a call with these options besides ``out``; :data:`.plans.SLOW_PATH` where there is no plan for it."""
         if len(args) < self.count:
             found = self.in_order(args, options)
             return LONG_WAY if found is None else self(*found, out)
@@ -76,7 +76,7 @@ class Large(Plans):
         return (value, gradient) if self.value else gradient
 
     def _small(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """A call on a single array, of few elements."""
+        """A call on a single array with few elements."""
         first = args[0]
         shape, columns = first.shape, 1
         if self.rowwise:
@@ -90,7 +90,7 @@ class Large(Plans):
             return LONG_WAY
         gradient = first
         if self.gradient and (out is None or out is ABSENT):
-            gradient = np.empty(shape, plan.output)  # small memory is not kept
+            gradient = np.empty(shape, plan.output)  # small allocations are not reused
         elif out is not ABSENT:
             given = self._outputs(args[:1], out, plan.output)
             if not given:
@@ -102,7 +102,7 @@ class Large(Plans):
         return (value, gradient) if self.value and self.gradient else gradient if self.gradient else value
 
     def _outputs(self, inputs: tuple[np.ndarray, ...], out: Any, dtype: np.dtype[Any]) -> list[np.ndarray] | None:
-        """Arrays that a kernel can write to; None where ``out`` is not quite that."""
+        """Arrays that a kernel can write to; None where ``out`` is not directly usable."""
         if out is ABSENT or (out is None and self.gradient):
             return [empty(inputs[place].shape, dtype) for place in self.written.values()]
         if len(self.written) > 1 and type(out) is dict and out.keys() == self.written.keys():

@@ -1,4 +1,4 @@
-"""What launches on a CUDA device are made of: the compiler, addresses of arrays, and sums and tuples of what came out."""
+"""What launches on a CUDA device need: the compiler, addresses of arrays, and sums and tuples of results."""
 
 import functools
 from collections.abc import Iterable, Sequence
@@ -23,13 +23,13 @@ def compiler() -> Any:
 
 
 class Address(int):
-    """An address that knows its array, so that a launch can be repeated with others."""
+    """An address that remembers its array, so that a launch can be repeated with other arrays."""
 
     view: DeviceArray
 
 
 def memory(library: Library, view: DeviceArray | None) -> Any:
-    """What a kernel is given for an array: its address, or in the simulator the array itself, flat."""
+    """What a kernel is given for an array: its address, or in the simulator the array itself, flattened."""
     if not compiler().SIMULATED:
         if view is None:
             return 0
@@ -40,13 +40,13 @@ def memory(library: Library, view: DeviceArray | None) -> Any:
 
 
 MOST_ADDED = 256
-"""Values that one kernel adds: as many pointers find a place among its arguments."""
+"""Values that one kernel adds: so many pointers fit among its arguments."""
 
 
 def added(library: Library, values: Sequence[Any], calls: Iterable[tuple[Any, Any]]) -> Any:
-    """The sum of values that lie on a device, added there, in float64.
+    """The sum of values on a device, added there in float64.
 
-    ``calls`` are those that the values come from, an array and the ``stream`` option of each.
+    ``calls`` are the calls that they come from: an array and the ``stream`` option of each.
     """
     views, calls = [library.view(one) for one in values], list(calls)
     stream = calls[0][1]
@@ -65,7 +65,7 @@ def added(library: Library, values: Sequence[Any], calls: Iterable[tuple[Any, An
 
 
 def packed(pairs: Sequence[tuple[str, Any]], several: int) -> list[Any]:
-    """The value, which has no name, then gradients and second derivatives: arrays, or dicts where there are several of each."""
+    """The value, which has no name, then gradients and second derivatives: arrays, or dicts where there are ``several`` of each."""
     values, arrays = [one for name, one in pairs if not name], [pair for pair in pairs if pair[0]]
     if several == 1:
         return [*values, *(one for _, one in arrays)]

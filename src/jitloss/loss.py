@@ -1,4 +1,4 @@
-"""The public object: a loss that is called, and the algebra of losses."""
+"""The public object: a callable loss, and the algebra of losses."""
 
 import dataclasses
 import inspect
@@ -19,7 +19,7 @@ class Loss:
     form: type[Form] = Form
 
     __doc__ = Documented(
-        """A loss: call it for its value, or ask one of its forms for the gradient too.
+        """A loss: call it for its value, or call one of its forms for the gradient too.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class Loss:
     value : callable
         The loss itself, as a form like the others.
     definition : Definition
-        The maths that all of it is made from.
+        The maths that everything is compiled from.
     terms : tuple of (float, Loss)
-        What a sum of losses adds up; empty for a loss that is none.
+        What a sum of losses adds up; empty for any other loss.
     """
     )
 
@@ -85,13 +85,13 @@ class Loss:
         return f"<jitloss loss {self.__name__}{self.__signature__}>"
 
     def __reduce__(self) -> Any:
-        """By name, as functions are pickled; a sum by its terms, a loss with other defaults by the loss that it was made from."""
+        """Pickle by name, as functions are; a sum by its terms, a loss with other defaults by the loss that it was made from."""
         if self._origin is not None:
             return (_with_parameters, self._origin)
         return (_sum, (self.terms,)) if self.terms else self.__qualname__
 
     def with_parameters(self, **parameters: Any) -> "Loss":
-        """Make the same loss with other defaults: ``huber_loss.with_parameters(delta=2.0)``, for sums above all.
+        """Make the same loss with other defaults: ``huber_loss.with_parameters(delta=2.0)``, mainly for sums.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class Loss:
         Raises
         ------
         TypeError, ValueError
-            For a name that is no parameter, or a value that it may not take.
+            For a name that is not a parameter, or a value that it may not take.
         """
         if self.terms:
             raise TypeError(f"{self.__name__}: give its terms their parameters before they are added")
@@ -119,7 +119,7 @@ class Loss:
 
     def __add__(self, other: Any) -> "Loss":
         if not isinstance(other, Loss):
-            return self if isinstance(other, int) and other == 0 else NotImplemented  # 0 is where Python's sum starts
+            return self if isinstance(other, int) and other == 0 else NotImplemented  # Python's sum starts with 0
         return _sum((*self._terms(), *other._terms()))
 
     __radd__ = __add__
@@ -165,7 +165,7 @@ def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
 
 
 def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
-    """The loss that adds the terms up; one that comes twice is taken once."""
+    """The loss that adds up the terms; a loss that occurs twice is included once, with the sum of its weights."""
     weights: dict[Loss, float] = {}
     for weight, one in terms:
         weights[one] = weights.get(one, 0.0) + weight
@@ -184,7 +184,7 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
 
 
 def pointwise(function: Callable[..., Any]) -> Loss:
-    """Make a loss from what happens to one element.
+    """Make a loss from the maths of one element.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ _RESERVED = frozenset({*DEFAULTS, "out"})
 
 
 def _made(definition: Definition) -> Loss:
-    """The loss of a definition, if every argument of its call can have a name of its own."""
+    """The loss of a definition, provided that every argument of its call can have a distinct name."""
     names = [*(one.public for one in definition.inputs), *(one.name for one in definition.parameters)]
     for name in names:
         if names.count(name) > 1:

@@ -1,9 +1,10 @@
 """The functions that the definition of a loss may call.
 
-Here they are NumPy: elementwise, for floats, NumPy numbers and arrays, quiet about overflow and division by zero. float32 gives
-float32, float64 and Python floats give float64, NaN gives NaN. Each compiler has its own form of every function, of the same
-meaning; the error bounds below are those of the CPU's compiled form against the true value, in units in the last place (ulp), as
-the tests measure them. In float32 the compiled exp, and what is made of it, gives 0 for results smaller than 2**-125.5, about 1.7e-38.
+Here they are NumPy functions: elementwise, for floats, NumPy numbers and arrays, without warnings about overflow or division by
+zero. float32 gives float32, float64 and Python floats give float64, NaN gives NaN. Each compiler has its own implementation of
+every function, with the same meaning; the error bounds below are those of the CPU's compiled one against the true value, in units
+in the last place (ulp), as the tests measure them. In float32 the compiled exp, and what is built on it, gives 0 for results
+below 2**-125.5, about 1.7e-38.
 """
 
 import builtins
@@ -196,4 +197,4 @@ EQUIVALENT: dict[Callable[..., Any], Callable[..., Any]] = {
     np.clip: clip,
     np.power: power,
 }
-"""Functions of Python and NumPy whose place one of ours takes in a definition."""
+"""Functions of Python and NumPy that a definition may use as another name for one of ours."""

@@ -1,4 +1,4 @@
-"""Watching values: which loss became NaN or infinite, and at which first item."""
+"""Watching values: which loss became NaN or infinite, and at which item first."""
 
 import sys
 import warnings
@@ -13,14 +13,14 @@ __all__ = ["WATCHED", "errstate", "report", "watching"]
 Action = Literal["raise", "warn", "ignore"]
 
 _actions: ContextVar[tuple[Action, ...]] = ContextVar("jitloss.errstate", default=("ignore",))
-"""What to do, the innermost context last."""
+"""The actions of nested contexts, the innermost last."""
 
 WATCHED: list[bool] = []
-"""Empty until somebody enters a context for the first time: looking at a list is quicker than looking at a context variable."""
+"""Empty until a context is entered for the first time: checking a list is quicker than reading a context variable."""
 
 
 class errstate:  # noqa: N801  # NumPy's name for the same idea
-    """Say at once when a loss becomes NaN or infinite, in the style of :func:`numpy.errstate`.
+    """Report at once when a loss becomes NaN or infinite, in the style of :func:`numpy.errstate`.
 
     Parameters
     ----------
@@ -31,8 +31,9 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
 
     Notes
     -----
-    Watching costs a pass over the gradient, and one number per item that is written. An exception comes when the results are there:
-    ``out`` has been written, also where it is one of the inputs. The setting is local to the thread or task that enters the context.
+    Watching costs a pass over the gradient, and one number per item that is written. An exception is raised when the results are
+    complete: ``out`` has been written, even where it is one of the inputs. The setting is local to the thread or task that enters
+    the context.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class errstate:  # noqa: N801  # NumPy's name for the same idea
         _actions.set(_actions.get()[:-1])
 
     def __call__(self, function: Any) -> Any:
-        """Use as a decorator, as NumPy's."""
+        """Use as a decorator, like NumPy's."""
         import functools
         import inspect
 
@@ -109,7 +110,7 @@ _BLOCK = 65536
 
 
 def _first_that_is_not_finite(array: np.ndarray) -> int | None:
-    """Its place in the flat array, looked for where the caches still hold a block."""
+    """Its position in the flat array, searched block by block so that each block stays in the caches."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
@@ -128,6 +129,6 @@ def _levels_up() -> int:
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> int | tuple[int, ...]:
-    """The place of a flat index, as a plain number where there is one axis."""
+    """The index of a flat position, as a plain number where there is one axis."""
     place = tuple(int(one) for one in np.unravel_index(flat, shape)) if shape else (flat,)
     return place[0] if len(place) == 1 else place

@@ -1,4 +1,4 @@
-"""The options that every loss takes: their names, their defaults, and what they become before a kernel runs."""
+"""The options that every loss takes: their names, their defaults, and how they are checked and converted for kernels."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ DEFAULTS: Final[dict[str, Any]] = {
 
 
 def option_names(definition: Definition) -> tuple[str, ...]:
-    """The options that mean something for a loss, in the order of its signature."""
+    """The options that apply to a loss, in the order of its signature."""
     if definition.is_penalty:
         return ()
     names = ["reduction", "normalizer", "sample_weight"]
@@ -77,7 +77,7 @@ def numbers_of(value: Any, owner: str, option: str) -> np.ndarray:
 
 
 Place = Callable[[int, tuple[int, ...]], tuple[tuple[int, ...], int]]
-"""From the index in an array, and the array's shape, to the place and the number that a message names."""
+"""From the index in an array, and the array's shape, to the index and the flat number that a message names."""
 
 
 def place_of(index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -85,11 +85,11 @@ def place_of(index: int, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 
 _INFINITY = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}
-"""By bytes, the bits of an infinite float."""
+"""The bits of infinity, by the bytes of a float."""
 
 
 def are_weights(weights: np.ndarray) -> bool:
-    """Whether no weight is negative, infinite or NaN. One pass tells: read as unsigned integers, all of those are large, and -0.0."""
+    """Whether no weight is negative, infinite or NaN. One pass tells: read as unsigned integers, all of those are large, as is -0.0."""
     size = weights.dtype.itemsize
     if (
         weights.dtype.kind == "f"
@@ -102,7 +102,7 @@ def are_weights(weights: np.ndarray) -> bool:
 
 
 def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place = place_of) -> None:
-    """An error for weights that are negative, infinite or NaN: what is ignored or weighs 0 counts for nothing, beside any of them."""
+    """Raise for weights that are negative, infinite or NaN, even of items that are ignored or have weight 0."""
     if weights.size and not are_weights(weights):
         flat = weights.reshape(-1)
         first = int(np.argmax(~((flat >= 0) & (flat < np.inf))))
@@ -116,7 +116,7 @@ def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
 
 
 def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
-    """Weights in the working precision; an error where one is too large for it."""
+    """Weights in the working precision; raises where one is too large for it."""
     try:
         with np.errstate(over="raise"):
             return np.ascontiguousarray(weights, working)
@@ -128,7 +128,7 @@ def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Plac
 
 
 class Weights(NamedTuple):
-    """Sample weights, one for every ``span`` neighbouring items."""
+    """Sample weights, one for every ``span`` consecutive items."""
 
     array: np.ndarray
     span: int
@@ -138,7 +138,7 @@ class Weights(NamedTuple):
 
 
 def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str, place: Place = place_of) -> Weights | None:
-    """``sample_weight`` against the shape of the items; it has their leading axes and is broadcast over the others."""
+    """``sample_weight`` checked against the shape of the items: it has their leading axes and is broadcast over the others."""
     if value is None:
         return None
     array = fitting_sample_weights(value, shape, owner)
@@ -148,14 +148,14 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
 
 
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
-    """``sample_weight`` as an array of numbers that fits the shape of the items; none of them has been looked at."""
+    """``sample_weight`` as a numeric array that fits the shape of the items; its values are not checked."""
     array = numbers_of(value, owner, "sample_weight")
     check_leading_axes(array.shape, shape, owner)
     return array
 
 
 def check_leading_axes(given: tuple[int, ...], shape: tuple[int, ...], owner: str) -> None:
-    """An error where the shape of ``sample_weight`` is not the beginning of that of the items."""
+    """Raise where the shape of ``sample_weight`` is not a prefix of the shape of the items."""
     if given != shape[: len(given)]:
         raise ValueError(
             f"{owner}: sample_weight must have the leading axes of the items, whose shape is {shape}; got the shape {given}"
@@ -163,7 +163,7 @@ def check_leading_axes(given: tuple[int, ...], shape: tuple[int, ...], owner: st
 
 
 def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
-    """``label_smoothing`` as the share of the target that is left and what is added to each class."""
+    """``label_smoothing`` as the factor on the target and the amount added to each class."""
     if not is_number(value):
         raise TypeError(f"{owner}: label_smoothing must be a number from 0 to 1, got {value!r}")
     if not 0.0 <= value <= 1.0:
@@ -172,7 +172,7 @@ def smoothing(value: Any, columns: int, owner: str) -> tuple[float, float]:
 
 
 def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, working: Any, owner: str) -> np.ndarray | None:
-    """``class_weight`` in the working precision: an array, weights by classes, or ``"balanced"``, which asks for their ``counts()``."""
+    """``class_weight`` in the working precision: an array, weights by class, or ``"balanced"``, which needs the class ``counts()``."""
     checked = checked_class_weights(value, owner, classes)
     if checked is None:
         return None
@@ -188,7 +188,7 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
 
 
 def checked_class_weights(value: Any, owner: str, classes: int | None = None) -> str | dict[int, float] | np.ndarray | None:
-    """``class_weight`` as a word, weights by label, or an array; an error for what is wrong however many classes there are."""
+    """``class_weight`` as a string, weights by label, or an array; raises for what is wrong whatever the number of classes."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -224,7 +224,7 @@ def _by_label(named: Mapping[Any, Any], owner: str, classes: int | None) -> dict
 
 
 def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:
-    """``class_weight`` where it names its classes: a dict does, and a pandas Series by its index; None where it goes by position."""
+    """``class_weight`` where it names its classes, as a dict does, and a pandas Series by its index; None where it goes by position."""
     if isinstance(value, Mapping):
         return value
     if not is_a(value, "pandas.Series"):
@@ -237,11 +237,11 @@ def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:
 
 
 def binary_weights(targets: np.ndarray, negative: Any, positive: Any, graded: bool) -> np.ndarray:
-    """The weights of targets from those of the two classes: where they are ``graded``, a target between 0 and 1 has a share of both."""
-    if targets.dtype.itemsize == 2 and targets.dtype.kind not in "iu":  # NumPy is slow in half types
+    """The weight of each target from those of the two classes: where ``graded``, a target between 0 and 1 gets a share of both."""
+    if targets.dtype.itemsize == 2 and targets.dtype.kind not in "iu":  # NumPy is slow with half types
         targets = targets.astype(np.float32)
     ones = targets == 1
-    # exact, since weights are finite; np.where takes as long as it guesses wrong
+    # exact, since weights are finite; np.where is slow because of mispredicted branches
     weights: np.ndarray = ones * np.float64(positive)
     weights += ~ones * np.float64(negative)
     if graded:
@@ -262,7 +262,7 @@ def balanced_weights(counts: np.ndarray) -> np.ndarray:
 
 
 def binary_counts(targets: np.ndarray, owner: str, option: str) -> np.ndarray:
-    """How many targets are 0 and 1; balancing needs them to be one or the other."""
+    """How many targets are 0 and 1; balancing needs every target to be one of them."""
     ones, zeros = int(np.count_nonzero(targets == 1)), int(np.count_nonzero(targets == 0))
     if ones + zeros != targets.size:
         flat = targets.reshape(-1)
@@ -273,7 +273,7 @@ def binary_counts(targets: np.ndarray, owner: str, option: str) -> np.ndarray:
 
 
 def pos_weight_of(value: Any, counts: Callable[[], np.ndarray], owner: str) -> Any:
-    """``pos_weight="balanced"`` as a number, the ratio of scikit-learn's balanced weights: negatives / positives."""
+    """``pos_weight``; ``"balanced"`` becomes the ratio of scikit-learn's balanced weights, negatives / positives."""
     if isinstance(value, str):
         if value != "balanced":
             raise ValueError(f"{owner}: pos_weight must be 'balanced', a number that is not negative or None, got {value!r}")
@@ -297,7 +297,7 @@ def normalizer_of(value: Any, owner: str) -> str | float:
 
 
 NO_LABEL = -(2**63)
-"""The ignored label where none is: no class, and no label that is read is left equal to it."""
+"""The ignored label where there is none: not a class, and labels that are read are never left equal to it."""
 
 
 def ignored_label(value: Any, owner: str) -> int | None:
@@ -308,18 +308,18 @@ def ignored_label(value: Any, owner: str) -> int | None:
 
 
 def ignored_as_read(dtype: np.dtype[Any], ignored: int | None) -> int | None:
-    """The ignored label as kernels compare it with labels of a dtype; None where none of these can be equal to it.
+    """The ignored label as kernels compare it with labels of a dtype; None where no such label can equal it.
 
-    uint64 labels wrap around, and an ignored one with them: from 2**63 on they are negative, which is no class either.
+    uint64 labels wrap around, and an ignored one with them: from 2**63 on they become negative, which is not a class either.
     """
-    limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8)  # bools, or an empty list without a dtype of its own
+    limits = np.iinfo(dtype if dtype.kind in "iu" else np.uint8)  # bools, or an empty list, which has no dtype of its own
     if ignored is None or not limits.min <= ignored <= limits.max:
         return None
     return ignored if ignored < 2**63 else ignored - 2**64
 
 
 def int64_labels(labels: np.ndarray, ignored: int | None) -> tuple[np.ndarray, int]:
-    """Labels and the ignored one as kernels compare them. A label that the dtype cannot hold is never ignored."""
+    """Labels and the ignored label as kernels compare them. A label that the dtype cannot hold is never ignored."""
     wrapped, ignored = np.ascontiguousarray(labels, np.int64), ignored_as_read(labels.dtype, ignored)
     if ignored is not None:
         return wrapped, ignored

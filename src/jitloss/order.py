@@ -1,6 +1,6 @@
-"""The order in which the axes of predictions lie in memory: what is not in C order is read where it lies, and gradients lie like it.
+"""Memory order: arrays that are not in C order are read in the order of their axes in memory, and gradients have the same layout.
 
-The elements of a pointwise loss may come in any order. The rows of a rowwise loss stay in theirs, and only their axis moves.
+The elements of a pointwise loss may be visited in any order. The rows of a rowwise loss keep their order, and only their axis moves.
 """
 
 import math
@@ -11,30 +11,30 @@ import numpy as np
 __all__ = ["Order", "order_of"]
 
 BESIDE = 16
-"""The fewest rows along an inner axis that are read side by side sooner than copied."""
+"""The fewest rows along an inner axis that are read side by side rather than copied."""
 
 
 class Order(NamedTuple):
-    """The axes of the call's arrays as they follow each other in memory, and where among those the row's own stands."""
+    """The axes of the call's arrays in memory order, and the position of the row's own axis among them."""
 
     axes: tuple[int, ...]
     axis: int
 
     def inner(self, array: np.ndarray) -> int:
-        """How far apart the elements of a row lie, in elements."""
+        """The stride between the elements of a row, in elements."""
         return math.prod(array.shape[one] for one in self.axes[self.axis + 1 :])
 
     def inwards(self, array: np.ndarray) -> np.ndarray:
-        """An array of the call as kernels read it."""
+        """An array of the call with its axes in memory order, as kernels read it."""
         return array.transpose(self.axes)
 
     def outwards(self, array: np.ndarray) -> np.ndarray:
-        """An array that a kernel wrote as the caller gets it."""
+        """An array that a kernel wrote, with its axes as the caller expects them."""
         return array.transpose(np.argsort(self.axes))
 
 
 def order_of(first: np.ndarray, axis: int | None) -> Order | None:
-    """The order of predictions whose rows, if there are such, lie along an axis; None where they are in C order, or in none."""
+    """The memory order of predictions whose rows, if any, lie along an axis; None where it is C order, or where there is none."""
     if first.flags.c_contiguous or first.ndim < 2:
         return None
     if axis is None:

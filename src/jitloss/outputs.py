@@ -15,9 +15,9 @@ __all__ = ["Outputs", "by_name", "check_apart", "leaves", "pair_of", "take"]
 
 
 class Outputs:
-    """The arrays that a kernel writes, and what the caller gets for each: the same array, or one of their own to copy into.
+    """The arrays that a kernel writes, and what the caller gets for each: the same array, or the caller's own to copy into.
 
-    A kernel writes in the ``order`` of memory, if it is given.
+    A kernel writes in the memory ``order``, if one is given.
     """
 
     def __init__(self, names: list[str], order: Order | None = None) -> None:
@@ -27,13 +27,13 @@ class Outputs:
         self.copied: list[bool] = []
 
     def new(self, like: np.ndarray, dtype: np.dtype[Any]) -> None:
-        """Arrays of our own, like an input that the kernel reads; it writes the ``dtype``."""
+        """Add a new array shaped like an input that the kernel reads; the kernel writes ``dtype``."""
         written = empty(like.shape, dtype)
         copied = like.dtype != dtype
         self._add(written, self._outwards(empty(like.shape, like.dtype) if copied else written), copied)
 
     def take(self, mine: np.ndarray, dtype: np.dtype[Any]) -> None:
-        """The caller's array, written directly if the kernel can."""
+        """Add the caller's array, which is written directly if the kernel can do so."""
         inwards = mine if self.order is None else self.order.inwards(mine)
         direct = inwards.flags.c_contiguous and inwards.flags.aligned and inwards.dtype == dtype
         self._add(inwards if direct else empty(inwards.shape, dtype), mine, not direct)
@@ -51,10 +51,10 @@ class Outputs:
         return any(_is_same(written, array) for written in self.written)
 
     def finish(self) -> Any:
-        """Copy what must be copied; an array for one input, a dict for several."""
+        """Copy what must be copied; returns an array for one input, a dict for several."""
         for written, returned, copied in zip(self.written, self.returned, self.copied, strict=True):
             if copied:
-                with np.errstate(over="ignore"):  # as in a kernel's own stores
+                with np.errstate(over="ignore"):  # as when a kernel stores
                     returned[...] = self._outwards(written)
         return self.returned[0] if len(self.names) == 1 else dict(zip(self.names, self.returned, strict=True))
 
@@ -70,8 +70,8 @@ def take(
 ) -> Outputs:
     """The outputs for the differentiable inputs, new or the caller's ``out``.
 
-    They are like ``arrays``, which the kernel reads in the ``order`` of memory, whatever ``dtype`` it writes; no memory may be shared
-    with the ``originals``, but for an output that is its own input, nor with ``others``, which messages name.
+    They have the shapes of ``arrays``, which the kernel reads in the memory ``order``, whatever ``dtype`` it writes. They may
+    share no memory with the ``originals``, except an output with its own input, nor with ``others``, which messages name.
     """
     names = [one.name for one in definition.differentiable]
     outputs = Outputs(names, order)
@@ -96,7 +96,7 @@ def take(
 
 
 def pair_of(out: Any, owner: str, of: str = "arrays") -> tuple[Any, Any]:
-    """``out`` for the gradient and for the second derivative; no ``out`` is none for both."""
+    """``out`` as a pair, for the gradient and for the second derivative; without ``out``, a pair of None."""
     if out is None:
         return None, None
     if not isinstance(out, tuple) or len(out) != 2:
@@ -129,7 +129,7 @@ def _check(definition: Definition, mine: Any, shape: tuple[int, ...], dtype: np.
     if not isinstance(mine, np.ndarray):
         raise TypeError(f"{definition.name}: out must be a NumPy array, got {type(mine).__module__}.{type(mine).__qualname__}")
     if type(mine) is not np.ndarray:
-        array_type(mine, definition.name, "out").read(mine, definition.name, "out")  # what is no input is no output
+        array_type(mine, definition.name, "out").read(mine, definition.name, "out")  # not an input, so not an output
     public = _public(definition, name)
     if mine.shape != shape:
         raise ValueError(f"{definition.name}: out must have the shape of {public}, {shape}, got {mine.shape}")
@@ -142,7 +142,7 @@ def _check(definition: Definition, mine: Any, shape: tuple[int, ...], dtype: np.
 
 
 def _overlaps_itself(array: np.ndarray) -> bool:
-    """Whether elements may lie on each other: no slice of an array does that, only strides made by hand."""
+    """Whether elements may share memory: no slice of an array does that, only strides made by hand."""
     if array.flags.c_contiguous:
         return False
     reach = array.itemsize
@@ -155,18 +155,18 @@ def _overlaps_itself(array: np.ndarray) -> bool:
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays are the same elements at the same places, or maps of the same part of a file."""
+    """Whether two arrays are the same elements at the same addresses, or maps of the same part of a file."""
     if one.shape != other.shape:
         return False
     if one.ctypes.data != other.ctypes.data and (_in_file(one) is None or _in_file(one) != _in_file(other)):
         return False
     steps = zip(one.shape, one.strides, other.strides, strict=True)
-    return all(size == 1 or mine == its for size, mine, its in steps)  # an axis of length 1 may have any stride
+    return all(size == 1 or mine == its for size, mine, its in steps)  # the stride of an axis of length 1 is arbitrary
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
     try:
-        shared = np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # NumPy's stubs know two special values only
+        shared = np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # NumPy's stubs allow two special values only
     except np.exceptions.TooHardError:
         return True
     if shared:
@@ -176,11 +176,11 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _in_file(array: np.ndarray) -> tuple[str, int, int] | None:
-    """The file that an array is a map of, and from where to where; None where it is no map. Two maps of a file have two addresses."""
+    """The file that an array maps, and the byte range; None where it is not a map. Two maps of one file have different addresses."""
     root: Any = array
     while isinstance(root, np.ndarray) and not (isinstance(root, np.memmap) and type(root.base).__name__ == "mmap"):
         root = root.base
-    if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":  # what is written to a copy stays there
+    if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":  # writes to a copy-on-write map stay there
         return None
     low, high = np.lib.array_utils.byte_bounds(array)
     start = int(root.offset) - root.ctypes.data
@@ -188,7 +188,7 @@ def _in_file(array: np.ndarray) -> tuple[str, int, int] | None:
 
 
 def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
-    """Refuse to write what another call reads or writes: ``calls`` holds the inputs and the ``out`` of each, arrays in any nesting."""
+    """Raise where one call writes what another reads or writes: ``calls`` holds the inputs and ``out`` of each, in any nesting."""
     found = []
     for name, sides in calls.items():
         for is_out, side in enumerate(sides):
@@ -207,7 +207,7 @@ def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
 
 
 def leaves(value: Any) -> list[Any]:
-    """What lies in dicts and tuples, nested in any way, but for None."""
+    """The leaves of nested dicts and tuples, except None."""
     if type(value) is np.ndarray:
         return [value]
     nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else None

@@ -1,8 +1,8 @@
-"""The steps of a call on arrays of which nobody holds the whole, for engines that keep arrays in blocks.
+"""The steps of a call on arrays that nobody holds as a whole, for engines that keep arrays in blocks.
 
-A block of whole rows is a call like any other, in which the numbers that only the whole can tell are given: what a mean divides by, how
-often each class occurs. Where rows are cut, every piece of them goes through three stages, and what the pieces find is put together
-between them.
+A block of whole rows is a call like any other, which is given the numbers that only the whole can tell: what a mean divides by,
+how often each class occurs. Where rows are split, each piece of them goes through three stages, and between stages the results of
+the pieces are combined.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,13 +25,13 @@ __all__ = ["Parts"]
 Shape = tuple[int, ...]
 
 Peaks = Sequence[np.ndarray | None] | np.ndarray
-"""An array of numbers for each peak, or for each sum."""
+"""One array for each peak or sum."""
 
 _NOTHING = Wants(value=False, gradient=False, hessian=False)
 
 
 class Piece(Evaluation):
-    """One step with pieces of rows, which begin at the element ``first`` of rows of ``whole`` elements."""
+    """One stage on pieces of rows: they begin at element ``first`` of rows with ``whole`` elements."""
 
     def __init__(self, parts: "Parts", arguments: Mapping[str, Any], wants: Wants, first: int, whole: int) -> None:
         self.first, self.whole = first, whole
@@ -43,19 +43,19 @@ class Piece(Evaluation):
         return self.whole
 
     def _order(self) -> None:
-        """Pieces are read in the order of the call, in which their rows are cut."""
+        """Pieces are read in the axis order of the call, along which their rows are split."""
 
     def _layout(self) -> Layout:
         return self.stage
 
     def _mass(self) -> float:
-        """What the piece adds to the sum of weights; dense targets have the class weights of the piece's own elements."""
+        """What the piece adds to the sum of weights; dense targets contribute the class weights of the piece's own elements."""
         if self.labels is None:
             self._count_from_first()
         return super()._mass()
 
     def _count_from_first(self) -> None:
-        """Labels and class weights as the kernel takes them: a label elsewhere in the row is none of the piece's own."""
+        """Labels and class weights as the kernel takes them: a label outside the piece marks none of its elements."""
         if self.labels is not None:
             counts = self.labels != self.ignored
             self.labels, self.ignored = np.where(counts, self.labels - self.first, NO_LABEL), NO_LABEL
@@ -63,7 +63,7 @@ class Piece(Evaluation):
             self.classes = self.classes[self.first : self.first + self.geometry.columns]
 
     def find(self, stage: Stage, peaks: Peaks, sums: Peaks) -> None:
-        """The peaks, or the sums, of the piece's own elements."""
+        """Write the peaks, or the sums, of the piece's own elements."""
         self._count_from_first()
         self._run(stage, (None, None, None), peaks, sums, 1.0, items=False)
 
@@ -89,7 +89,7 @@ class Piece(Evaluation):
         return total
 
     def _missing(self, outputs: Any) -> int:
-        """The words of outputs that are not wanted: what was found stands behind them."""
+        """The table's words for outputs that are not requested: the peaks and sums come after them."""
         return sum(len(self.definition.differentiable) for one in outputs[1:] if one is None)
 
     def _variant(self, items: bool) -> Variant:
@@ -99,15 +99,15 @@ class Piece(Evaluation):
 
 
 class Parts:
-    """The steps of a call of one form of a loss. Arguments are given by name, of a block or a piece each."""
+    """The steps of a call of one form of a loss. Arguments are given by name; arrays are those of one block or piece."""
 
     def __init__(self, definition: Definition, weights: tuple[float, ...], wants: Wants, call: Callable[..., Any]) -> None:
         self.definition, self.weights, self.wants, self.call = definition, weights, wants, call
 
-    # What can be said before anything is read -----------------------------------------------------------------------------------
+    # Before anything is read ---------------------------------------------------------------------------------------------------
 
     def geometry(self, arguments: Mapping[str, Any]) -> Geometry:
-        """The shapes of whole arrays checked against each other; arrays of any library are only asked for their shapes and dtypes."""
+        """Check the shapes of whole arrays against each other; only shapes and dtypes are read, from arrays of any library."""
         arrays = {one.name: arguments[one.public] for one in self.definition.inputs}
         found = geometry(self.definition, arrays, arguments.get("axis", DEFAULTS["axis"]))
         weight = arguments.get("sample_weight")
@@ -116,7 +116,7 @@ class Parts:
         return found
 
     def trial(self, arguments: Mapping[str, Any], shape: Geometry) -> list[np.ndarray]:
-        """The results of the call on no items: every option is checked, and the results have the dtypes of the real ones."""
+        """The results of the call on zero items: every option is checked, and the results have the dtypes of the real ones."""
         items: tuple[int, ...] = (0,)
         of_items = shape.of_items(self.definition)
         rows = items if self.definition.form == "pointwise" else (0, shape.columns)
@@ -139,11 +139,11 @@ class Parts:
         return self._stand_in(given, shape, dtype, first, whole).class_counts(option)
 
     def divisor(self, arguments: Mapping[str, Any], *, shape: Shape, dtype: Any, first: int, whole: int) -> float:
-        """What a part of the targets and weights adds to the number that a mean divides by; labels are checked on the way."""
+        """What a part of the targets and weights adds to the divisor of a mean; labels are checked on the way."""
         return self._stand_in(arguments, shape, dtype, first, whole).divisor()
 
     def _stand_in(self, arguments: Mapping[str, Any], shape: Shape, dtype: Any, first: int, whole: int) -> Piece:
-        """A step that looks at targets and weights alone: predictions are not read for it."""
+        """A piece that is used for its targets and weights only: predictions are not read."""
         given = dict(arguments)
         for one in self.definition.inputs:
             if one.public not in given:
@@ -151,7 +151,7 @@ class Parts:
         return Piece(self, {name: on_host(value) for name, value in given.items()}, _NOTHING, first, whole)
 
     def balanced(self, option: str, counts: np.ndarray) -> Any:
-        """What an ``option`` that is "balanced" stands for."""
+        """The actual value of an ``option`` that is "balanced"."""
         return (
             pos_weight_of("balanced", lambda: counts, self.definition.name)
             if option == "pos_weight"
@@ -169,7 +169,7 @@ class Parts:
     # Stages on pieces of rows ---------------------------------------------------------------------------------------------------
 
     def peaks(self, arguments: Mapping[str, Any], first: int, whole: int) -> np.ndarray:
-        """The peaks of a piece, a row of numbers for each."""
+        """The peaks of a piece, one array for each."""
         piece = self._piece(arguments, first, whole, _NOTHING)
         peaks = np.empty((self._count("peak"), piece.geometry.count), piece.working)
         piece.find("peaks", peaks, [None] * self._count("terms"))
@@ -185,7 +185,7 @@ class Parts:
     def slopes(
         self, arguments: Mapping[str, Any], divisor: float, sums: np.ndarray, peaks: Peaks = (), *, first: int, whole: int
     ) -> list[Any]:
-        """The results of a piece, given the peaks and the sums of the whole rows. Every piece of a row has the same value."""
+        """The results of a piece, given the peaks and the sums of the whole rows. All pieces of a row compute the same value."""
         piece = self._piece(arguments, first, whole, self.wants)
         value, *outputs = piece.finish(peaks, sums, divisor)
         arrays = [array for one in outputs if one is not None for array in _arrays(one)]
@@ -207,7 +207,7 @@ class Parts:
 
 
 def on_host(value: Any) -> Any:
-    """An array that lies on a device, copied to the host: rows that are cut are computed there."""
+    """Copy an array on a device to the host: rows that are split are computed there."""
     library = library_of(value)
     return value if library is None else library.to_host(value)
 

@@ -1,4 +1,4 @@
-"""A rest for Python's garbage collector where many objects are made and kept."""
+"""Pausing Python's garbage collector while many long-lived objects are created."""
 
 import contextlib
 import gc
@@ -9,9 +9,9 @@ __all__ = ["collector_paused"]
 
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
-    """No automatic collection within; a full one walks over all that numba holds, which takes longer than what it interrupts.
+    """Disable automatic collection; a full one traverses all of numba's objects, which takes longer than the work that it interrupts.
 
-    At the end the youngest objects are collected, or their number would call for a full collection at once.
+    At the end the youngest generation is collected: otherwise its size would trigger a full collection at once.
     """
     collecting = gc.isenabled()
     gc.disable()

@@ -1,8 +1,9 @@
-"""What calls that went the long way leave to the short ones: the kernel for their dtypes and options, and what its table holds.
+"""What calls on the slow path leave for the fast path: the kernel for their dtypes and options, and the contents of its table.
 
-A plan is found by the options as they are. A number that is another one in each call, a parameter that is annealed or a normalizer,
-chooses no kernel by itself: all it decides is whether it is the usual number, which may be compiled in. So plans are found by that too,
-and the call gets one with numbers of its own: calls from several threads share nothing that is written.
+A plan is looked up by the options as they are. A number that changes from call to call, such as an annealed parameter or a
+normalizer, does not choose a kernel by itself: all that matters is whether it is the usual number, which may be compiled in. So
+plans are also looked up by that, and the call gets one with its own numbers: calls from several threads share nothing that is
+written.
 """
 
 import functools
@@ -20,24 +21,24 @@ from .running import SERIAL, chunk_rows, compiler
 __all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "key_of", "readable", "taken_as_they_are"]
 
 ABSENT: Any = object()
-"""An ``out`` that was not given, not even as None."""
+"""Marks an ``out`` that was not given, not even as None."""
 
 LONG_WAY: Any = object()
-"""What a quick call returns when it is none."""
+"""Returned by a fast path that cannot serve a call."""
 
 MOST_PLANS = 256
-"""Plans of one form. The oldest one goes."""
+"""Plans of one form. Beyond that the oldest is dropped."""
 
 _WEIGHTS = ("sample_weight", "class_weight")
 _INT64 = np.dtype(np.int64)
 
 
 class Plan(NamedTuple):
-    """What calls of certain dtypes, columns and options have in common; a ``divisor`` of 0 is the number of items that count.
+    """What calls with certain dtypes, columns and options have in common; a ``divisor`` of 0 means the number of items that count.
 
-    Rows that are ``labelled`` count by their labels; ``every`` row must count where no label is ignored. Values that are not reduced have
-    the dtype ``items``. ``known`` is all that the compiled step wants to know of it, with the ``parameters`` behind; its addresses are
-    those of the ``dtypes`` and of these parameters.
+    Where a plan is ``labelled``, rows count by their labels; ``every`` says that all rows must count, since no label is ignored.
+    Values that are not reduced have the dtype ``items``. ``known`` is the record that the compiled step reads, followed by the
+    ``parameters``; its addresses point to the ``dtypes`` and to these parameters.
     """
 
     kernel: int
@@ -56,7 +57,7 @@ class Plan(NamedTuple):
     items: np.dtype[Any] | None
 
     def with_numbers(self, numbers: list[tuple[int, float]], divisor: float | None) -> "Plan":
-        """The same with other numbers, by their places among the parameters."""
+        """The same plan with other numbers, by their positions among the parameters."""
         words, address, place = _places()
         known = self.known.copy()
         parameters = known[words:]
@@ -71,13 +72,13 @@ class Plan(NamedTuple):
 
 @functools.cache
 def _places() -> tuple[int, int, int]:
-    """How many words the compiled step reads of a plan, and the places of the parameters' address and of the divisor among them."""
+    """How many words the compiled step reads of a plan, and the positions of the parameters' address and of the divisor among them."""
     kind = compiler().PLAN
     return kind.itemsize // 8, kind.fields["table"][1] // 8, kind.fields["divisor"][1] // 8
 
 
 def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
-    """Whether a call that is done read these arrays themselves, with rows along their last axis."""
+    """Whether a completed call read these arrays without a copy, with rows along their last axis."""
     for one, array in zip(done.definition.inputs, inputs, strict=True):
         if type(array) is not ndarray or done.arrays[one.name] is not array:
             return False
@@ -91,17 +92,17 @@ def readable(array: np.ndarray) -> bool:
 
 
 def _fixed_divisor(done: Evaluation) -> float:
-    """The divisor of all calls like one that is done; 0 where they divide by the number of their items."""
+    """The divisor of all calls like a completed one; 0 where they divide by the number of their items."""
     counts = done.reduction == "mean" and isinstance(done.normalizer, str)
     return 0.0 if counts else done.divisor()
 
 
 def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
+    """The key of a plan; None where there can be none. How options are interpreted may depend on the number of axes too."""
     if options or rest:
         key += (first.ndim,)
     for name, value in (*enumerate(rest), *options.items()):
-        kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
+        kind = type(value)  # True == 1.0 and 0.0 == -0.0 as dict keys
         if kind is np.ndarray and name in _WEIGHTS:
             key += (name, kind)
             continue
@@ -139,7 +140,7 @@ class Plans:
         return tuple(one.name for one in self.definition.parameters if not one.keyword_only)
 
     def _compile(self, *call: Any) -> float | None:
-        """The first small call compiles the step: no process that makes a single call waits for it."""
+        """Compile the step on the first small call it could serve: a process that makes a single call does not wait for it."""
         self.small = compiler().small_driver()
         value: float | None = self.small(*call)
         return value
@@ -149,7 +150,7 @@ class Plans:
         self.kinds.clear()
 
     def in_order(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Arguments with the inputs that were given by name at their places; None where one is missing."""
+        """Arguments with the inputs that were given by keyword in position; None where one is missing."""
         named = self.inputs[len(args) :]
         if not named:
             return args, options
@@ -158,13 +159,13 @@ class Plans:
         rest = {name: value for name, value in options.items() if name not in named}
         return (*args, *[options[name] for name in named]), rest
 
-    # What calls leave -------------------------------------------------------------------------------------------------------
+    # Storing plans--- -------------------------------------------------------------------------------------------------------
 
     def keep(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> Plan | None:
-        """The plan of a call that is done, with these arguments in order and options but for ``out``; None where it can leave none."""
+        """Store the plan of a completed call, with these arguments in order and options besides ``out``; None where it cannot leave one."""
         rest = args[self.count :]
         exact = key_of(key, args[0], rest, options)
-        if exact is None or "balanced" in exact[len(key) :]:  # which depends on the targets
+        if exact is None or "balanced" in exact[len(key) :]:  # it depends on the targets
             return None
         plan = self._plan(args, done)
         _put(self.plans, exact, plan)
@@ -204,10 +205,10 @@ class Plans:
             done.sample is not None, done.classes is not None, dtypes, None if done.items is None else done.items.dtype,
         )  # fmt: skip
 
-    # What calls find --------------------------------------------------------------------------------------------------------
+    # Looking up plans --------------------------------------------------------------------------------------------------------
 
     def of_kind(self, exact: Any, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any]) -> Plan | None:
-        """A plan for a call that has none of its own, by the ``exact`` key; None where there is none for others like it either."""
+        """A plan for a call that has none of its own under the ``exact`` key; None where there is none for similar calls either."""
         if exact is None or not self.kinds:
             return None
         kind = self._kind(key, args[0].ndim, args[self.count :], options)
@@ -215,7 +216,7 @@ class Plans:
         if kind is None or like is None:
             return None
         plan = like.with_numbers(*kind[1:])
-        if self.missed == exact:  # numbers that come again
+        if self.missed == exact:  # these numbers are repeated
             _put(self.plans, exact, plan)
         self.missed = exact
         return plan
@@ -223,9 +224,9 @@ class Plans:
     def _kind(
         self, key: tuple[Any, ...], axes: int, rest: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[Any, list[tuple[int, float]], float | None] | None:
-        """What of a call chooses its kernel, its parameters by their places, and its divisor; None where a number is refused.
+        """What of a call selects its kernel, its parameters by position, and its divisor; None where a number is rejected.
 
-        Its options, as far as they are no numbers, must be such that a plan may be found by them.
+        Options other than numbers must be usable as keys of a plan.
         """
         working = self.workings.get(key)
         if rest:
@@ -244,7 +245,7 @@ class Plans:
                 if kind not in PLAIN:
                     value = plain(value)
                     kind = type(value)
-                if kind is ndarray:  # of weights
+                if kind is ndarray:  # an array of weights
                     key += (name, kind)
                 elif kind is not float and kind is not int:
                     key += (name, kind, value)
@@ -263,14 +264,14 @@ class Plans:
                     key += (name, "number", is_smoothed(background, working))
                 else:
                     key += (name, kind, value)
-        except (TypeError, ValueError):  # which the long way explains
+        except (TypeError, ValueError):  # the slow path raises the error
             return None
         return key, numbers, divisor
 
 
 def _put(plans: dict[Any, Any], key: Any, plan: Any) -> None:
-    """Keep a plan; the oldest one goes where there are too many."""
+    """Store a plan; drops the oldest one where there are too many."""
     if len(plans) >= MOST_PLANS and key not in plans:
-        for oldest in list(plans)[:1]:  # which is one step: another thread may be here too
+        for oldest in list(plans)[:1]:  # a single step: another thread may be here too
             plans.pop(oldest, None)
     plans[key] = plan

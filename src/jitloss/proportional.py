@@ -1,4 +1,4 @@
-"""Whether what a function returns is in proportion to an argument, or free of it: seen by calling it with symbols for numbers."""
+"""Whether the results of a function are proportional to an argument or independent of it: found by calling it with symbols."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 __all__ = ["FREE", "Symbol", "all_ways"]
 
 MOST_WAYS = 64
-"""Ways to switch options on and off up to which all are looked at."""
+"""Combinations of options up to which all are tried."""
 
 
 class Kind(Enum):
@@ -22,7 +22,7 @@ class Kind(Enum):
 
 
 class Symbol(NDArrayOperatorsMixin):
-    """Stands for a number, and knows only how it depends on the argument. It has no value to branch on."""
+    """Stands for a number, and only knows how it depends on the argument. It has no truth value, so code cannot branch on it."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -31,7 +31,7 @@ class Symbol(NDArrayOperatorsMixin):
         raise TypeError("a symbol is neither true nor false")
 
     def __getitem__(self, index: Any) -> "Symbol":
-        return self  # as NumPy's where gives a number
+        return self  # like a 0-d result of NumPy's where
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> "Symbol":
         return Symbol(_combined(ufunc, [_kind(one) for one in inputs], inputs))
@@ -68,7 +68,7 @@ def _combined(ufunc: Any, kinds: list[Kind], inputs: Any) -> Kind:
 
 
 def _chosen(condition: Any, there: Any, elsewhere: Any) -> Kind:
-    """What ``where`` gives: 0 is in proportion to everything."""
+    """The result of ``where``: 0 is proportional to everything."""
     kinds = [_kind(one) for one in (condition, there, elsewhere)]
     if all(one is Kind.FREE for one in kinds):
         return Kind.FREE
@@ -79,9 +79,9 @@ def _chosen(condition: Any, there: Any, elsewhere: Any) -> Kind:
 
 
 def all_ways(function: Callable[..., Any], arguments: tuple[str, ...], name: str, options: Mapping[str, tuple[Any, ...]]) -> bool:
-    """Whether each result is in proportion to the argument ``name`` or free of it, for all that the ``options`` may be.
+    """Whether each result is proportional to the argument ``name`` or independent of it, for all combinations of the ``options``.
 
-    A function that asks for more than that, as one with branches on its numbers, is not looked into.
+    A function that needs more than symbols offer, such as one that branches on its numbers, counts as neither.
     """
     choices = [(PROPORTIONAL,) if one == name else options.get(one, (FREE,)) for one in arguments]
     if np.prod([len(one) for one in choices]) > MOST_WAYS:
@@ -92,6 +92,6 @@ def all_ways(function: Callable[..., Any], arguments: tuple[str, ...], name: str
             results = found if isinstance(found, tuple) else (found,)
             if any(_kind(one) not in (Kind.FREE, Kind.PROPORTIONAL) for one in results):
                 return False
-    except Exception:  # of whatever kind: numbers are not symbols
+    except Exception:  # of any kind: symbols are not numbers
         return False
     return True

@@ -1,9 +1,9 @@
-"""The short way for the common call: two plain arrays, and options that are plain numbers, switches, words, or arrays of weights.
+"""The fast path for the common call: two plain arrays, and options that are plain numbers, switches, strings or arrays of weights.
 
-The first such call takes the long way (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and what
-its table holds. The next ones find the plan, and do nothing but look at shapes and flags, allocate what they return and run the kernel.
-Of small arrays that is one compiled step, which is tried with the plan of the last call without options first of all. Whatever is
-not quite as the plan expects goes the long way, which also makes the error messages.
+The first such call takes the slow path (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and the
+contents of its table. Later calls find the plan, and only check shapes and flags, allocate what they return and run the kernel.
+For small arrays all of that is one compiled step; a call without options first tries it with the plan of the last such call.
+Whatever differs from what the plan expects takes the slow path, which also raises the errors.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ _INT64 = np.dtype(np.int64)
 
 
 class Quick(Plans):
-    """The plans of one form of a loss of two inputs, of which the first is differentiated."""
+    """The plans of one form of a loss with two inputs, the first of which is differentiated."""
 
     def __init__(self, definition: Definition, wants: Wants) -> None:
         super().__init__(definition, wants)
@@ -41,7 +41,7 @@ class Quick(Plans):
     # Plans ------------------------------------------------------------------------------------------------------------------
 
     def learn(self, args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> None:
-        """Keep the kernel of a call that went the long way, if the next one like it can go the short way."""
+        """Keep the kernel of a call that took the slow path, if the next one like it can take the fast path."""
         if not done.kernel or not _plain_weights(done) or (done.items is not None and done.reduction != "none"):
             return
         args, options = self.in_order(args, options) or ((), {})
@@ -63,7 +63,7 @@ class Quick(Plans):
     # Calls ------------------------------------------------------------------------------------------------------------------
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """The results of a call whose options, but for ``out``, are these; :data:`.plans.LONG_WAY` where there is no plan for it."""
+        """The results of a call with these options besides ``out``; :data:`.plans.SLOW_PATH` where there is no plan for it."""
         last = self.last
         if last is not None and not options and len(args) == 2:
             first, second = args
@@ -71,16 +71,16 @@ class Quick(Plans):
                 return LONG_WAY
             gradient = None
             if out is not ABSENT:
-                gradient = out if self.gradient else ABSENT  # which the compiled step refuses
+                gradient = out if self.gradient else ABSENT  # which the compiled step rejects
             elif self.gradient and first.size <= SERIAL:
-                gradient = new(first.shape, first.dtype)  # small memory is not kept
+                gradient = new(first.shape, first.dtype)  # small allocations are not reused
             value = self.small(last.known, first, second, gradient, None, None, False)
             if value is not None:
                 return (value, gradient) if self.both else value if gradient is None else gradient
         return self._otherwise(args, options, out)
 
     def _otherwise(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
-        """The same by the plan for these dtypes, columns and options."""
+        """The same with the plan for these dtypes, columns and options."""
         if len(args) < 2:
             found = self.in_order(args, options)
             return LONG_WAY if found is None else self(*found, out)
@@ -112,7 +112,7 @@ class Quick(Plans):
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         small, gradient = first.size <= SERIAL, None
-        if small and plan.items is not None:  # which the compiled step does not give
+        if small and plan.items is not None:  # which the compiled step does not return
             return LONG_WAY
         if not small and not (readable(first) and readable(second)):
             return LONG_WAY
@@ -139,7 +139,7 @@ class Quick(Plans):
         self, plan: Plan, first: np.ndarray, second: np.ndarray, labels: np.ndarray, columns: int,
         gradient: np.ndarray | None, fresh: bool, sample: Any, classes: Any,
     ) -> Any:  # fmt: skip
-        """What the compiled step gives, of more elements; or their values, which it does not give."""
+        """Like the compiled step, for more elements; or with one value per item, which that step does not return."""
         if gradient is not None and not _usable(gradient, first, second):
             return None
         count = first.size // columns
@@ -165,7 +165,7 @@ class Quick(Plans):
 
 
 def _plain_weights(done: Evaluation) -> bool:
-    """Whether the weights of a call are none, or whole arrays that a kernel takes one by one."""
+    """Whether a call has no weights, or whole arrays of weights that a kernel reads one by one."""
     if done.sample is None and done.classes is None:
         return True
     if done.folded:
@@ -177,7 +177,7 @@ def _plain_weights(done: Evaluation) -> bool:
 
 
 def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
-    """Weights as a kernel takes them; :data:`.plans.LONG_WAY` where something about them is not plain."""
+    """Weights as a kernel takes them; :data:`.plans.SLOW_PATH` where they need any conversion."""
     if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not are_weights(given):
         return LONG_WAY
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
@@ -190,6 +190,6 @@ def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) 
 
 
 def _usable(out: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether a kernel can write to ``out``, which shares no memory with an input but the first one, if it is that one."""
+    """Whether a kernel can write to ``out``, which shares no memory with an input, unless it is the first one itself."""
     apart = out is first or not np.may_share_memory(out, first)
     return bool(out.flags.carray and apart and not np.may_share_memory(out, second))

@@ -1,4 +1,4 @@
-"""Which arrays the library takes: one cached look-up from an argument's type to how it becomes an array and comes back.
+"""Supported array types: one cached lookup from an argument's type to how it is converted to NumPy and back.
 
 Nothing here imports a framework. A type is registered by itself or, while its framework may not be loaded, by its name.
 """
@@ -18,11 +18,11 @@ from .keys import remember
 __all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_a", "is_supported", "register_array_type"]
 
 Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, or so that a framework differentiates it."""
+"""An adapter's own way to evaluate a form of a loss, ``call(form, args, options)``: lazily, say, or differentiably."""
 
 
 class ArrayType(NamedTuple):
-    """How arrays of one library are read, and how gradients and values go back."""
+    """How arrays of one library are read, and how gradients and values are converted back."""
 
     name: str
     to_numpy: Callable[[Any], np.ndarray]
@@ -34,7 +34,7 @@ class ArrayType(NamedTuple):
         """A value of this type as a NumPy array, with an error that names the argument."""
         try:
             return np.asarray(self.to_numpy(value))
-        except (TypeError, ValueError, RuntimeError) as error:  # the last where memory is gone, or was never there
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError where the memory was freed or never allocated
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{owner}: {argument} cannot be read as an array: {_why(value, error)}") from None
 
@@ -69,9 +69,9 @@ def register_array_type(
     from_value : callable, optional
         ``from_value(value, argument)`` does the same for a value. By default it is a Python float.
     call : callable, optional
-        ``call(form, args, options)`` evaluates a whole call that has such an array among its arguments, where reading and giving
-        back is not enough: results that come later, or that a framework differentiates. ``form`` is called with NumPy arrays for
-        the numbers. The other functions then serve arrays of this type that are options of another type's call.
+        ``call(form, args, options)`` evaluates a whole call that has such an array among its arguments, where conversion is not
+        enough: because results are lazy, or because a framework differentiates them. ``form`` is called with NumPy arrays for the
+        numbers. The other functions are then used for arrays of this type that are options in a call on another type.
     name : str, optional
         What error messages call it.
 
@@ -108,7 +108,7 @@ def register_array_type(
 
 
 def array_type(value: Any, owner: str, argument: str) -> ArrayType:
-    """The entry for an argument; a ``TypeError`` that lists what is supported where there is none."""
+    """The entry for an argument; raises a ``TypeError`` that lists the supported types where there is none."""
     kind = type(value)
     entry = _found.get(kind)
     if entry is None:
@@ -127,7 +127,7 @@ def is_supported(kind: type) -> bool:
 
 
 def _why(value: Any, error: Exception) -> Any:
-    """Why a value cannot be read, without what a framework says of itself where its arrays lie in a sequence."""
+    """Why a value cannot be read, instead of the framework's own message where its arrays are in a sequence."""
     closed = _closed_within([value])
     if closed is None:
         return error
@@ -139,7 +139,7 @@ def _why(value: Any, error: Exception) -> Any:
 
 
 def _closed_within(value: Any) -> str | None:
-    """Whose arrays lie in a sequence, at any depth, and give NumPy no numbers; None where there are none such."""
+    """Whose arrays, in a sequence at any depth, cannot be converted to NumPy; None where all can."""
     for one in value if isinstance(value, (list, tuple)) else ():
         entry = _look_up(type(one))
         if entry is not None and entry.call is not None and not _is_open(one):
@@ -153,7 +153,7 @@ def _closed_within(value: Any) -> str | None:
 def _is_open(value: Any) -> bool:
     try:
         np.asarray(value)
-    except Exception:  # a framework's own
+    except Exception:  # whatever the framework raises
         return False
     return True
 
@@ -167,17 +167,17 @@ def _look_up(kind: type) -> ArrayType | None:
 
 
 def _name_of(kind: type) -> str:
-    """A type as it is registered while its package may not be loaded."""
+    """The name under which a type is registered while its package may not be loaded."""
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 def is_a(value: Any, name: str) -> bool:
-    """Whether a value is of the type with a name ``"package.Class"``, or of one below it."""
+    """Whether the type of a value, or one of its base types, is called ``"package.Class"``."""
     return name in map(_name_of, type(value).__mro__)
 
 
 def adapter_of(values: Iterable[Any]) -> Call | None:
-    """The adapter that evaluates a call with these arguments; None where it is evaluated here."""
+    """The adapter that evaluates a call with these arguments; None where the library itself does."""
     for value in values:
         kind = type(value)
         if kind not in _calls:
@@ -190,7 +190,7 @@ def adapter_of(values: Iterable[Any]) -> Call | None:
 
 
 def supported() -> str:
-    """The names of what is registered, for people."""
+    """The names of the registered types, for messages."""
     return ", ".join(dict.fromkeys(entry.name for entry in [*_by_type.values(), *_by_name.values()]))
 
 
@@ -204,7 +204,7 @@ for _kind in _SCALARS:
     register_array_type(_kind, name="scalars", to_numpy=np.asarray)
 for _name in ("Series", "DataFrame", "Index", "ExtensionArray"):
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=columns.from_pandas)
-for _name in ("NumpyExtensionArray", "PandasArray"):  # pandas' own around one of NumPy's, whose NaN is a number
+for _name in ("NumpyExtensionArray", "PandasArray"):  # pandas' own wrapper of a NumPy array, in which NaN is a number
     register_array_type(f"pandas.{_name}", name="pandas objects", to_numpy=host.plain)
 for _name in ("Series", "DataFrame"):
     register_array_type(f"polars.{_name}", name="Polars columns", to_numpy=columns.from_polars, from_numpy=columns.to_polars)

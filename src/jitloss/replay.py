@@ -1,8 +1,8 @@
-"""The short way for calls on a device: what the first call launched is launched again, with other addresses.
+"""The fast path for calls on a device: what the first call launched is launched again, with other addresses.
 
-A call is decided by the shapes, dtypes and places of its arrays and by its options. The first such call takes the long way
-(:mod:`jitloss.device`) and leaves a recording: which arrays it made, and what it launched with which of them. The next ones make
-such arrays and launch. Whatever is not quite as recorded goes the long way.
+A call is determined by the shapes, dtypes and relative positions of its arrays and by its options. The first such call takes the
+slow path (:mod:`jitloss.device`) and leaves a recording: which arrays it allocated, and what it launched with which of them.
+Later calls allocate such arrays and launch. Whatever differs from the recording takes the slow path.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,30 +21,30 @@ from .launches import Address, packed
 __all__ = ["Replay"]
 
 ALIGNED = 16
-"""Bytes at a multiple of which arrays start for the widest loads; what a call needs for itself does."""
+"""Alignment in bytes that the widest loads need; a call's own temporaries have it."""
 
 MOST_RECORDINGS = 64
-"""Recordings of one form. Where there would be more, all go."""
+"""Recordings of one form. At the limit all are dropped."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A call's launches, each a function of a stream, of slots (the place of an argument, the number of its array) and of addresses.
+    """A call's launches: functions of a stream, of slots (the position of an argument, the number of its array) and of addresses.
 
-    Arrays are numbered: those that are given first, then those that are returned, then those that the call needs for itself, which
-    stand one behind the other in an array of their own, each at one of the ``offsets``.
+    Arrays are numbered: first the arguments, then the results, then the temporaries of the call, which are consecutive in an
+    array of their own, each at one of the ``offsets``.
     """
 
     device: int
     current: Callable[[int], Any]
     is_current: Callable[[int], bool]
-    """The launches are for the device that is the thread's current one; these make one so, and say whether it is."""
+    """The launches are for the device that is current in the thread; these make a device current, and say whether it is."""
     made: tuple[Callable[[Any], Any], ...]
     scratch: Callable[[Any], Any] | None
     offsets: tuple[int, ...]
     launches: tuple[tuple[Callable[..., None], tuple[tuple[int, int], ...]], ...]
     results: tuple[tuple[str, int], ...]
-    """The name and the number of each array that is returned; the value has no name."""
+    """The name and the number of each result; the value has no name."""
     several: int
     """How many gradients there are."""
 
@@ -53,7 +53,7 @@ class Recording:
             launch(stream, slots, addresses)
 
     def given_back(self, library: Library, arrays: list[Any], like: Any) -> list[Any]:
-        """The results as the caller gets them."""
+        """The results in the form that the caller gets."""
         if self.several == 1:
             return [library.given_back(arrays[number], like) for _, number in self.results]
         return packed([(name, library.given_back(arrays[number], like)) for name, number in self.results], self.several)
@@ -66,7 +66,7 @@ class Replay:
         self._recordings: dict[Any, Recording] = {}
 
     def learn(self, values: tuple[Any, ...], options: dict[str, Any], done: DeviceEvaluation) -> None:
-        """Keep what a call launched, if the next one like it can be replayed."""
+        """Record what a call launched, if the next one like it can be replayed."""
         seen = _seen(done.library, values, options)
         if done.cuda.SIMULATED or seen is None or not done.launches:
             return
@@ -88,7 +88,7 @@ class Replay:
         *offsets, size = np.cumsum([0, *(-(-view.nbytes // ALIGNED) * ALIGNED for view, _, _ in own)]).tolist()
         scratch = done.library.maker(done.first, (size // 8,), np.dtype(np.float64)) if own else None
         results = tuple((name, numbers[id(view)]) for name, view in done.returned)
-        if len(self._recordings) >= MOST_RECORDINGS:  # those that still come are soon learnt again
+        if len(self._recordings) >= MOST_RECORDINGS:  # those still in use are soon recorded again
             self._recordings.clear()
         self._recordings[key] = Recording(
             done.device, done.cuda.current, done.cuda.is_current, makers, scratch, tuple(offsets), tuple(launches), results,
@@ -96,7 +96,7 @@ class Replay:
         )  # fmt: skip
 
     def __call__(self, library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> list[Any] | None:
-        """The results in order; None where no call like this one has been recorded."""
+        """The results in order; None where no such call has been recorded."""
         seen = _seen(library, values, options)
         if seen is None:
             return None
@@ -122,9 +122,9 @@ class Replay:
 
 
 def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any], list[int], int] | None:
-    """What a call is chosen by, its arrays, where they lie, and its stream, for which they are ready.
+    """The key of a call, its arrays, their addresses, and its stream, on which they are ready.
 
-    None where an option is no plain value and no such array, and where an array cannot be read: the long way says why.
+    None where an option is neither a plain value nor such an array, and where an array cannot be read: the slow path explains.
     """
     arrays, addresses = list(values), []
     key: list[Any] = [library]
@@ -144,15 +144,15 @@ def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) ->
 
 
 def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) -> bool:
-    """Whether all options are plain values, which join the key, or arrays like the first one."""
-    if any(name in options for name in ON_DEVICES):  # with which no call is recorded
+    """Whether all options are plain values, which are added to the key, or arrays like the first one."""
+    if any(name in options for name in ON_DEVICES):  # calls with these are not recorded
         return False
     kind = type(arrays[0])
     for name, value in options.items():
         if name in ("out", "sample_weight") and type(value) is kind:
             arrays.append(value)
             key.append(name)
-        elif type(value) in PLAIN and value != "balanced" and str(value) != "-0.0":  # which is 0.0 for a dict
+        elif type(value) in PLAIN and value != "balanced" and str(value) != "-0.0":  # equal to 0.0 as a dict key
             key += (name, type(value), value)
         else:
             return False
@@ -160,14 +160,14 @@ def _with_options(key: list[Any], arrays: list[Any], options: dict[str, Any]) ->
 
 
 def _apart(addresses: list[int], arrays: list[Any]) -> tuple[Any, ...]:
-    """Which arrays are at one place, and whether any others lie in each other's way."""
+    """Which arrays have the same address, and whether any others overlap."""
     ends = [address + _bytes_of(one) for address, one in zip(addresses, arrays, strict=True)]
     pairs = [(a, b) for a in range(len(arrays)) for b in range(a) if addresses[a] < ends[b] and addresses[b] < ends[a]]
     return tuple((a, b, addresses[a] == addresses[b]) for a, b in pairs)
 
 
 def _bytes_of(array: Any) -> int:
-    """An array that only has an interface has no bytes by that name."""
+    """The size of an array in bytes, also where it only has an interface and no ``nbytes``."""
     size: int | None = getattr(array, "nbytes", None)
     if size is None:
         library = library_of(array)

@@ -1,4 +1,4 @@
-"""What frameworks need around a call: results one by one and in their structure again, parameters as numbers."""
+"""What frameworks need around a call: results flattened and packed again, parameters as numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,18 +9,18 @@ _ARRAYS = ("sample_weight", "class_weight", "out")
 
 
 def flat(results: Any) -> list[Any]:
-    """The value, then gradients one by one."""
+    """The results as a flat list: the value, then the gradients one by one."""
     parts = results if isinstance(results, tuple) else (results,)
     return [one for part in parts for one in (part.values() if isinstance(part, Mapping) else (part,))]
 
 
 def one_or_tuple(results: Sequence[Any]) -> Any:
-    """What a call returns: one result as it is, several as a tuple."""
+    """A single result as it is, several as a tuple."""
     return results[0] if len(results) == 1 else tuple(results)
 
 
 def packed(form: Any, results: Sequence[Any]) -> Any:
-    """Flat results in the structure that a form gives them."""
+    """Flat results in the structure that a form returns."""
     count, parts = len(form.differentiable), list(results[: form.wants.value])
     rest = results[form.wants.value :]
     groups = [rest[start : start + count] for start in range(0, len(rest), count)]
@@ -29,7 +29,7 @@ def packed(form: Any, results: Sequence[Any]) -> Any:
 
 
 def with_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with numbers in the place of arrays of no axes, which frameworks have for them."""
+    """Options in which arrays without axes, which frameworks use for numbers, are replaced by numbers."""
     return {
         name: value.item() if name not in _ARRAYS and getattr(value, "shape", None) == () else value
         for name, value in options.items()

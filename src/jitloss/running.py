@@ -1,4 +1,4 @@
-"""A kernel run over rows: by one thread or by several, chunk by chunk, through the caches or past them."""
+"""Running a kernel over rows: with one thread or several, chunk by chunk, storing through the caches or past them."""
 
 import functools
 import os
@@ -15,10 +15,10 @@ CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
 
 BESIDE = 128
-"""The fewest rows of a chunk that lie along an inner axis, side by side."""
+"""The fewest rows of a chunk where rows lie along an inner axis, side by side."""
 
 SERIAL = 2 * CHUNK
-"""Elements up to which one thread does it all: to share so little is no faster."""
+"""Elements up to which a single thread is used: splitting so little is no faster."""
 
 
 @functools.cache
@@ -35,11 +35,11 @@ _loading = threading.RLock()
 _held: list[bool] = []
 
 LONGEST_WAIT = 10.0
-"""Seconds that a fork waits for who loads the compiler."""
+"""Seconds that a fork waits for the thread that is loading the compiler."""
 
 
 def _before_fork() -> None:
-    """A hook of the compiler's own would not be called by a fork that has waited for its import."""
+    """Wait for the compiler to load: a hook that the compiler registers would not be called by a fork that waited for its import."""
     if _loading.acquire(timeout=LONGEST_WAIT):
         _held.append(True)
     wait = getattr(sys.modules.get(f"{__package__}.compilers.cpu"), "before_fork", None)
@@ -54,7 +54,7 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    """Whoever held the lock for longer than that is not here."""
+    """Replace a lock that another thread held for longer than that: the child does not have that thread."""
     global _loading
     if not _held:
         _loading = threading.RLock()
@@ -62,7 +62,7 @@ def _in_child() -> None:
 
 
 def _watch_forks() -> None:
-    """A child has no thread that would end an import, so that a fork waits for it, and for who compiles."""
+    """A child has no thread that would finish an import, so a fork waits for it, and for any compilation."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
@@ -72,14 +72,14 @@ _watch_forks()
 
 @functools.cache
 def _again() -> None:
-    """Hooks before a fork run from the last to the first. That of logging, whose lock numba takes while imported, is after ours so."""
+    """Register again. Hooks before a fork run in reverse order: so ours comes before that of logging, whose lock numba takes on import."""
     import logging  # noqa: F401
 
     _watch_forks()
 
 
 class Memory(NamedTuple):
-    """What a kernel does to memory: how many bytes it moves, and what it writes, if anything, and where."""
+    """A kernel's memory traffic: how many bytes it moves, whether outputs are new, whether it writes, and whether over an input."""
 
     moved: int
     new: bool
@@ -88,7 +88,7 @@ class Memory(NamedTuple):
 
 
 def chunk_rows(columns: int, inner: int = 1) -> int:
-    """Rows of a chunk. Those along an inner axis are read side by side: of few, lines of memory would be read for a number or two."""
+    """Rows of a chunk. Rows along an inner axis are read side by side: with few of them, only part of each cache line would be used."""
     return max(CHUNK // columns, 1 if inner == 1 else BESIDE)
 
 
@@ -100,7 +100,7 @@ def total_of(
     memory: Memory,
     inner: int = 1,
 ) -> float:
-    """The sum of a kernel's values over so many rows of so many columns; ``words`` is its table, given the way of storing."""
+    """The sum of a kernel's values over rows of the given shape; ``words`` makes its table, given the way of storing."""
     cpu, (count, columns) = compiler(), shape
 
     def stored(past: bool) -> float:

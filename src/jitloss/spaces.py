@@ -1,4 +1,4 @@
-"""The spaces that inputs live in, and the values that parameters may take: the annotations of definitions."""
+"""The spaces of inputs, and the ranges of parameters: the annotations of definitions."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -14,20 +14,20 @@ __all__ = [
 
 
 class Space(NamedTuple):
-    """What kind of number an input holds. ``target`` spaces are data; no gradient is taken with respect to them."""
+    """What kind of number an input holds. ``target`` spaces are data, which are not differentiated."""
 
     name: str
     description: str
     target: bool = False
     graded: bool = True
-    """Whether a target between 0 and 1 belongs to both classes, and not to the second."""
+    """Whether a target between 0 and 1 belongs partly to both classes, rather than to the second."""
 
 
 class Range(NamedTuple):
-    """The values a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``.
+    """The values that a parameter may take, ends included unless ``open``; in float32 arithmetic never less than ``floor``.
 
-    The defaults of a definition are ``usual`` where they decide how much there is to compute: a kernel has one as a constant, and one
-    more serves all other values.
+    ``usual`` marks parameters whose value decides how much there is to compute: one kernel has the definition's default compiled
+    in, and one more serves all other values.
     """
 
     low: float
@@ -72,12 +72,12 @@ ANY_NUMBER = Range(-np.inf, np.inf, True, "a finite number")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number, of Python's or of NumPy's, and no switch."""
+    """Whether a value is a real number, of Python's or NumPy's types, and not a bool."""
     return isinstance(value, NUMBERS) and not isinstance(value, bool)
 
 
 def as_float(value: Any) -> float:
-    """A number as a float; infinite where it is an integer that no float is near to."""
+    """A number as a float; infinite for an integer beyond the range of floats."""
     try:
         return float(value)
     except OverflowError:
