@@ -1,7 +1,7 @@
 """The shipped losses: one page of maths each, and the list that publishes them.
 
-Tests, benchmarks, documentation, stubs and the command line read :data:`LOSSES`; a new loss is a page in one of these files and a
-name in this list.
+Tests, benchmarks, documentation, stubs and the command line read :data:`LOSSES`; a new loss is a page in one of these modules and
+a name in this list.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Losses of a yes-or-no target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
+"""Losses of a binary target: a probability, a logit or a margin against 1 or 0, or 1 or -1."""
 
 from ..definition import Binary, Epsilon, Exponent, Logit, NonNegative, Positives, Probability, Real, Share, Sign, pointwise
 from ..math import abs, exp, log, log1p, maximum, power, sign, softplus, times, where
@@ -14,7 +14,7 @@ def split(logit):
 def binary_cross_entropy(
     prediction: Probability, target: Binary, epsilon: Epsilon = 1e-7, *, pos_weight: NonNegative | None = None
 ):
-    r"""Cross-entropy of a probability and a yes-or-no target.
+    r"""Cross-entropy of a probability and a binary target.
 
     For a model that gives the probability of an event, or of each of several events that may happen
     together. Where the model computes logits, leave out its sigmoid and choose
@@ -43,8 +43,8 @@ def binary_cross_entropy(
         1 for the positive class and 0 for the negative, or a probability between them; of the shape of
         ``predictions``.
     epsilon : float, default 1e-7
-        Where :math:`p` and :math:`1 - p` are each clipped from below, a number strictly between 0 and
-        0.5; never less than 2**-24 in float32 arithmetic.
+        Lower bound to which :math:`p` and :math:`1 - p` are each clipped, a number strictly between
+        0 and 0.5; never less than 2**-24 in float32 arithmetic.
     pos_weight : float, "balanced" or None, default None
         A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
         class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
@@ -60,13 +60,13 @@ def binary_cross_entropy(
     --------
     binary_cross_entropy_with_logits : From logits, without a clip.
     cross_entropy_loss : One class of several.
-    focal_loss : Fades for what is well classified.
+    focal_loss : Down-weights well-classified elements.
 
     Notes
     -----
     The gradient is taken at the clipped point: at a probability of 0 with a target of 1 it is
     :math:`-1 / \varepsilon`, finite and not vanishing. Keras clips to
-    :math:`[\varepsilon, 1 - \varepsilon]`, where its gradient is 0; PyTorch holds the logarithms at
+    :math:`[\varepsilon, 1 - \varepsilon]`, where its gradient is 0; PyTorch clamps the logarithms to
     -100 or above instead. A prediction outside [0, 1] is not an error.
 
     Examples
@@ -96,11 +96,11 @@ def binary_cross_entropy(
 
 @pointwise
 def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight: NonNegative | None = None):
-    r"""Cross-entropy of the sigmoid of a logit and a yes-or-no target.
+    r"""Cross-entropy of the sigmoid of a logit and a binary target.
 
-    The usual loss of a yes-or-no question, or of several labels of which any number may be right:
-    sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes is
-    right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
+    The usual loss of a binary classifier, or of several labels of which any number may be right:
+    sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes
+    is right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
     :func:`focal_loss_with_logits`.
 
     .. math::
@@ -140,8 +140,8 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
     --------
     binary_cross_entropy : From probabilities.
     cross_entropy_with_logits : One class of several.
-    focal_loss_with_logits : Fades for what is well classified.
-    hinge_loss : Stops caring beyond a margin.
+    focal_loss_with_logits : Down-weights well-classified elements.
+    hinge_loss : 0 beyond a margin.
 
     Notes
     -----
@@ -187,7 +187,7 @@ def focal_loss(
     *,
     epsilon: Epsilon = 1e-7,
 ):
-    r"""Binary cross-entropy of a probability that fades for well-classified elements.
+    r"""Binary cross-entropy of a probability, down-weighted for well-classified elements.
 
     Cross-entropy times a power of how wrong the prediction is, so that the many easy elements of an
     unbalanced task, such as the background in object detection, do not drown the few hard ones.
@@ -201,8 +201,8 @@ def focal_loss(
     over :math:`n` elements, where :math:`q_i` is the probability given to the class that is right,
     :math:`p_i` where :math:`t_i = 1` and :math:`1 - p_i` elsewhere, and :math:`\alpha_i` is
     :math:`\alpha` where :math:`t_i = 1` and :math:`1 - \alpha` elsewhere; :math:`q_i` and
-    :math:`1 - q_i` are each held at :math:`\varepsilon` or above. The gradient, before the factor
-    :math:`1/n`, is
+    :math:`1 - q_i` are each clipped to :math:`\varepsilon` from below. The gradient, before the
+    factor :math:`1/n`, is
 
     .. math::
 
@@ -224,18 +224,18 @@ def focal_loss(
         1 for the positive class and 0 for the negative; of the shape of ``predictions``. Any number but
         1 counts as 0: there are no soft targets.
     gamma : float, default 2.0
-        How fast the loss fades, a number that is not negative; 0 is no fading.
+        The focusing parameter, a number that is not negative; 0 does not down-weight anything.
     alpha : float or None, default 0.25
-        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None: both
-        have weight 1.
+        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``.
+        None: both have weight 1.
     epsilon : float, default 1e-7
-        Where :math:`q` and :math:`1 - q` are each clipped from below, a number strictly between 0 and
-        0.5; never less than 2**-24 in float32 arithmetic.
+        Lower bound to which :math:`q` and :math:`1 - q` are each clipped, a number strictly between
+        0 and 0.5; never less than 2**-24 in float32 arithmetic.
 
     Returns
     -------
     float
-        The mean over the elements, all of them and not the positive ones.
+        The mean over all elements, not only the positive ones.
 
     See Also
     --------
@@ -318,15 +318,15 @@ def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.
         1 for the positive class and 0 for the negative; of the shape of ``logits``. Any number but 1
         counts as 0: there are no soft targets.
     gamma : float, default 2.0
-        How fast the loss fades, a number that is not negative; 0 is no fading.
+        The focusing parameter, a number that is not negative; 0 does not down-weight anything.
     alpha : float or None, default 0.25
-        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None: both
-        have weight 1.
+        The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``.
+        None: both have weight 1.
 
     Returns
     -------
     float
-        The mean over the elements, all of them and not the positive ones.
+        The mean over all elements, not only the positive ones.
 
     See Also
     --------
@@ -335,12 +335,12 @@ def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.
 
     Notes
     -----
-    Value and gradient keep their digits in both tails, with no clip; ``gamma`` multiplies what rounding
-    there is in the power. A logit of -inf gives the exact limit, 0 or inf; one of +inf or NaN gives
-    NaN. The paper [1]_ divides the sum by the number of elements assigned to an object: give that
-    number as ``normalizer``. torchvision's ``sigmoid_focal_loss`` has the same parameters and defaults
-    but for its reduction, which is ``"none"``, and its ``alpha=-1``, which is None here. optax's
-    ``sigmoid_focal_loss`` leaves ``alpha`` off and the mean to the caller.
+    Value and gradient are accurate in both tails, without a clip, except that ``gamma`` multiplies
+    the rounding error of the power. A logit of -inf gives the exact limit, 0 or inf; one of +inf or
+    NaN gives NaN. The paper [1]_ divides the sum by the number of elements assigned to an object:
+    give that number as ``normalizer``. torchvision's ``sigmoid_focal_loss`` has the same parameters
+    and defaults except for its reduction, which is ``"none"``, and its ``alpha=-1``, which is None
+    here. optax's ``sigmoid_focal_loss`` leaves ``alpha`` off and the mean to the caller.
 
     References
     ----------
@@ -422,8 +422,8 @@ def hinge_loss(prediction: Real, target: Sign):
     Notes
     -----
     At the kink, where :math:`t p = 1`, the gradient is 0. scikit-learn's ``hinge_loss`` has the
-    same value for targets of -1 and 1, and takes the targets first. Keras' ``Hinge`` turns targets of 0
-    into -1, which happens to bools only here. The loss is that of [1]_.
+    same value for targets of -1 and 1, and takes the targets first. Keras' ``Hinge`` turns targets
+    of 0 into -1; here only bools are converted. The loss is that of [1]_.
 
     References
     ----------

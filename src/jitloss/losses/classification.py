@@ -30,13 +30,14 @@ class cross_entropy_loss:
     Parameters
     ----------
     predictions : array_like
-        Probabilities in [0, 1], a row of them along ``axis``. A row should sum to 1; it is not made to.
+        Probabilities in [0, 1], a row of them along ``axis``. A row should sum to 1; it is not
+        normalised.
     targets : array_like
         Integer labels from 0 to C - 1, of the shape of ``predictions`` without ``axis``; or dense
         targets of the shape of ``predictions``, a weight for each class that is not negative.
     epsilon : float, default 1e-7
-        Where probabilities are clipped from below, a number strictly between 0 and 0.5; never less than
-        2**-24 in float32 arithmetic.
+        Lower bound to which probabilities are clipped, a number strictly between 0 and 0.5; never
+        less than 2**-24 in float32 arithmetic.
 
     Returns
     -------
@@ -46,8 +47,8 @@ class cross_entropy_loss:
     See Also
     --------
     cross_entropy_with_logits : From logits, without a clip.
-    kl_divergence : The same gradient; the value is 0 where predictions meet the targets.
-    binary_cross_entropy : Two classes, or several yes-or-no answers at once.
+    kl_divergence : The same gradient; the value is 0 where predictions equal the targets.
+    binary_cross_entropy : Two classes, or several independent labels.
 
     Notes
     -----
@@ -99,10 +100,10 @@ class cross_entropy_loss:
 class kl_divergence:
     r"""Kullback-Leibler divergence of a row of probabilities from a target distribution.
 
-    How much is lost when the predicted distribution stands for the target: 0 where both are equal, more
-    elsewhere. Choose it where the targets are distributions, of a teacher model or of several
-    annotators, and the value should say how far they are. :func:`cross_entropy_loss` has the same
-    gradient; its value includes the entropy of the targets, and it takes labels.
+    The information lost when the predicted distribution is used for the target: 0 where both are
+    equal, more elsewhere. Choose it where the targets are distributions, of a teacher model or of
+    several annotators, and the value should say how far they are. :func:`cross_entropy_loss` has
+    the same gradient; its value includes the entropy of the targets, and it takes labels.
 
     .. math::
 
@@ -122,12 +123,12 @@ class kl_divergence:
     ----------
     predictions : array_like
         Probabilities in [0, 1], not their logarithms, a row of them along ``axis``. A row should sum to
-        1; it is not made to.
+        1; it is not normalised.
     targets : array_like
-        Target probabilities in [0, 1], of the shape of ``predictions``. A target of 0 counts 0.
+        Target probabilities in [0, 1], of the shape of ``predictions``. A target of 0 contributes 0.
     epsilon : float, default 1e-7
-        Where predicted probabilities are clipped from below, a number strictly between 0 and 0.5; never
-        less than 2**-24 in float32 arithmetic.
+        Lower bound to which predicted probabilities are clipped, a number strictly between 0 and
+        0.5; never less than 2**-24 in float32 arithmetic.
 
     Returns
     -------
@@ -165,7 +166,7 @@ class kl_divergence:
     array([[-0.5, -0.5, -0.5],
            [-1. , -0.5, -0. ]])
 
-    The divergence of each row; the first is as predicted:
+    The divergence of each row; the first row is predicted exactly:
 
     >>> kl_divergence(predictions, targets, reduction="none").round(4)
     array([0.    , 0.3466])
@@ -224,13 +225,13 @@ class cross_entropy_with_logits:
         Integer labels from 0 to C - 1, of the shape of ``logits`` without ``axis``; or dense targets of
         the shape of ``logits``, a weight for each class that is not negative, which need not sum to 1.
     z_loss : float or None, default None
-        A number :math:`\zeta` that is not negative: each row's value gains :math:`\zeta (\log \sum_k
-        e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample weights scale it, class weights
-        and the targets' sum do not. None: off.
+        A number :math:`\zeta` that is not negative: each row's value gains
+        :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_.
+        Sample weights scale it, class weights and the targets' sum do not. None: off.
     softcap : float or None, default None
-        A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, infinite ones
-        :math:`\pm c`, so that -inf masks no class, as in Gemma 2 [3]_, and the
-        gradient is with respect to the logits that are given. None: off.
+        A positive number :math:`c`: logits first become :math:`c \tanh(z / c)`, as in Gemma 2 [3]_;
+        infinite ones become :math:`\pm c`, so that -inf masks no class. The gradient is with
+        respect to the original logits. None: off.
 
     Returns
     -------
@@ -240,16 +241,16 @@ class cross_entropy_with_logits:
     See Also
     --------
     cross_entropy_loss : From probabilities.
-    binary_cross_entropy_with_logits : One logit and a yes-or-no target.
-    focal_loss_with_logits : Fades for what is well classified.
+    binary_cross_entropy_with_logits : One logit and a binary target.
+    focal_loss_with_logits : Down-weights well-classified elements.
 
     Notes
     -----
-    Nothing overflows: logits of 1e4 and -1e4 give the limits. The value of a row whose label is almost
-    certain, and the gradient at that label, are differences of numbers near 1 and have their absolute
-    accuracy: beyond a lead of about 17 in float32, 37 in float64, they are 0. A logit of -inf is a
-    class of probability 0: it counts 0 where its target is 0, and makes the value inf where it is not.
-    A logit of +inf or NaN makes its row NaN, and no other.
+    Nothing overflows: logits of 1e4 and -1e4 give the limits. The value of a row whose label is
+    almost certain, and the gradient at that label, are differences of numbers near 1 and have their
+    absolute accuracy: beyond a lead of about 17 in float32, 37 in float64, they are 0. A logit of
+    -inf is a class of probability 0: it contributes 0 where its target is 0, and makes the value
+    inf where it is not. A logit of +inf or NaN makes its row NaN, and no other.
 
     PyTorch's ``cross_entropy`` has the classes on axis 1: ``axis=1`` here. Its mean under class weights
     is ``normalizer="weights"``; ``ignore_index`` and ``label_smoothing`` [1]_ mean the same. Keras'
@@ -282,7 +283,7 @@ class cross_entropy_with_logits:
     >>> round(cross_entropy_with_logits(logits, [0, -100]), 4)
     0.4076
 
-    ``out`` writes the gradient over the logits, where they are needed no more:
+    ``out`` writes the gradient over the logits, where they are no longer needed:
 
     >>> value, gradient = cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
     >>> gradient is logits

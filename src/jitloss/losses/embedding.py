@@ -7,7 +7,7 @@ from ..math import maximum, sign, sqrt, times, where
 
 
 def inverse(distance):
-    """1 / distance, and 0 at 0: the gradient of a Euclidean distance at 0 is taken as 0."""
+    """1 / distance, and 0 at 0: the gradient of a Euclidean distance at 0 is defined as 0."""
     return where(distance > 0.0, 1.0 / distance, 0.0)
 
 
@@ -150,8 +150,8 @@ class contrastive_loss:
         Embeddings to compare them with, of the same shape.
     labels : array_like
         One for each pair, 1 where it is of the same kind and 0 where it is not; of the shape of
-        ``embeddings1`` without ``axis``. Numbers are taken as they are: turn labels of -1 and 1, or of 0
-        and 255, into bools first.
+        ``embeddings1`` without ``axis``. Numbers are taken as they are: turn labels of -1 and 1, or
+        of 0 and 255, into bools first.
     margin : float, default 1.0
         How far apart the other pairs should be, a number that is not negative, in the unit of the
         distance.

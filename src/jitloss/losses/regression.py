@@ -136,7 +136,7 @@ def huber_loss(prediction: Real, target: RealTarget, delta: Positive = 1.0):
     r"""Huber loss, squared near zero and linear beyond ``delta``.
 
     Half the squared error for errors up to ``delta``, and its tangent beyond: as smooth as
-    :func:`mse_loss` near the minimum, as patient with outliers as :func:`l1_loss`. Choose ``delta`` as
+    :func:`mse_loss` near the minimum, as robust to outliers as :func:`l1_loss`. Choose ``delta`` as
     the size of error, in the unit of the targets, from which a target counts as an outlier; where
     there is no such size, :func:`log_cosh_loss` needs none.
 
@@ -211,10 +211,10 @@ def huber_loss(prediction: Real, target: RealTarget, delta: Positive = 1.0):
 def log_cosh_loss(prediction: Real, target: RealTarget):
     r"""Logarithm of the hyperbolic cosine of the error, a smooth absolute error.
 
-    About half the squared error for small errors and the absolute error less log 2 for large ones, with
-    derivatives of every order: a :func:`huber_loss` without a parameter, and with a curvature for
-    second-order methods. The turn comes at errors of about 1, so scale targets to that size, or choose
-    :func:`huber_loss` and set its ``delta``.
+    About half the squared error for small errors and the absolute error less log 2 for large ones,
+    with derivatives of every order: a :func:`huber_loss` without a parameter, and with a curvature
+    for second-order methods. The transition is at errors of about 1, so scale targets to that size,
+    or choose :func:`huber_loss` and set its ``delta``.
 
     .. math::
 
@@ -248,9 +248,9 @@ def log_cosh_loss(prediction: Real, target: RealTarget):
 
     Notes
     -----
-    Errors of any size give exact values: nothing overflows at an error of 1e4, and nothing is lost to
-    rounding at one of 1e-4. Keras' ``LogCosh`` and optax's ``log_cosh`` are the same function. [1]_
-    studies the estimator that it leads to.
+    Errors of any size give accurate values: nothing overflows at an error of 1e4, and nothing is
+    lost to rounding at one of 1e-4. Keras' ``LogCosh`` and optax's ``log_cosh`` are the same
+    function. [1]_ studies the resulting estimator.
 
     References
     ----------
@@ -312,8 +312,8 @@ def quantile_loss(prediction: Real, target: RealTarget, quantile: Fraction = 0.5
     targets : array_like
         True values, any real numbers; of the shape of ``predictions``.
     quantile : float, default 0.5
-        Which quantile is wanted, a number strictly between 0 and 1: the share of the targets that
-        should lie below the predictions.
+        Which quantile is predicted, a number strictly between 0 and 1: the share of the targets
+        that should lie below the predictions.
 
     Returns
     -------
@@ -362,10 +362,10 @@ def log_factorial(count):
 def poisson_nll_loss(prediction: LogRate, target: Count, full=False):
     r"""Negative log-likelihood of Poisson counts whose log rate is predicted.
 
-    For targets that count events: the prediction is the logarithm of the expected count, so that any
-    real number is a valid prediction and effects multiply. It is minimised where the expected count is
-    the mean of the counts. Where the variance is far above the mean, a Poisson model is too sure of
-    itself.
+    For targets that count events: the prediction is the logarithm of the expected count, so that
+    any real number is a valid prediction and effects multiply. It is minimised where the expected
+    count is the mean of the counts. Where the variance is far above the mean (overdispersion), a
+    Poisson model is overconfident.
 
     .. math::
 
@@ -429,7 +429,7 @@ def poisson_nll_loss(prediction: LogRate, target: Count, full=False):
     1.3245
     """
     rate = exp(prediction)
-    value = where(rate < INFINITE, rate - times(target, prediction), rate)  # both may be too large, and NaN stays
+    value = where(rate < INFINITE, rate - times(target, prediction), rate)  # both terms may overflow, and NaN must stay NaN
     if full:
         value = value + log_factorial(target)
     return value, rate - target, rate

@@ -75,8 +75,8 @@ def l1_regularization(param: Weight, strength: NonNegative = 0.01):
 def l2_regularization(param: Weight, strength: NonNegative = 0.01):
     r"""L2 penalty on parameters, half of ``strength`` times the sum of their squares.
 
-    Added to a loss it keeps parameters small, large ones above all: ridge regression, or weight decay
-    under plain gradient descent. Where parameters should be few rather than small, choose
+    Added to a loss it keeps parameters small, especially large ones: ridge regression, or weight
+    decay under plain gradient descent. Where parameters should be few rather than small, choose
     :func:`l1_regularization`.
 
     .. math::
@@ -146,7 +146,7 @@ def elastic_net(param: Weight, strength: NonNegative = 0.01, l1_ratio: Share = 0
 
     The compromise between :func:`l1_regularization`, which makes a model sparse, and
     :func:`l2_regularization`, which keeps it stable: of several correlated parameters it keeps or
-    drops all together.
+    drops all of them together.
 
     .. math::
 
