@@ -64,17 +64,17 @@ _BUILDERS = {
 _LABELS_CHUNK = 65536
 
 MOST_KEPT_TERMS = 8
-"""Terms of a sum of losses that are kept for a row: the stack has an end."""
+"""Terms of a sum of losses that are kept for a row: the stack is limited."""
 
 _lock = threading.RLock()
 _forking = threading.local()
 
 
 def before_fork() -> None:
-    """Wait for who compiles, here or anywhere: a child would inherit the locks, held by a thread that it does not have."""
+    """Wait for compilations in other threads: a child would inherit their locks, held by threads that it does not have."""
     held = _forking.__dict__.setdefault("held", [])
     for lock in (_lock, global_compiler_lock._lock):
-        if lock.acquire(timeout=10.0):  # one by one: an interrupt while it waits for the second must not lose the first
+        if lock.acquire(timeout=10.0):  # one by one: an interrupt while waiting for the second must not lose the first
             held.append(lock)
 
 
@@ -85,7 +85,7 @@ def _after_fork() -> None:
 
 
 def _in_child() -> None:
-    """Whoever held a lock for longer than that is not here."""
+    """Replace locks that were still held by threads that the child does not have."""
     global _lock
     _after_fork()
     _lock, global_compiler_lock._lock = threading.RLock(), threading.RLock()
@@ -95,18 +95,18 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_parent=_after_fork, after_in_child=_in_child)
 
 _kernels: dict[Variant, Any] = {}
-"""What has been compiled; the code lives as long as the process."""
+"""The compiled kernels; their code lives as long as the process."""
 
 
 def _compile(variant: Variant) -> Any:
-    with collector_paused():  # numba makes many objects, and keeps most of them
+    with collector_paused():  # numba creates many objects, and keeps most of them
         return _BUILDERS[variant.layout](variant, fingerprint())
 
 
 def kernel(variant: Variant) -> int:
     """The address of the compiled kernel.
 
-    One that is there is found without the lock, which a forked child may inherit held.
+    A kernel that exists is found without the lock, which a forked child may inherit locked.
     """
     if variant not in _kernels:
         with _lock:  # two threads that want the same kernel compile it once
@@ -124,10 +124,10 @@ def layout(
     double: bool = False,
     gradient: bool = True,
 ) -> Layout:
-    """Which loop serves rows of so many elements, ``inner`` apart.
+    """Which loop serves rows of so many elements, ``inner`` elements apart.
 
-    ``marked`` tells that targets are labels, and those of all other classes the same number, which is not 0 if they are ``smoothed``;
-    ``double``, that the arithmetic is float64; ``gradient``, that there are gradients to write.
+    ``marked`` says that targets are labels, so that all other classes have the same target, which is not 0 if they are
+    ``smoothed``; ``double`` that the arithmetic is float64; ``gradient`` that gradients are written.
     """
     if definition.form == "pointwise":
         return "flat"

@@ -1,4 +1,4 @@
-"""Numbers that lie side by side, folded into one: explicit vectors, whose lanes are halved until one is left."""
+"""Horizontal reductions: vectors of numbers folded into one number by repeated halving."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def _lanes(builder: Any, vector: Any, first: int, count: int) -> Any:
 
 
 def _halved(builder: Any, vector: Any, combine: Any, count: int) -> Any:
-    """Halves combined until ``count`` lanes are left."""
+    """Combine halves until ``count`` lanes are left."""
     while (width := vector.type.count) > count:
         vector = combine(builder, _lanes(builder, vector, 0, width // 2), _lanes(builder, vector, width // 2, width // 2))
     return vector
@@ -39,7 +39,7 @@ def _sum(builder: Any, one: Any, other: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def peak_across(typing: Any, pieces: Any, count: Any, working: Any) -> Any:
-    """The largest of ``count`` numbers of each piece, NaN where one is."""
+    """The largest of ``count`` numbers of each piece; NaN if any is NaN."""
     result = types.UniTuple(working.dtype, len(pieces))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

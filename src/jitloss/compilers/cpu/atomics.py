@@ -1,4 +1,4 @@
-"""Words of memory that several threads read and write, as compiled code does it, and what a thread does while it waits."""
+"""Atomic operations of compiled code on memory that threads share, and what a thread does while it waits."""
 
 import platform
 import sys
@@ -25,7 +25,7 @@ def _at(builder: Any, place: Any, kind: Any = _WORD) -> Any:
 
 @intrinsic
 def look(typing: Any, memory: Any, index: Any) -> Any:
-    """A word as it is now. All threads see looks, puts and additions in one order, and what was written before them."""
+    """Load a word. Loads, stores and additions are sequentially consistent, and publish what was written before them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load_atomic(_at(builder, args), _IN_ORDER, 8)
@@ -44,7 +44,7 @@ def put(typing: Any, memory: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def add(typing: Any, memory: Any, index: Any, value: Any) -> Any:
-    """Add to a word; what it was before."""
+    """Add to a word, and return what it was before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", _at(builder, args[:2]), args[2], _IN_ORDER)
@@ -54,7 +54,7 @@ def add(typing: Any, memory: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def number(typing: Any, memory: Any, index: Any) -> Any:
-    """A float64, which no thread writes meanwhile."""
+    """A float64, which no thread writes at the same time."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_at(builder, args, _NUMBER))
@@ -73,7 +73,7 @@ def put_number(typing: Any, memory: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def pause(typing: Any) -> Any:
-    """Tell the processor that this thread waits."""
+    """Tell the processor that this thread is spinning."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         machine = platform.machine().lower()
@@ -89,7 +89,7 @@ def pause(typing: Any) -> Any:
 
 @intrinsic
 def give_way(typing: Any) -> Any:
-    """Let the system run another thread on this processor, if one waits for it."""
+    """Yield the processor to another thread that waits for it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"

@@ -1,6 +1,6 @@
-"""What is found of several rows, side by side in pieces of stack: so one loop computes the values of all of them.
+"""What is found for several rows at a time, side by side in pieces of stack, so that one loop computes all their values.
 
-A row's value needs its sums, and its slopes need its value. One row after the other would wait for each of these in turn.
+A row's value needs its sums, and its slopes need its value. One row after the other would stall on each of these in turn.
 """
 
 from dataclasses import dataclass
@@ -12,33 +12,33 @@ from ..rowwise import RowLoop
 __all__ = ["BESIDE", "SideBySide", "consecutive", "side_by_side"]
 
 BESIDE = 8
-"""Rows that a loop over long rows computes side by side, where they are short enough. Of one row the others are computed unread."""
+"""Rows that a loop over long rows computes side by side, where they are short enough. For a single row the other lanes are unused."""
 
 
 def consecutive(*lengths: int) -> list[tuple[int, ...]]:
-    """Positions 0, 1, 2, ... shared out."""
+    """Consecutive positions 0, 1, 2, ... in groups of these lengths."""
     return [tuple(range(*ends)) for ends in pairwise(accumulate(lengths, initial=0))]
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Positions of pieces with a number for each row, and which of them, of the parameters and of a tuple the parts take."""
+    """Positions of pieces with one number for each row, and which of them, of the parameters and of a tuple each part takes."""
 
     pieces: int
     labelled: tuple[int, ...]
     """The numbers of the labelled element, its target last."""
     background: tuple[int, ...]
-    """The target that it would have without its label."""
+    """The target that it would have if it were not labelled."""
     here: tuple[int, ...]
     """Its terms."""
     tops: tuple[int, ...]
     sums: tuple[int, ...]
     counts: tuple[int, ...]
-    """What the row counts for."""
+    """The weight of the row."""
     results: tuple[int, ...]
     """Its value, then its coefficients."""
     known: tuple[int, ...]
-    """What all slopes of a row take: peaks and coefficients."""
+    """What all slopes of a row share: peaks and coefficients."""
     own: tuple[int, ...]
     """The row's own inputs."""
     slopes: tuple[int, ...]
@@ -59,12 +59,12 @@ class SideBySide:
 
     @property
     def of_background(self) -> tuple[int, ...]:
-        """Its target among them."""
+        """Its background target among them."""
         return self.of_label[-1:]
 
 
 def side_by_side(loop: RowLoop, statics: int, labels: bool) -> SideBySide:
-    """For rows whose labels, if they have some, are put right afterwards; ``statics`` is the number of parameters."""
+    """Positions for rows whose labels, if any, are corrected for afterwards; ``statics`` is the number of parameters."""
     terms, value, slope, inputs = loop.rows.terms, loop.rows.value, loop.rows.slope, len(loop.dtypes)
     apart = tuple(labels * size for size in (inputs, 1, 1, terms.results))
     sizes = (*apart, loop.rows.peaks, terms.results, 1, 1, value.results - 1, len(loop.row_dtypes), labels * loop.outputs)

@@ -1,4 +1,4 @@
-"""What a block of short rows is given before its loops, and what is taken from it after them: targets, weights, values."""
+"""What surrounds the loops over a block of short rows: targets and weights before them, values after them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ Make = Callable[..., Any]
 
 
 def _target(typing: Any, inputs: Any, given: Any, dtypes: Any, working: Any, kind: Any) -> Make:
-    """How the target of an element that no label marks is made: (context, builder, classes, inputs, index, column, given)."""
+    """How the target of an element that is not labelled is computed: (context, builder, classes, inputs, index, column, given)."""
     places = types.intp, types.intp, types.none, types.none
     numbers, make = element.typer(typing, types.voidptr, inputs, *places, given, dtypes, working, kind)
     position = len(dtypes) - (kind.literal_value.split()[0] == "mixed")
@@ -139,7 +139,7 @@ def read_rows(
     working: Any,
     kind: Any,
 ) -> Any:
-    """Write what each of ``count`` rows counts for, that times ``scale``, and the labels' marks where there is a grid for them."""
+    """Write the weight of each of ``count`` rows, that times ``scale``, and the labels' marks where there is a grid for them."""
     real, name = working.dtype, str(working.dtype)
     weight_kind, weigh = row_weight.typer(typing, types.intp, types.intp, labels, weights, working)
     mark_kind, make_mark = mark.typer(typing, types.voidptr, types.intp, given, working, kind)
@@ -163,7 +163,7 @@ def read_rows(
 
 
 def each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step: Any) -> None:
-    """``step`` for the row, its label and the labelled element's place in a grid, of ``count`` rows."""
+    """Run ``step`` with the row, its label and the labelled element's position in a grid, for each of ``count`` rows."""
     kind, read = label_of.typer(None, types.intp, types.intp)
     with cgutils.for_range(builder, count, intp=_I64) as loop:
         label = read(None, builder, kind, (table, builder.add(begin, loop.index)))
@@ -174,7 +174,7 @@ def each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step
 def wipe_marks(
     typing: Any, table: Any, begin: Any, count: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any
 ) -> Any:
-    """Lay the background again where rows have their marks."""
+    """Restore the background targets where rows have their marks."""
     make = _target(typing, _NO_ARRAYS, given, _NO_ARRAYS, working, kind)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -204,9 +204,9 @@ def add_values(
     output: Any,
     working: Any,
 ) -> Any:
-    """Add the values of ``count`` rows, times what each counts for where they are ``factored``.
+    """Add the values of ``count`` rows, times the weight of each where they are ``factored``.
 
-    And write them, where ``items`` are wanted.
+    Values are also written where ``items`` are wanted.
     """
     real, single = working.dtype, types.UniTuple(working.dtype, 1)
     name = str(real)
@@ -236,7 +236,7 @@ def add_values(
 
 @intrinsic(prefer_literal=True)
 def fill(typing: Any, rows: Any, pieces: Any, values: Any, working: Any) -> Any:
-    """Write each number of a tuple, for ``rows`` rows, to a piece of its own."""
+    """Fill a piece of its own with each number of a tuple, for ``rows`` rows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         among = range(len(pieces))
@@ -249,7 +249,7 @@ def fill(typing: Any, rows: Any, pieces: Any, values: Any, working: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def set_aside(typing: Any, count: Any, pieces: Any, places: Any, working: Any) -> Any:
-    """Move ``count`` numbers of each piece to a place of its own, and leave zeros."""
+    """Move ``count`` numbers of each piece to a place of its own, and leave zeros behind."""
     real, name = working.dtype, str(working.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The disk cache: compiled code in files that no other process mixes up, and no need of files."""
+"""The disk cache: each function has its own files, safe from other processes, and works without a cache directory too."""
 
 import contextlib
 import functools
@@ -17,35 +17,36 @@ __all__ = ["MachineCode", "cached", "fingerprint", "of_this_version", "own_files
 
 
 class MachineCode(FunctionCache):  # type: ignore[misc]
-    """A cache of code that needs nothing but its processor.
+    """A cache of code that depends on nothing but the processor.
 
-    Numba's own imports all that any code may call before it looks, which takes longer than all else in the first call of a process.
+    Numba's own first imports all that any cached code may call, which takes longer than the rest of a process's first call.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)  # drivers name its functions, where they raise errors
+        rtsys.initialize(target_context)  # drivers refer to its functions, where they raise errors
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 
 
 @functools.cache
 def fingerprint() -> str:
-    """The compiler's own text, as part of every key of the disk cache: what numba finds by name it does not look into."""
+    """The compiler's own source, hashed, as part of every key of the disk cache: numba does not look into what is found by name."""
     return fingerprint_of(Path(__file__).parent)
 
 
 def of_this_version(function: Any) -> Any:
-    """Give a function that holds nothing, but calls others of this compiler, files of its own for each version of them."""
+    """Give a function that has an empty closure, but calls others of this compiler, separate files for each version of them."""
     function.__qualname__ = f"{function.__name__}_{fingerprint()[:16]}"
     return function
 
 
 def own_files(function: Any) -> Any:
-    """Give a kernel a name, and so files in the cache, of its own.
+    """Give a kernel a name of its own, and so files of its own in the cache.
 
-    numba keeps all that is compiled from functions of one name in one index, and two processes that add to an index at the same
-    time can leave one's code there under the other's key: a later process would run the kernel of another loss. The name is made
-    from what the kernel holds in its closure. The compiler's fingerprint is left out, so that new versions overwrite old files.
+    numba keeps everything that is compiled from functions of one name in one index, and two processes that add to an index at the
+    same time can leave one's code there under the other's key: a later process would run the kernel of another loss. The name is
+    a hash of what the kernel holds in its closure. The compiler's fingerprint is left out, so that new versions overwrite old
+    files.
     """
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     held = tuple(cell.cell_contents for name, cell in cells if name != "fingerprint")
@@ -54,9 +55,9 @@ def own_files(function: Any) -> Any:
 
 
 def cached(build: Callable[[bool], Any]) -> Any:
-    """Build with the disk cache, ``build(True)``, or without it where it has no place, is full or damaged.
+    """Build with the disk cache, ``build(True)``, or without it where it is unavailable, full or damaged.
 
-    What is wrong with the code itself shows again in ``build(False)``.
+    Errors in the code itself are raised again by ``build(False)``.
     """
     with contextlib.suppress(Exception):
         return build(True)

@@ -1,4 +1,4 @@
-"""How kernels run over ranges of elements or rows: by one thread, or with helpers.
+"""How kernels run over ranges of elements or rows: in one thread, or with helper threads.
 
 Work is cut into chunks whose size does not depend on the number of threads, and the chunks' sums are added in order: the same bits
 with any number of threads.
@@ -30,7 +30,7 @@ def _serial(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any) -> Any:
 
 @functools.cache
 def serial() -> Callable[..., float]:
-    """The driver of one thread; loaded when first needed."""
+    """The single-threaded driver; loaded when first needed."""
     return entry_point(_serial, types.float64(types.intp, Table(), types.intp, types.intp, types.float64))
 
 
@@ -39,7 +39,7 @@ _here = threading.local()
 
 @contextlib.contextmanager
 def single_threaded() -> Iterator[None]:
-    """Within it, what this Python thread calls runs on it alone: for engines that have their own threads."""
+    """Within it, calls of this Python thread do not use helpers: for engines that have threads of their own."""
     before, _here.alone = getattr(_here, "alone", False), True
     try:
         yield
@@ -52,7 +52,7 @@ _making = threading.Lock()
 
 
 def helpers() -> Helpers:
-    """The helpers of this process; loaded when first needed."""
+    """The helper threads of this process; loaded when first needed."""
     global _helpers
     if _helpers is None:
         with _making:

@@ -1,4 +1,4 @@
-"""numba's CPU compiler learns the functions of :mod:`jitloss.math`, each as straight LLVM code."""
+"""Registers the functions of :mod:`jitloss.math` with numba's CPU compiler, each as straight-line LLVM code."""
 
 from numba import extending
 from numba.core.typing.templates import signature

@@ -1,8 +1,8 @@
-"""Kernels and drivers as machine code with an address or a way in from Python, and the one C signature that all kernels have.
+"""Kernels and drivers as machine code that is called by address or from Python, and the one C signature that all kernels have.
 
 A kernel is ``double kernel(intp *table, intp start, intp stop, double scale)``: it handles a range of elements or rows and returns
-the sum of their values. Drivers are compiled once for every loss, dtype and rank, because all they are given is the kernel's address
-and a table of words. From Python the table is a tuple of arrays, integers and ``None``.
+the sum of their values. Drivers are compiled once for every loss, dtype and rank, because they only get the kernel's address and
+a table of words. From Python the table is a tuple of arrays, integers and ``None``.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ _WORD = ir.IntType(64)
 
 
 def range_kernel(function: Any) -> Any:
-    """Compile a function of the signature :data:`KERNEL`, or find it in the disk cache."""
+    """Compile a function with the signature :data:`KERNEL`, or load it from the disk cache."""
     return cached(lambda cache: _kernel(own_files(function) if cache else function, cache))
 
 
@@ -39,7 +39,7 @@ def _kernel(function: Any, cache: bool) -> Any:
 
 @intrinsic
 def call(typing: Any, kernel: Any, table: Any, start: Any, stop: Any, scale: Any) -> Any:
-    """Call a kernel at its address."""
+    """Call the kernel at an address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.DoubleType(), [_WORD, _WORD, _WORD, ir.DoubleType()])
@@ -49,7 +49,7 @@ def call(typing: Any, kernel: Any, table: Any, start: Any, stop: Any, scale: Any
 
 
 def entry_point(function: Any, signature: Any) -> Callable[..., Any]:
-    """Compile a driver, or find it in the disk cache; its entry point unboxes by the declared types alone."""
+    """Compile a driver, or load it from the disk cache; its entry point unboxes by the declared types alone."""
     entry: Callable[..., Any] = cached(lambda cache: _driver(of_this_version(function), signature, cache))
     return entry
 

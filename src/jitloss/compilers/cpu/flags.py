@@ -1,4 +1,4 @@
-"""How LLVM may change floating-point maths, and the small functions that kernels call."""
+"""Fast-math flags, and the decorators of the small functions that kernels call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ from .pipeline import InlinedCompiler
 __all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable", "maths_jitable"]
 
 FLAGS = {"reassoc", "contract", "nsz", "arcp"}
-"""The fast-math flags that are safe: sums may be reordered, but for those within a definition; NaN and inf come through."""
+"""The fast-math flags that are safe: sums may be reordered, except within a definition; NaN and inf are preserved."""
 
 GUEST_FLAGS = FLAGS - {"arcp"}
-"""Those of code in functions of somebody else, which do not have the attribute against estimates that kernels have."""
+"""The flags for code that is inlined into users' functions, which lack the attribute against estimates that kernels have."""
 
 _OPTIONS = {
     "forceinline": True,
@@ -26,18 +26,18 @@ _OPTIONS = {
 
 
 def jitable(function: Any) -> Callable[..., Any]:
-    """A small function that kernels call."""
+    """Compile a small function that kernels call."""
     made: Callable[..., Any] = register_jitable(fastmath=FLAGS, **_OPTIONS)(placeless(function))
     return made
 
 
 def maths_jitable(function: Any) -> Callable[..., Any]:
-    """A function of a definition: what it subtracts and adds stays in its order."""
+    """Compile a function of a definition: its additions and subtractions are not reordered."""
     made: Callable[..., Any] = register_jitable(fastmath=FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
     return made
 
 
 def guest_jitable(function: Any) -> Callable[..., Any]:
-    """A function of a definition that somebody else's functions call."""
+    """Compile a function of a definition that users' own compiled functions call."""
     made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
     return made

@@ -1,9 +1,9 @@
-"""Threads that help the one that calls: they take chunks of its work while there are some, and it waits for none that is not there.
+"""Helper threads: they take chunks of a call's work while there are any, and the calling thread never waits for one that is not there.
 
-Threads of numba's parallel loops begin together and wait awake for the next loop. That is as fast in a row of calls, but between calls
-they keep other threads from their processors for milliseconds, those of NumPy's matrix products first of all, and a call that finds
-them asleep waits until the last one is awake. Here a call begins at once, helpers join when they come, and while they have nothing to
-do they give way to whoever waits.
+The threads of numba's parallel loops start together and spin until the next loop. That is as fast in a series of calls, but
+between calls they keep other threads from the processors for milliseconds, notably those of NumPy's matrix products, and a call
+that finds them asleep waits until the last one has woken up. Here a call begins at once, helpers join when they are ready, and
+while they have nothing to do they yield to other threads.
 """
 
 import atexit
@@ -30,42 +30,42 @@ from .objects import Table, address_of
 __all__ = ["Helpers", "threads_allowed"]
 
 CALLS = 4
-"""Calls from different Python threads that can share the helpers. What comes besides computes alone."""
+"""Calls from different Python threads that can share the helpers. Any further ones run on their own thread alone."""
 
 PATIENCE = 80_000
-"""How often a helper looks for work before it sleeps: a millisecond or two."""
+"""How often a helper polls for work before it sleeps: for a millisecond or two."""
 
 GIVE_WAY = 32
-"""Of how many looks one is followed by giving way. The others are followed by a pause of the processor's."""
+"""After every so many polls a helper yields its processor. After the others it executes a pause instruction."""
 
 WORTH_WAKING = 24
-"""Chunks for each helper that is woken: to wake one takes as long as some chunks, and it finds cold caches."""
+"""Chunks of work for each helper that is woken: waking one takes as long as some chunks, and its caches are cold."""
 
 SOON = 0.001
-"""Seconds after the beginning of a call within which another makes helpers worth waking for any work: more will follow."""
+"""Seconds since the previous call within which helpers are woken for any amount of work: more calls will follow."""
 
 WAKE_AT_ONCE = 4
 """How many helpers a thread wakes. They wake the others."""
 
 LINE = 16
-"""Words that threads write to lie this far apart: two lines of the cache, which come together."""
+"""Distance in words between fields that threads write: two cache lines, which are fetched as a pair."""
 
 OVER = 0
-"""Of all: whether helpers are to leave."""
+"""Of all calls: whether helpers are to exit."""
 
 FIRST = 8 * LINE
 """Bytes before the words of the first call."""
 
 THREADS, WITHIN = 0, LINE
-"""Of a call: how many threads may take part, 0 while there is no work; and how many helpers are at it, who may read its words."""
+"""Of a call: how many threads may take part, 0 while there is no work; and how many helpers are inside it and may read its words."""
 KERNEL, TABLE, COUNT, CHUNK, SCALE, SUMS, SHARES = range(2 * LINE, 2 * LINE + 7)
 NEXT = 3 * LINE
-"""Of each share of a call: the next chunk that nobody has taken. A thread begins with its own share, whose arrays its cache may hold."""
+"""Of each thread's share of a call: its next free chunk. A thread starts with its own share, whose data may be in its cache."""
 
 
 @jitable
 def _compute(place: Any, me: Any) -> Any:
-    """Take chunks until there are none: first of the share of this thread's own, then of the others'."""
+    """Take chunks until there are none left: first from this thread's own share, then from the others'."""
     kernel, table, count, chunk = word(place, KERNEL), word(place, TABLE), word(place, COUNT), word(place, CHUNK)
     scale, sums, shares = number(place, SCALE), word(place, SUMS), word(place, SHARES)
     chunks = (count + chunk - 1) // chunk
@@ -80,7 +80,7 @@ def _compute(place: Any, me: Any) -> Any:
 
 
 def _lead(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any, where: Any) -> Any:
-    """Offer a call's work, take part in it, and add the sums of the chunks in order."""
+    """Publish a call's work, take part in it, and add the sums of the chunks in order."""
     place, sums, shares = word(address_of(where), 0), word(address_of(where), 1), word(address_of(where), 2)
     chunks = (count + chunk - 1) // chunk
     put(place, KERNEL, kernel)
@@ -108,7 +108,7 @@ def _lead(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any, where: An
 
 
 def _help(memory: Any, size: Any, me: Any, patience: Any) -> Any:
-    """Take part in calls until there has been no work for a while; whether there was some."""
+    """Take part in calls until there has been no work for a while; returns whether there was any."""
     quiet, helped = 0, False
     while quiet < patience and not look(memory, OVER):
         quiet += 1
@@ -116,7 +116,7 @@ def _help(memory: Any, size: Any, me: Any, patience: Any) -> Any:
             place = memory + FIRST + position * size
             if look(place, THREADS) > me:
                 add(place, WITHIN, 1)
-                if look(place, THREADS) > me:  # else it was over before the caller could see that this thread is at it
+                if look(place, THREADS) > me:  # otherwise the call ended before its thread could see this helper
                     _compute(place, me)
                     quiet, helped = 0, True
                 add(place, WITHIN, -1)
@@ -128,7 +128,7 @@ def _help(memory: Any, size: Any, me: Any, patience: Any) -> Any:
 
 
 def threads_allowed() -> int:
-    """What numba's settings allow in this thread, without starting numba's own threads for the question."""
+    """How many threads numba's settings allow in this thread, without starting numba's own threads to find out."""
     if getattr(parallel, "_is_initialized", True):
         allowed: int = numba.get_num_threads()
         return allowed
@@ -137,13 +137,13 @@ def threads_allowed() -> int:
 
 
 def _processor() -> Callable[[], int] | None:
-    """What tells on which processor a thread runs, where there is such a thing and threads can be kept from one."""
+    """The function that tells which processor a thread runs on, where threads can also be kept off one."""
     return getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 
 @contextlib.contextmanager
 def _usual_stacks() -> Iterator[None]:
-    """Threads have the system's usual stacks, on which kernels keep rows, whatever the user has asked for others."""
+    """Give new threads the system's default stack size, since kernels keep rows on the stack, whatever size the user has set."""
     asked = threading.stack_size(0)
     try:
         yield
@@ -152,7 +152,7 @@ def _usual_stacks() -> Iterator[None]:
 
 
 class Helpers:
-    """The helpers of this process. They are started as calls want them, and sleep while there are no calls."""
+    """The helper threads of this process. They are started on demand, and sleep while there are no calls."""
 
     def __init__(self) -> None:
         self._lead = entry_point(_lead, types.float64(types.intp, Table(), types.intp, types.intp, types.float64, Table()))
@@ -174,7 +174,7 @@ class Helpers:
         self._over = False
 
     def run(self, kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, threads: int) -> float | None:
-        """The sum of what the chunks return, or None where nobody would help."""
+        """The sum of the chunks' values, or None where no helper would take part."""
         chunks = -(-count // chunk)
         threads = min(threads, self._most, chunks)
         if not self._call_for(threads, chunks):
@@ -182,7 +182,7 @@ class Helpers:
         mine: list[int] = []
         try:
             try:
-                mine.extend(map(list.pop, (self._free,)))  # one step: an interrupt that came between would lose the place
+                mine.extend(map(list.pop, (self._free,)))  # atomic: an interrupt in between would lose the slot
             except IndexError:
                 return None
             total: float = self._lead(kernel, words, count, chunk, scale, (mine[0], np.empty(chunks), threads))
@@ -191,7 +191,7 @@ class Helpers:
             self._free.extend(mine)
 
     def _call_for(self, threads: int, chunks: int) -> bool:
-        """Start helpers that are missing, and wake those that sleep, as far as the work is worth it; whether any is awake."""
+        """Start missing helpers, and wake sleeping ones, as far as the work justifies it; returns whether any is awake."""
         now = time.perf_counter()
         if now - self._last > SOON:
             threads = min(threads, 1 + chunks // WORTH_WAKING)
@@ -203,7 +203,7 @@ class Helpers:
         return len(self._asleep) < len(self._threads)
 
     def _start(self, threads: int) -> None:
-        # RuntimeError: there can be no more threads, and those that are there have to do
+        # RuntimeError: no more threads can be started, so those that exist must do
         with self._starting, _usual_stacks(), contextlib.suppress(RuntimeError):
             while len(self._threads) < threads - 1:
                 me = len(self._threads) + 1
@@ -214,13 +214,13 @@ class Helpers:
                     atexit.register(self.stop)
 
     def _wake(self, threads: int) -> None:
-        """Elsewhere: the system likes to put who wakes up on the processor of who woke them, to wait for it there."""
+        """Wake from another processor: the scheduler tends to put a woken thread on that of its waker, where it would have to wait."""
         self._wanted = threads
         if self._processor:
             self._anywhere = os.sched_getaffinity(0)
             self._elsewhere = self._anywhere - {self._processor()}
             if not self._elsewhere:
-                return  # this processor alone is allowed
+                return  # only this processor is allowed
         self._wake_some()
 
     def _wake_some(self) -> None:
@@ -231,10 +231,10 @@ class Helpers:
                 self._keep_to(self._elsewhere, thread)
                 try:
                     self._asleep.pop(me, None)
-                finally:  # an interrupt may come here: for who is on no list, nobody would ring
-                    try:  # noqa: SIM105  # suppress is Python code, which may be interrupted
+                finally:  # an interrupt may come here: a helper that is on no list would never be woken
+                    try:  # noqa: SIM105  # noqa: SIM105  # suppress is Python code, which may be interrupted
                         bell.release()
-                    except RuntimeError:  # somebody else has rung
+                    except RuntimeError:  # another thread has released it
                         pass
                 woken += 1
                 if woken == WAKE_AT_ONCE:
@@ -246,28 +246,28 @@ class Helpers:
                 os.sched_setaffinity(thread, processors)
 
     def _serve(self, me: int) -> None:
-        """A helper's life."""
+        """The main loop of a helper."""
         helped = functools.partial(self._help, self._memory, self._size, me)
         bell = threading.Lock()
         bell.acquire()
         while not self._over:
             helped(PATIENCE)
             self._asleep[me] = bell, threading.get_native_id()
-            # A call that began since the last look has not seen that this thread sleeps.
+            # A call that began since the last poll has not seen that this thread sleeps.
             if (self._over or helped(1)) and self._asleep.pop(me, None):
                 continue
             bell.acquire()
-            self._asleep.pop(me, None)  # a bell may ring twice
+            self._asleep.pop(me, None)  # a wake-up may come twice
             self._keep_to(self._anywhere)
             self._wake_some()
 
     def stop(self) -> None:
-        """At exit: no helper may be in compiled code when the interpreter goes."""
+        """At exit: no helper may be in compiled code when the interpreter shuts down."""
         self._over = True
         self._words[OVER] = 1
         for me in range(1, len(self._threads) + 1):
             if sleeper := self._asleep.pop(me, None):
-                with contextlib.suppress(RuntimeError):  # somebody else has rung
+                with contextlib.suppress(RuntimeError):  # another thread has released it
                     sleeper[0].release()
         for helper in self._threads:
             helper.join(1)

@@ -1,7 +1,7 @@
-"""The elements that labels name in a block of short rows, computed apart: the others all have the background for their target.
+"""The labelled elements of a block of short rows, computed separately: all other elements have the background target.
 
-So no target is read or multiplied for each element. Afterwards the sums and slopes are put right, as those of long rows are; here for
-all rows of the block at once, with their elements side by side.
+So no target is read or multiplied for each element. Afterwards the sums and slopes are corrected, as those of long rows are, but
+for all rows of the block at once, with their labelled elements side by side.
 """
 
 from typing import Any
@@ -37,7 +37,7 @@ def take_labelled(
     working: Any,
     kind: Any,
 ) -> Any:
-    """Copy the numbers of each row's labelled element from grids to pieces, and to the last one the mark that is its target."""
+    """Copy the numbers of each row's labelled element from grids to pieces, and its target, the mark, to the last piece."""
     real, name = working.dtype, str(working.dtype)
     mark_kind, make_mark = mark.typer(typing, types.voidptr, types.intp, given, working, kind)
 
@@ -61,7 +61,7 @@ def take_labelled(
 def correct_sums(
     typing: Any, function: Any, rows: Any, sources: Any, old: Any, new: Any, given: Any, totals: Any, kept: Any, working: Any
 ) -> Any:
-    """Put what a function returns for numbers at ``new`` in the place of what it returns for those at ``old``, in each row's sums.
+    """Replace a function's results for the numbers at ``old`` by those for the numbers at ``new`` in each row's sums.
 
     The sums are the pieces at ``totals``; the new terms are kept in those at ``kept``.
     """
@@ -88,7 +88,7 @@ def correct_sums(
 
 @intrinsic(prefer_literal=True)
 def place_labelled(typing: Any, table: Any, begin: Any, count: Any, rows: Any, pieces: Any, grids: Any, working: Any) -> Any:
-    """Copy a number of each row from pieces to where its label names an element of the grids."""
+    """Copy one number per row from pieces to the labelled element of each row in the grids."""
     real, name = working.dtype, str(working.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A look at integer labels before anything is written: how many rows count, and whether any label is out of range."""
+"""Checking integer labels before anything is written: how many rows count, and whether any label is out of range."""
 
 import functools
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _I64, _F64 = ir.IntType(64), ir.DoubleType()
 
 @intrinsic
 def counting_rows(typing: Any, table: Any, start: Any, stop: Any) -> Any:
-    """How many rows of a range have another label than the ignored one; NaN where a label is no class."""
+    """How many rows of a range have a label other than the ignored one; NaN where a label is not a class."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         table, start, stop = args
@@ -32,7 +32,7 @@ def counting_rows(typing: Any, table: Any, start: Any, stop: Any) -> Any:
             with one.own():
                 label = builder.load(builder.gep(labels, [one.index]))
             counts = builder.icmp_signed("!=", label, ignored)
-            bad = builder.and_(counts, builder.icmp_unsigned(">=", label, columns))  # a negative one is a large one
+            bad = builder.and_(counts, builder.icmp_unsigned(">=", label, columns))  # a negative label is a large unsigned one
             return [builder.add(total, builder.zext(also, _I64)) for total, also in zip(found, (counts, bad), strict=True)]
 
         counted, bad = repeat(builder, builder.sub(stop, start), step, (_I64(0), _I64(0)))
@@ -43,10 +43,10 @@ def counting_rows(typing: Any, table: Any, start: Any, stop: Any) -> Any:
 
 @functools.cache
 def labels_kernel() -> int:
-    """The kernel that counts the rows whose label is not the ignored one; NaN where a label is no class.
+    """The kernel that counts the rows whose label is not the ignored one; NaN where a label is not a class.
 
-    Labels are looked at before the rows are, because a call that fails must leave ``out``, which may be the logits themselves, as
-    it was. A row has one label and many logits, so this costs little.
+    Labels are checked before the rows are processed, because a call that fails must leave ``out``, which may be the logits
+    themselves, unchanged. A row has one label and many logits, so this costs little.
     """
 
     @range_kernel

@@ -1,6 +1,6 @@
-"""The parts of the loop over rows side by side. Each of some neighbouring rows, a lane, has its place in pieces of stack.
+"""The parts of the loop over rows along an inner axis. Neighbouring rows are lanes, with one number each in pieces of stack.
 
-``first`` is the first of the rows, ``base`` the place of its first element; elements of a row are the table's word ``INNER`` apart.
+``first`` is the first of the rows, ``base`` the index of its first element; elements of a row are the table's word ``INNER`` apart.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ STRIPE = 256
 
 @part
 def begin_lanes(plan: Lanes, table, first, lanes, given, labels, marks, factors, peaks, totals):  # type: ignore[no-untyped-def]
-    """Read what each row counts for, and its label; clear its peaks and sums."""
+    """Read the weight of each row, and its label; reset its peaks and sums."""
     working, classes = plan.working, pointer(table, at.CLASS_WEIGHTS)
     for lane in range(lanes):
         weight = working(1.0)
@@ -131,7 +131,7 @@ def find_sums(plan: Lanes, table, base, lanes, following, given, labels, marks, 
 
 @part
 def find_values(plan: Lanes, table, first, lanes, given, peaks, totals, factors, results, total):  # type: ignore[no-untyped-def]
-    """Find the rows' values, and write them where they are wanted; a total with them."""
+    """Compute the rows' values, write them where they are wanted, and add them to the total."""
     working, row_inputs = plan.working, pointers(table, plan.row_inputs_at)
     for lane in range(lanes):
         of_row = load(row_inputs, first + lane, plan.row_dtypes, working) + given
@@ -148,7 +148,7 @@ def find_values(plan: Lanes, table, first, lanes, given, peaks, totals, factors,
 
 @part
 def write_slopes(plan: Lanes, table, base, lanes, following, given, labels, marks, peaks, results, factors, kept, scale):  # type: ignore[no-untyped-def]
-    """Write the rows' slopes, times a number and what each row counts for: to a tile of one column, then to memory."""
+    """Write the rows' slopes, times a number and the weight of each row: to a tile of one column, then to memory."""
     working, wished, destinations = plan.working, pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     tiles, streamed = stacks(plan.outputs, plan.tile_bytes), word(table, at.STREAM) == at.PAST

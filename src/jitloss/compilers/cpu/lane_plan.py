@@ -1,4 +1,4 @@
-"""What the parts of the loop over rows side by side agree on."""
+"""What the parts of the loop over rows along an inner axis share."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from .row_plan import RowPlan, row_plan
 __all__ = ["LANES", "LONGEST_KEPT_BESIDE", "Lanes", "rows_beside"]
 
 LANES = 512
-"""Rows that are taken side by side."""
+"""Rows that are processed side by side."""
 
 LONGEST_KEPT_BESIDE = 64
 """Elements of a row up to which the only term that a slope takes is kept, for all rows side by side."""
@@ -17,7 +17,7 @@ LONGEST_KEPT_BESIDE = 64
 
 @dataclass(frozen=True)
 class Lanes(RowPlan):
-    """The constants of the loop over rows side by side."""
+    """The constants of the loop over rows along an inner axis."""
 
     kept: bool
     """Whether the only term that slopes take is kept."""
@@ -35,7 +35,7 @@ class Lanes(RowPlan):
 
     @property
     def as_terms(self) -> tuple[int, ...]:
-        """The kept term in the places of all, of which the slope takes no other."""
+        """The positions of all terms, all of them the kept one: the slope takes no other."""
         return (0,) * self.sums
 
     @property
@@ -58,7 +58,7 @@ class Lanes(RowPlan):
 
 
 def rows_beside(variant: Variant) -> Lanes:
-    """Arrange the loop of a variant."""
+    """Set up the loop of a variant."""
     row = row_plan(variant)
     only = only_term(variant.definition, variant.statics) if row.with_outputs and variant.layout == "lanes" else None
     return Lanes(**vars(row), kept=only is not None, only=only or 0)

@@ -1,4 +1,4 @@
-"""The loop over rows that lie along an inner axis: neighbouring rows side by side, so that memory is read as it lies."""
+"""The loop over rows that lie along an inner axis: neighbouring rows side by side, so that memory is read sequentially."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .memory import columns_of_row, fence, pointer, smaller, wide_vectors, word
 __all__ = ["lanes_kernel"]
 
 EVEN = 16
-"""Of that many are the rows that are taken together, where there are enough: none of them is the only one of its vector."""
+"""The number of rows that are taken together is a multiple of this, where there are enough: so that no vector holds a single row."""
 
 
 def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
@@ -23,7 +23,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018  # part of the cache's key
+        fingerprint  # noqa: B018  # noqa: B018  # part of the cache's key
         wide_vectors()
         given = parameters(pointer(table, at.PARAMETERS), plan.kinds, plan.working)
         factor, columns, inner = plan.working(scale), columns_of_row(table), word(table, at.INNER)

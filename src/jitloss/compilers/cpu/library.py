@@ -1,4 +1,4 @@
-"""What numba compiles into: modules of LLVM's, of which only those of kernels are optimised as a whole and become machine code."""
+"""The LLVM modules that numba compiles into: only those of kernels are optimised as a whole and become machine code."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ __all__ = ["InlinedLibrary", "KernelLibrary"]
 
 
 class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """Of a kernel. Numba would optimise its functions one by one, and then the module, which finds as much to do either way."""
+    """The module of a kernel. Numba would optimise its functions one by one and then the module, which takes as long either way."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
 
 class InlinedLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """Of a function that becomes part of kernels. It is optimised alone, before it is copied, and needs no machine code of its own."""
+    """The module of a function that is inlined into kernels. It is optimised alone before it is copied, and needs no machine code."""
 
     def _optimize_final_module(self) -> None:
         pass

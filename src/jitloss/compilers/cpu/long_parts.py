@@ -1,7 +1,7 @@
-"""The three parts of the loop over long rows: for some rows that lie side by side the peaks, the sums, the slopes.
+"""The three parts of the loop over long rows: for some rows side by side their peaks, their sums, their slopes.
 
-A part is given the plan, the table, its rows, how far ahead it may ask for memory, the parameters, the pieces with a number for each
-row, and those of terms that are kept.
+A part is given the plan, the table, its rows, how far ahead to prefetch, the parameters, the pieces with a number for each row,
+and those of terms that are kept.
 """
 
 from ..elements import load, spread, stacks
@@ -70,7 +70,7 @@ def find_peaks(plan: LongRows, table, first_row, last_row, ahead, given, of_rows
 def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows, kept):  # type: ignore[no-untyped-def]
     """Add the terms of the rows, and read what else their values take.
 
-    The last block of a row, which begins among those of the block before, comes first: an output may be an input.
+    The last block of a row, which overlaps the block before, comes first: an output may be an input.
     """
     its = plan.beside
     working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
@@ -138,7 +138,7 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
 
 @part
 def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_rows, kept, scale, buffers, flows):  # type: ignore[no-untyped-def]
-    """Write the slopes of the rows, times a number and what each row counts for."""
+    """Write the slopes of the rows, times a number and the weight of each row."""
     its = plan.beside
     working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)

@@ -1,4 +1,4 @@
-"""What the parts of the loop over long rows agree on: what stands where, and what each of them takes."""
+"""What the parts of the loop over long rows share: positions of numbers, and which of them each part takes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,53 +15,53 @@ from .row_plan import RowPlan, row_plan
 __all__ = ["BLOCK", "FLOWING", "LONGEST_KEPT", "NEAR", "TILE", "LongRows", "long_rows"]
 
 LONGEST_KEPT = 32768
-"""Elements of a row up to which their terms are kept, on the stack: they do not leave the second cache. Of longer ones the only term that
-a slope takes is kept where the slope goes, unless that is past the caches."""
+"""Elements of a row up to which their terms are kept, on the stack: they stay in the L2 cache. For longer rows the only term that
+a slope takes is kept where the slope goes, unless that is stored past the caches."""
 
 TILE = 1024
-"""Elements of targets that are mixed before they are used."""
+"""Elements whose targets are mixed (smoothed, weighted) before they are used."""
 
 FLOWING = 256
-"""Elements of slopes that are written at once, past the caches or over the input. With each comes a wish for half as many of what is
-read next; the passes before have asked for the other half: so memory is read all the time."""
+"""Elements of slopes that are written at once, past the caches or over the input. With each such part goes a prefetch of half as
+many elements of what is read next; the passes before have prefetched the other half, so that memory is read all the time."""
 
 NEAR = 24576
-"""Bytes that rows side by side have together, with what is kept and what is written of them: so they stay in the first cache."""
+"""Bytes of rows that are processed side by side, with what is kept and written of them: few enough to stay in the L1 cache."""
 
 BLOCK = 64
-"""Elements that are folded side by side. The last block of a row ends with it, and begins among those of the block before."""
+"""Elements that are folded side by side. The last block of a row ends at the row's end, and overlaps the block before."""
 
 
 @dataclass(frozen=True)
 class LongRows(RowPlan):
     """The constants of the loop over long rows.
 
-    An element's numbers stand in pieces of stack, the mixed target and the terms that are kept, then in arrays; behind them come the
-    parameters and the row's numbers, the last of these the tuple of the element's own terms.
+    The numbers of an element are in pieces of stack (the mixed target and the terms that are kept), then in arrays; they are
+    followed by the parameters and the row's numbers, the last of which is the tuple of the element's own terms.
     """
 
     beside: SideBySide
     mixed: bool
-    """Whether targets differ from column to column and are mixed one by one. Else a row has the background, but for its label."""
+    """Whether targets differ from column to column and are mixed one by one. Otherwise all but the labelled have the background."""
     marked_peaks: bool
-    """Whether peaks take targets, and labels make them."""
+    """Whether peaks take targets that come from labels."""
     kept: bool
     """Whether terms are kept on the stack."""
     only: int | None
-    """The only term that slopes take, where it is kept where they go."""
+    """The only term that slopes take, where it is kept in the place of the slope."""
     peak_takes: tuple[int, ...]
     terms_take: tuple[int, ...]
     slope_takes: tuple[int, ...]
-    """What a slope takes whose terms are kept."""
+    """What a slope takes if its terms are kept."""
     again: Any
-    """A slope that finds its terms again, unless they are kept."""
+    """A slope that recomputes its terms, unless they are kept."""
     again_takes: tuple[int, ...]
     own_terms: tuple[int, ...]
-    """Where the element's own terms stand, if they are kept."""
+    """The positions of the element's own terms, if they are kept."""
 
     @property
     def lent(self) -> bool:
-        """Whether the only term waits where the slope goes."""
+        """Whether the only term is kept in the output, where the slope will be written."""
         return self.only is not None
 
     @property
@@ -71,7 +71,7 @@ class LongRows(RowPlan):
 
     @property
     def at_home(self) -> tuple[int, ...]:
-        """Where terms are written where one of them is lent: to pieces of stack, and behind these the output."""
+        """Where terms are written if one of them is kept in the output: to pieces of stack, and after these the output."""
         return tuple(self.sums if which == self.only else which for which in range(self.pieces))
 
     @property
@@ -113,7 +113,7 @@ class LongRows(RowPlan):
 
     @property
     def near(self) -> int:
-        """Elements that stay in the first cache."""
+        """Elements that stay in the L1 cache."""
         read, kept = sum(ITEMSIZE[one] for one in self.dtypes), self.kept * self.sums * self.number_size
         return NEAR // (read + kept + self.outputs * self.itemsize)
 
@@ -124,7 +124,7 @@ class LongRows(RowPlan):
 
 
 def long_rows(variant: Variant) -> LongRows:
-    """Arrange the loop of a variant."""
+    """Set up the loop of a variant."""
     row, definition = row_plan(variant), variant.definition
     labels, direct = row.with_labels, variant.targets == "direct"
     marked_peaks = labels and definition.peaks_take_targets

@@ -1,4 +1,4 @@
-"""The loop over long rows, each taken three times; the second and third read from the cache. Shorter ones are taken some side by side."""
+"""The loop over long rows: three passes each, the second and third of which read from the cache. Shorter rows go side by side."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from .stream import FLOW, begin, finish
 __all__ = ["long_rows_kernel"]
 
 AHEAD = 1024
-"""Elements between what is computed and what is asked of memory where rows are shorter; else it is the next row, or those next."""
+"""How far ahead of the computation memory is prefetched where rows are shorter, in elements; else the next row or rows are."""
 
 
 def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop that takes each row three times: its peak, its sums, its slopes.
+    """Compile a loop with three passes over each row: its peak, its sums, its slopes.
 
-    Of rows side by side all peaks are found first, then all sums, and their values together: nothing waits for one row's.
+    For rows side by side all peaks are found first, then all sums, and their values together, so that no row's latency is exposed.
 
     Where ``slope`` takes the terms of its element, the layout "rows" keeps them on the stack, and "long" in the output or not at all.
     """

@@ -1,10 +1,10 @@
 """Loops over numbers that call a definition's functions: each is one instruction for numba, and quickly typed.
 
-A loop written in a kernel would be typed statement by statement, several times over. What a loop reads are its ``sources``: pieces of
-stack, then arrays. The numbers that it hands to a function are known by their positions in the sources, then in ``given``, and then
-comes the tuple of the sources at ``nested``. Arrays have dtypes, pieces hold the working precision.
+A loop written in a kernel would be typed statement by statement, several times over. What a loop reads are its ``sources``:
+pieces of stack, then arrays. The numbers that it passes to a function are given by their positions in the sources, followed by
+``given``, and then by the tuple of the sources at ``nested``. Arrays have dtypes, pieces hold the working precision.
 
-Loops over ``columns`` go over a block of short rows, as :mod:`.transpose` arranges it: for each column over the rows. The first
+Loops over ``columns`` run over a block of short rows, as :mod:`.transpose` arranges it: for each column over the rows. The first
 sources are the block's grids, the others have a number for each row.
 """
 
@@ -51,7 +51,7 @@ class _Body:
     real: Any
 
     def results(self, context: Any, one: Pass, sources: Sequence[Any], given: Any) -> list[Any]:
-        """What it returns for the element of a pass, in the working precision."""
+        """The results for the element of a pass, in the working precision."""
         builder = one.builder
 
         def load(position: int) -> Any:
@@ -106,7 +106,7 @@ Fold = Callable[[Any, Any, Sequence[Any], Sequence[Any]], list[Any]]
 
 
 def _fold(typing: Any, how: Any, kind: Any) -> Fold:
-    """How two lists of numbers become one."""
+    """How two lists of numbers are combined into one."""
     pair, join = _FOLDS[how.literal_value].typer(typing, kind, kind)
 
     def together(context: Any, builder: Any, one: Sequence[Any], other: Sequence[Any]) -> list[Any]:
@@ -119,7 +119,7 @@ def _fold(typing: Any, how: Any, kind: Any) -> Fold:
 def over_columns(
     builder: Any, columns: Any, strides: Sequence[int], pieces: Sequence[Any], step: Callable[[Any, list[Any]], None]
 ) -> None:
-    """``step`` for each column and the pieces, each of them moved by so many bytes for each column before."""
+    """Run ``step`` for each column with the pieces, each of them advanced by its stride from column to column."""
     with cgutils.for_range(builder, columns, intp=_I64) as loop:
         places = [builder.mul(loop.index, _I64(stride)) for stride in strides]
         step(loop.index, [builder.gep(one, [place]) for one, place in zip(pieces, places, strict=True)])
@@ -137,7 +137,7 @@ def each(
     positions: Any,
     working: Any,
 ) -> Any:
-    """Call a function for each of ``count`` elements of the sources, and write what it returns to the sources at ``positions``."""
+    """Call a function for each of ``count`` elements of the sources, and write its results to the sources at ``positions``."""
     body, chosen = body_of(typing, function, sources, NOTHING, wanted, nested, given, working), literals(positions)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -167,9 +167,9 @@ def fold_lanes(
     folded: Any,
     working: Any,
 ) -> Any:
-    """Fold what a function returns for each of ``count`` elements, a constant, into as many numbers of each piece of ``folded``.
+    """Fold a function's results for each of ``count`` elements, a constant, into as many numbers of each piece of ``folded``.
 
-    How is a "sum", or a "peak", which is NaN where one is. It is kept in the sources at ``kept``, if there are any.
+    ``how`` is "sum", or "peak", which is NaN if any is NaN. The results are kept in the sources at ``kept``, if there are any.
     """
     body, chosen = body_of(typing, function, sources, dtypes, wanted, NOTHING, given, working), literals(kept)
     together = _fold(typing, how, types.UniTuple(working.dtype, len(folded)))
@@ -213,7 +213,7 @@ def each_scaled(
     scale: Any,
     working: Any,
 ) -> Any:
-    """Call a function for each of ``count`` elements, and write what it returns, times ``scale``, to tiles of the dtype ``output``."""
+    """Call a function for each of ``count`` elements, and write its results, times ``scale``, to tiles of the dtype ``output``."""
     body = body_of(typing, function, sources, dtypes, wanted, nested, given, working)
     slopes, name = types.UniTuple(body.real, len(tiles)), output.literal_value
     multiplied, multiply = scaled.typer(typing, slopes, body.real)
@@ -250,10 +250,10 @@ def fold_points(
     shrink: Any,
     working: Any,
 ) -> Any:
-    """Call a function for each of ``count`` elements; the sum of its values times ``shrink``.
+    """Call a function for each of ``count`` elements; returns the sum of its values times ``shrink``.
 
-    What it returns is weighted by the source at ``weight``, if there is one. Its results at ``results`` go to the outputs: values as
-    they are, derivatives times ``factor``.
+    Its results are weighted by the source at ``weight``, if there is one. The results at ``results`` go to the outputs: values
+    unchanged, derivatives times ``factor``.
     """
     body, weights = body_of(typing, function, sources, dtypes, wanted, NOTHING, given, working), literals(weight)
     real, name, into, chosen = body.real, str(body.real), output.literal_value, literals(results)
@@ -296,10 +296,11 @@ def fold_columns(
     dtypes: Any,
     working: Any,
 ) -> Any:
-    """Fold what a function returns for each element of a row into the row's numbers at ``folded``, for ``rows`` rows.
+    """Fold a function's results for each element of a row into the row's numbers at ``folded``, for ``rows`` rows.
 
-    It is kept in the grids at ``kept``, if there are any. With each column comes a wish for as many elements of the arrays ``ahead``,
-    to be read next, and of those that are ``claimed``, to be written; their ``dtypes`` are one behind the other.
+    The results are kept in the grids at ``kept``, if there are any. With each column as many elements are prefetched from the
+    arrays ``ahead``, which are read next, and for writing from those ``claimed``; their ``dtypes`` are listed one after the
+    other.
     """
     body, chosen = body_of(typing, function, sources, NOTHING, wanted, NOTHING, given, working), literals(kept)
     into = literals(folded)
@@ -347,9 +348,9 @@ def scaled_columns(
     scale: Any,
     working: Any,
 ) -> Any:
-    """Call a function for each element of a block, and write what it returns to the grids at ``outputs``.
+    """Call a function for each element of a block, and write its results to the grids at ``outputs``.
 
-    That is times ``scale``, or weighted by the row's number at ``factor``, where there is one.
+    They are multiplied by ``scale``, or weighted by the row's number at ``factor``, where there is one.
     """
     body, factors = body_of(typing, function, sources, NOTHING, wanted, nested, given, working), literals(factor)
     real, into, name = body.real, literals(outputs), str(body.real)

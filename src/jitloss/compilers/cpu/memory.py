@@ -1,4 +1,4 @@
-"""Memory as the CPU's kernels see it: words of the table, copies that pass the caches, lines asked for ahead."""
+"""Memory access in the CPU's kernels: words of the table, streaming copies, prefetches."""
 
 from typing import Any
 
@@ -47,16 +47,16 @@ LINE = 64
 
 
 def wish(builder: Any) -> Any:
-    """LLVM's prefetch."""
+    """LLVM's prefetch intrinsic."""
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
     return cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
 
 
 @intrinsic(prefer_literal=True)
 def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any, cache: Any) -> Any:
-    """Ask for the lines of ``count`` elements from ``index`` on of each array, which need not be there: a wish never fails.
+    """Prefetch ``count`` elements from ``index`` on of each array; they may lie outside of it, since a prefetch never faults.
 
-    They come to the first or the second ``cache``, which can wait for more lines at once.
+    They are fetched to the first- or the second-level ``cache``, of which the latter can have more lines in flight.
     """
     names = [one.literal_value for one in dtypes]
 
@@ -84,7 +84,7 @@ def word(typing: Any, table: Any, position: Any) -> Any:
 
 @intrinsic
 def columns_of_row(typing: Any, table: Any) -> Any:
-    """How many elements a row has. LLVM is told that it has some, and makes no loops for rows that have none."""
+    """How many elements a row has. LLVM is told that there are some, and does not generate code for empty rows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         columns = word_of(builder, args[0], at.COLUMNS, _I64)
@@ -96,7 +96,7 @@ def columns_of_row(typing: Any, table: Any) -> Any:
 
 @intrinsic
 def assume_positive(typing: Any, number: Any) -> Any:
-    """Tell LLVM that a number is above 0: in smoothed targets nothing asks whether they are 0 then."""
+    """Tell LLVM that a number is above 0: then smoothed targets need no test for 0."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.assume(builder.fcmp_ordered(">", args[0], args[0].type(0.0)))
@@ -131,7 +131,7 @@ def pointers(typing: Any, table: Any, positions: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def places(typing: Any, pieces: Any, table: Any, elements: Any, rows: Any, dtypes: Any, element: Any, row: Any) -> Any:
-    """Pieces of stack, and behind them words of the table as pointers to an element or a row of arrays of those dtypes."""
+    """Pieces of stack, followed by words of the table as pointers to an element or a row of arrays of those dtypes."""
     words, kinds = literals(elements) + literals(rows), [LOADS[name][0] for name in literals(dtypes)]
     result = types.UniTuple(types.voidptr, len(pieces) + len(words))
 
@@ -163,7 +163,7 @@ def _is_ignored(builder: Any, table: Any, row: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def label_of(typing: Any, table: Any, row: Any) -> Any:
-    """A row's label; 0 where it is the ignored one, or no class: it was one when labels were checked, and somebody has written to them."""
+    """A row's label; 0 where it is ignored, or not a class: labels have been checked, but someone may have written to them since."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         label, ignored = _is_ignored(builder, *args)
@@ -175,7 +175,7 @@ def label_of(typing: Any, table: Any, row: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def row_weight(typing: Any, table: Any, row: Any, labels: Any, weights: Any, working: Any) -> Any:
-    """What a row counts for: 1, 0 where there are ``labels`` and its own is the ignored one, times its weight where there are any."""
+    """The weight of a row: 1, or 0 where there are ``labels`` and its own is the ignored one, times its sample weight if there are any."""
     real = working.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -200,7 +200,7 @@ def _chosen(sign: str) -> Any:
 
 @intrinsic
 def smaller(typing: Any, one: Any, other: Any) -> Any:
-    """The smaller of two integers. Numba compiles a function for its own, in every process."""
+    """The smaller of two integers. Numba compiles a function for its own ``min``, in every process."""
     return _chosen("<")
 
 
@@ -234,7 +234,7 @@ def write_short(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def advance(typing: Any, pointer: Any, count: Any) -> Any:
-    """The pointer ``count`` bytes on."""
+    """The pointer advanced by ``count`` bytes."""
     return types.voidptr(types.voidptr, types.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
@@ -251,7 +251,7 @@ def advanced(typing: Any, pointers: Any, count: Any) -> Any:
 
 @intrinsic
 def either(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
-    """Of two tuples of pointers the first where a condition holds, else the second."""
+    """The first of two tuples of pointers where a condition holds, else the second."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pairs = ([builder.extract_value(one, which) for one in args[1:]] for which in range(len(yes)))
@@ -262,7 +262,7 @@ def either(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def claim(typing: Any, pointers: Any, offset: Any, count: Any) -> Any:
-    """Ask for the lines of ``count`` bytes behind each pointer, to write to them: else a store waits until its line is there."""
+    """Prefetch ``count`` bytes from each pointer for writing: otherwise a store waits until its line is there."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         ask = wish(builder)
@@ -310,13 +310,13 @@ def _copy_line(typing: Any, to: Any, source: Any, streamed: bool) -> Any:
 
 @intrinsic
 def _store_line(typing: Any, to: Any, source: Any) -> Any:
-    """Copy one cache line; ``to`` lies on a line."""
+    """Copy one cache line; ``to`` is aligned to lines."""
     return _copy_line(typing, to, source, streamed=False)
 
 
 @intrinsic
 def _stream_line(typing: Any, to: Any, source: Any) -> Any:
-    """Copy one cache line past the caches; ``to`` lies on a line."""
+    """Copy one cache line with streaming stores; ``to`` is aligned to lines."""
     return _copy_line(typing, to, source, streamed=True)
 
 
@@ -331,22 +331,22 @@ def _to_line(typing: Any, pointer: Any) -> Any:
 
 
 _OF_TARGETS = ('"prefer-vector-width"="512"', '"reciprocal-estimates"="!sqrt,!vec-sqrt"')
-"""Estimates of 1 / sqrt(x), refined, are NaN for 0 and inf, and wrong for numbers that are not normal."""
+"""Estimates of 1 / sqrt(x), even when refined, are NaN for 0 and inf, and wrong for subnormal numbers."""
 
 
 def wide(function: Any) -> None:
-    """What :func:`wide_vectors` asks for, for a function of LLVM's."""
+    """Set the attributes of :func:`wide_vectors` on an LLVM function."""
     function.attributes.add("noinline")
     for attribute in _OF_TARGETS:
-        set.add(function.attributes, attribute)  # llvmlite's own add knows no attributes of targets
+        set.add(function.attributes, attribute)  # llvmlite's own add rejects target attributes
 
 
 @intrinsic
 def wide_vectors(typing: Any) -> Any:
-    """Ask for vectors of 512 bits in the function that calls this, where the machine has them, and for roots that are no estimates.
+    """Request vectors of 512 bits in the calling function, where the machine has them, and square roots without estimates.
 
-    For most Intel processors LLVM prefers 256 bits, out of care for clock rates; loops that are bound by arithmetic gain from 512.
-    The wishes are attributes of the function, which would be lost if the function became part of another.
+    For most Intel processors LLVM prefers 256 bits because of clock rates; loops that are bound by arithmetic gain from 512.
+    These are attributes of the function, which are lost if it is inlined into another.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -357,9 +357,9 @@ def wide_vectors(typing: Any) -> Any:
 
 
 def order_stores(builder: Any) -> None:
-    """Order streamed stores before all that follow: other threads must see them.
+    """Order streaming stores before all that follow: other threads must see them.
 
-    LLVM's own fences leave them out on x86, but for the one that waits for loads as well.
+    On x86 LLVM's own fences do not order them, except for the full fence, which also waits for loads.
     """
     if "x86" in builder.module.triple:
         kind = ir.FunctionType(ir.VoidType(), [])
@@ -370,7 +370,7 @@ def order_stores(builder: Any) -> None:
 
 @intrinsic
 def fence(typing: Any) -> Any:
-    """Order streamed stores before whatever follows: other threads must see them."""
+    """Order streaming stores before whatever follows: other threads must see them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         order_stores(builder)
@@ -381,7 +381,7 @@ def fence(typing: Any) -> Any:
 
 @jitable
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
-    """Copy a finished tile out. A plain store first reads the line that it overwrites; a streamed one does not."""
+    """Copy a finished tile to its destination. A plain store first reads the line that it overwrites; a streaming store does not."""
     head = smaller(_to_line(to), count)
     lines = (count - head) // LINE
     done = head + LINE * lines
@@ -397,7 +397,7 @@ def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
 
 @jitable
 def fill_weights(tile: Any, weights: Any, span: Any, begin: Any, count: Any, itemsize: Any) -> None:
-    """The weights of ``count`` elements from ``begin`` on, where one weight stands for ``span`` neighbours."""
+    """Write the weights of ``count`` elements from ``begin`` on, where each weight applies to ``span`` consecutive elements."""
     if span == 1:
         _copy(tile, advance(weights, begin * itemsize), count * itemsize)
         return

@@ -1,6 +1,6 @@
-"""Python's objects as compiled code takes them: no type is looked up, nothing is allocated, and an array is read where it lies.
+"""Python objects in compiled code: no type is looked up, nothing is allocated, and an array is read in place.
 
-The places are those of NumPy's C interface. Nothing here keeps an object alive: the caller of the compiled code does.
+The offsets are those of NumPy's C interface. Nothing here keeps an object alive: the caller of the compiled code does.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ __all__ = ["READABLE", "WRITABLE", "Object", "Table", "address_of", "fields", "o
 
 _TYPE = object.__basicsize__ // 8 - 1
 _FIELDS = {"data": _TYPE + 1, "axes": _TYPE + 2, "shape": _TYPE + 3, "dtype": _TYPE + 6, "flags": _TYPE + 7}
-"""Words from the address of an array to its fields. The number of axes and the flags fill half of theirs."""
+"""Offsets of an array's fields from its address, in words. The number of axes and the flags take half a word each."""
 
 READABLE, WRITABLE = 0x101, 0x501
-"""NumPy's flags of an array that is contiguous in C order and aligned, and of one that may be written to as well."""
+"""NumPy's flags of an array that is C-contiguous and aligned, and of one that is writeable as well."""
 
 _WORD, _HALF, _BYTES = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
 
 
 class Object(types.Type):  # type: ignore[misc]
-    """An object that is unboxed to its own address, or to 0 where it is None."""
+    """An object that is unboxed to its address, or to 0 if it is None."""
 
     def __init__(self) -> None:
         super().__init__("jitloss.Object")
@@ -52,7 +52,7 @@ def _unbox_object(kind: Any, value: Any, c: Any) -> NativeValue:
 
 @unbox(Table)
 def _unbox_table(kind: Any, value: Any, c: Any) -> NativeValue:
-    """An array gives the pointer to its data. The words are on the stack of the call."""
+    """An array becomes the pointer to its data. The words are on the stack of the call."""
     builder, api = c.builder, c.pyapi
     size = api.tuple_size(value)
     words = builder.alloca(_WORD, size=size)
@@ -84,7 +84,7 @@ def address_of(typing: Any, boxed: Any) -> Any:
 
 @intrinsic
 def of_one_type(typing: Any, one: Any, other: Any) -> Any:
-    """Whether an object, which may be None, is of the type of another: not of a subclass."""
+    """Whether an object, which may be None, has exactly the type of another, not a subclass."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         there = builder.icmp_unsigned("!=", args[0], _WORD(0))
@@ -103,7 +103,7 @@ def fields(typing: Any, array: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         item, values = builder.inttoptr(args[0], _BYTES), []
         for name, place in _FIELDS.items():
-            if name in ("axes", "flags"):  # numbers as short as a C int
+            if name in ("axes", "flags"):  # stored as C ints
                 number = builder.load(builder.gep(builder.bitcast(item, _HALF.as_pointer()), [_WORD(2 * place)]))
                 values.append(builder.zext(number, _WORD))
             else:

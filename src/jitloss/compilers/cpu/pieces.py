@@ -1,6 +1,6 @@
-"""The loops over pieces of rows: of rows that nobody holds as a whole, each place finds what its own elements give.
+"""The loops over pieces of rows: nobody holds a row as a whole, and each piece computes what its own elements contribute.
 
-What the places have found must be put together before any of them goes on, so there is a kernel for each stage: peaks, sums, slopes.
+The results of the pieces must be combined before any of them continues, so there is a kernel for each stage: peaks, sums, slopes.
 """
 
 from dataclasses import dataclass

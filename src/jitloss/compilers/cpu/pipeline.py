@@ -1,7 +1,7 @@
-"""The passes of numba's through which a kernel goes, and what it calls: those that they need, so that a first call is shorter.
+"""numba's compiler passes for kernels, and for the functions that they call: only those that are needed, so that first calls are short.
 
-The others look for closures, array expressions, literals and the like, which no kernel has, and count references, of which it has
-none; one gives a variable that is assigned twice two types. So a name in a kernel has one type.
+The others handle closures, array expressions, literals and the like, and reference counts, none of which occur in kernels; one
+would give a variable that is assigned twice two types. So a name in a kernel has one type.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ __all__ = ["InlinedCompiler", "JoinedCompiler", "KernelCompiler"]
 
 @contextlib.contextmanager
 def _resolving_once(context: Any) -> Iterator[None]:
-    """A call has the type that another call of the same function had for the same types.
+    """A call has the type that another call of the same function with the same argument types had.
 
-    Numba looks it up for each statement, in each of at least two rounds, among all that may be meant.
+    Numba resolves it for each statement, in at least two rounds, among all overloads.
     """
     resolve, known = context.resolve_function_type, {}
 
@@ -53,7 +53,7 @@ def _resolving_once(context: Any) -> Iterator[None]:
             known[key] = resolve(func, args, kws)
         return known[key]
 
-    before = vars(context).get("resolve_function_type")  # that of a compilation that a signal has interrupted
+    before = vars(context).get("resolve_function_type")  # patched by a compilation that a signal has interrupted
     context.resolve_function_type = resolved
     try:
         yield
@@ -68,9 +68,9 @@ _sizes: dict[str, int] = {}
 
 
 def _size_of(context: Any, kind: Any) -> int:
-    """The bytes of a type, as its text says it. To learn them, llvmlite writes a module with a variable of it and parses that."""
+    """The size of a type in bytes, by its text. To find it, llvmlite writes a module with a variable of that type and parses it."""
     text = str(kind)
-    if "%" in text:  # a name, which may be another type's in another module
+    if "%" in text:  # a named type, whose name may mean another type in another module
         return int(type(context).get_abi_sizeof(context, kind))
     if text not in _sizes:
         _sizes[text] = type(context).get_abi_sizeof(context, kind)
@@ -91,7 +91,7 @@ class _Lowering(NativeLowering):  # type: ignore[misc]
     def run_pass(self, state: Any) -> bool:
         state.library = self._library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
-        state.targetctx.get_abi_sizeof = partial(_size_of, state.targetctx)  # this compilation's own context
+        state.targetctx.get_abi_sizeof = partial(_size_of, state.targetctx)  # the context of this compilation only
         return bool(super().run_pass(state))
 
 
@@ -101,19 +101,19 @@ class _InlinedLowering(_Lowering):
 
     def run_pass(self, state: Any) -> bool:
         for name, kind in state.typemap.items():
-            if isinstance(kind, Optional):  # None as a number would raise, and a kernel cannot
+            if isinstance(kind, Optional):  # None instead of a number would raise, and a kernel cannot
                 name = name.partition(".")[0]
                 raise TypingError(f"{'a result' if name.startswith('$') else name} is None on one branch and a number on another")
         state.flags.no_compile = True
         super().run_pass(state)
-        key: Any = [].append  # numba files a function under the built-in one that runs it, of which this one has none
+        key: Any = [].append  # numba registers a function under the built-in that runs it, of which this one has none
         state.targetctx.insert_user_function(key, state.cr.fndesc, [state.library])
         state.cr = state.cr._replace(cfunc=key)
         return True
 
 
 class KernelCompiler(CompilerBase):  # type: ignore[misc]
-    """What ``pipeline_class`` of numba's decorators takes, for kernels and drivers."""
+    """The ``pipeline_class`` of numba's decorators for kernels and drivers."""
 
     _passes = (
         Translate,
@@ -132,7 +132,7 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
 
 
 class InlinedCompiler(CompilerBase):  # type: ignore[misc]
-    """The same for functions that they call: definitions and small ones of this compiler, in which a variable may have two types."""
+    """The same for the functions that they call: definitions and small helpers, in which a variable may have two types."""
 
     _without: tuple[type, ...] = (
         AnnotateTypes,
@@ -157,6 +157,6 @@ class InlinedCompiler(CompilerBase):  # type: ignore[misc]
 
 
 class JoinedCompiler(InlinedCompiler):
-    """The same for functions of arrays, which need all of numba's passes; one of them says where references to arrays end."""
+    """The same for functions of arrays, which need all of numba's passes; one of them inserts the end of references to arrays."""
 
     _without = ()

@@ -19,31 +19,31 @@ from .stream import FLOW, begin, finish, flow_out, flowing
 __all__ = ["TILE", "pointwise_kernel"]
 
 TILE = 192
-"""Elements between two additions in float64, and between two wishes for lines of memory."""
+"""Elements between two additions in float64, and between two prefetches."""
 
 AHEAD = 4 * TILE
-"""Elements between what is computed and what is asked of memory, so that the one does not wait for the other."""
+"""How far ahead of the computation inputs are prefetched, in elements, so that it does not wait for memory."""
 
 SHRINK = 2.0**-10
-"""A tile's sum is taken of values times this, exactly, so that it overflows only where its mean does."""
+"""A tile's sum is taken of values times this power of two, which is exact, so that it overflows only where the mean does."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """The constants of a loop over elements. Kernels take their attributes; see :mod:`.translate`."""
+    """The constants of a loop over elements. Kernels use its attributes; see :mod:`.translate`."""
 
     point: Call
     working: Any
     name: str
     """The working precision, as a dtype's name."""
     kinds: str
-    """The parameters, as :func:`..tuples.parameters` is told of them."""
+    """The parameters, in the encoding of :func:`..tuples.parameters`."""
     dtypes: tuple[str, ...]
     output: str
     inputs_at: tuple[int, ...]
     outputs_at: tuple[int, ...]
     results: tuple[int, ...]
-    """Which numbers go out: the value, the gradient, the second derivative."""
+    """Which numbers are written: the value, the gradient, the second derivative."""
     with_weights: bool
 
     @property
@@ -52,7 +52,7 @@ class Points:
 
     @property
     def weight(self) -> tuple[int, ...]:
-        """Where the weight stands: before the inputs."""
+        """The position of the weight: before the inputs."""
         return (0,) * self.with_weights
 
     @property
@@ -85,7 +85,7 @@ class Points:
 
 
 def points(variant: Variant) -> Points:
-    """Arrange the loop of a variant."""
+    """Set up the loop of a variant."""
     definition, working = variant.definition, np.dtype(variant.working).type
     wanted = (
         (variant.items, at.ITEMS),

@@ -1,6 +1,6 @@
-"""Loops in LLVM code whose passes are independent: each touches the numbers at its own index, and no others.
+"""LLVM loops with independent iterations: each accesses the numbers at its own index, and no others.
 
-So an output may lie on an input. LLVM is told, and tests no addresses before it makes vectors of a loop.
+So an output may be an input. LLVM is told so, and vectorises without run-time overlap checks.
 """
 
 import functools
@@ -29,7 +29,7 @@ def pick(builder: Any, pieces: Any, positions: Sequence[int] | None = None) -> l
 
 
 class _Distinct(MDValue):  # type: ignore[misc]
-    """A metadata node that is no other, and may name itself."""
+    """A distinct metadata node, which may refer to itself."""
 
     def __init__(self, module: Any, *operands: Any, names_itself: bool = False) -> None:
         super().__init__(module, operands, name=str(len(module.metadata)))
@@ -48,7 +48,7 @@ class _Distinct(MDValue):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of a loop: its index, and the group of accesses that no other pass makes."""
+    """One iteration of a loop: its index, and its access group, in which no other iteration accesses memory."""
 
     builder: Any
     index: Any
@@ -56,7 +56,7 @@ class Pass:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """The loads and stores that are written inside are this pass's own."""
+        """Loads and stores that are emitted inside belong to this iteration alone."""
         instructions = self.builder.block.instructions
         before = len(instructions)
         yield
@@ -64,14 +64,14 @@ class Pass:
             if one.opname in ("load", "store"):
                 one.set_metadata("llvm.access.group", self.group)
             if one.opname == "store":
-                one.align = 1  # an output may start anywhere
+                one.align = 1  # outputs may have any alignment
 
     def load(self, context: Any, memory: Any, name: str, working: Any) -> Any:
         with self.own():
             return load_one(context, self.builder, memory, self.index, name, working)
 
     def store(self, memories: Sequence[Any], numbers: Sequence[Any], name: str) -> None:
-        """Store each number in a memory of its own."""
+        """Store each number to a memory of its own."""
         with self.own():
             for memory, number in zip(memories, numbers, strict=True):
                 store_one(self.builder, memory, self.index, number, name)
@@ -81,10 +81,10 @@ Step = Callable[[Pass, Sequence[Any]], Sequence[Any] | None]
 
 
 def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = (), together: int = 0) -> Sequence[Any]:
-    """``step`` for each index below ``count``; what it returns is handed to the next one, and comes out at the end.
+    """Run ``step`` for each index below ``count``; what it returns is passed to the next one, and is the result in the end.
 
-    So many vectors are computed ``together``, where LLVM is not to choose: it counts registers, and is often wrong where one result
-    waits for another.
+    ``together`` vectors are processed at once, if it is given: LLVM would decide by the number of registers, and is often wrong
+    where one result waits for another.
     """
     before, group = builder.block, _Distinct(builder.module)
     test, body, after = (builder.append_basic_block(name) for name in ("repeat", "repeat.step", "repeat.end"))
@@ -112,14 +112,14 @@ def vector_bytes() -> int:
 
 
 def vectors_of(count: int, name: str) -> int:
-    """How many vectors to compute together, where that is to be all of so many numbers."""
+    """How many vectors to process at once, if these are to cover ``count`` numbers."""
     return max(1, min(4, count * ITEMSIZE[name] // vector_bytes()))
 
 
 def _hints(module: Any, group: Any, count: Any, together: int) -> Any:
     hints: list[list[Any]] = [["llvm.loop.parallel_accesses", group]]
     if isinstance(count, ir.Constant):
-        # a short loop becomes some vectors at once, not a list of numbers; a column all of its vectors, so that what is added up of it
+        # a short loop becomes some vectors at once, not scalar code; a column all of its vectors, so that what is accumulated
         # stays in registers from one column to the next
         together = together or (4 if count.constant >= 64 else min(4, COLUMN // vector_bytes()))
         hints.append(["llvm.loop.unroll.disable"])

@@ -1,4 +1,4 @@
-"""What all loops over rows know of their variant, under the names that their code uses."""
+"""What all loops over rows know of their variant, under the names that kernels use."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,12 @@ __all__ = ["RowPlan", "row_plan"]
 
 @dataclass(frozen=True)
 class RowPlan(RowLoop):
-    """The constants of a loop over rows. Kernels take their attributes; see :mod:`.translate`."""
+    """The constants of a loop over rows. Kernels use its attributes; see :mod:`.translate`."""
 
     name: str
     """The working precision, as a dtype's name."""
     kinds: str
-    """The parameters, as :func:`..tuples.parameters` is told of them."""
+    """The parameters, in the encoding of :func:`..tuples.parameters`."""
     output: str
     """The outputs' dtype."""
     inputs_at: tuple[int, ...]
@@ -34,7 +34,7 @@ class RowPlan(RowLoop):
 
     @property
     def top(self) -> Call:
-        """The peak, or the terms of a definition without one, which nobody calls for it."""
+        """The peak, or for a definition without one the terms, which are never called in its place."""
         return self.rows.peak or self.rows.terms
 
     @property
@@ -67,7 +67,7 @@ class RowPlan(RowLoop):
 
     @property
     def factored(self) -> bool:
-        """Whether rows count for more or less than 1."""
+        """Whether rows have weights other than 1."""
         return self.with_labels or self.with_weights
 
     @property
@@ -84,7 +84,7 @@ class RowPlan(RowLoop):
 
     @property
     def flat(self) -> tuple[int, ...]:
-        """What is read element by element as it lies; targets that are mixed first are not."""
+        """What is read element by element as it is; targets that are mixed first are not."""
         return tuple(range(len(self.dtypes))) if self.source.split()[0] == "direct" else self.others
 
     @property
@@ -112,7 +112,7 @@ class RowPlan(RowLoop):
 
     @property
     def of_peak(self) -> tuple[int, ...]:
-        """What a function takes of the numbers of an element and of its row."""
+        """Which numbers of an element and of its row a function takes."""
         return self.top.wanted
 
     @property
@@ -129,7 +129,7 @@ class RowPlan(RowLoop):
 
     @property
     def results(self) -> int:
-        """How many numbers a row's value and coefficients are."""
+        """How many numbers a row's value and coefficients are together."""
         return self.rows.value.results
 
     @property

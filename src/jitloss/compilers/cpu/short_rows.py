@@ -1,4 +1,4 @@
-"""The loop over short rows: blocks of rows are transposed, and what a definition says of an element runs along a column."""
+"""The loop over short rows: blocks of rows are transposed, and what a definition says of an element is vectorised along a column."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -34,28 +34,29 @@ from .transpose import PADDING, columns_of, lanes_of, rows_of
 __all__ = ["BLOCKS_UP_TO", "LONGEST", "SHORTEST_PATCHED", "short_rows_kernel"]
 
 LONGEST = 144
-"""Elements of a row for which a block has room."""
+"""The longest row that fits in a block, in elements."""
 
 BLOCKS_UP_TO = {64: (104, 88, 63), 32: (LONGEST, 88, 88), 16: (LONGEST, 88, 88)}
-"""By the bytes of a vector, for rows of up to how many elements blocks are faster than one row after the other: in losses with a peak,
-which take each element once more, in those without one, and in those that write several gradients, which are all transposed. With a
-peak, values alone, smoothed labels and float64 have blocks as long as there is room."""
+"""By the bytes of a vector, the row lengths up to which blocks are faster than one row after the other: in losses with a peak,
+which read each element once more, in those without one, and in those that write several gradients, which are all transposed. With
+a peak, values alone, smoothed labels and float64 use blocks up to the longest row that fits."""
 
 SHORTEST_PATCHED = {64: (20, 24), 32: (10, 24), 16: (10, 24)}
-"""By the bytes of a vector, elements of a row from which labels are put right afterwards in losses with a peak: where all other targets
-are 0, and where they are smoothed. For shorter rows, and in losses that compute less of an element, a grid of targets is less work."""
+"""By the bytes of a vector, the row lengths from which labels are corrected for afterwards in losses with a peak: where all other
+targets are 0, and where they are smoothed. For shorter rows, and in losses with less arithmetic, a grid of targets is less
+work."""
 
 
 @dataclass(frozen=True)
 class ShortRows(RowPlan):
     """The constants of the loop over short rows.
 
-    What stands where: pieces of stack for a block's elements, its grids, then for its rows, then for its labelled elements where these
-    are put right afterwards; then the parameters, then the tuple of an element's own terms.
+    Positions: pieces of stack for a block's elements (its grids), then for its rows, then for its labelled elements where these
+    are corrected for afterwards; then the parameters, then the tuple of an element's own terms.
     """
 
     apart: bool
-    """Whether labels are put right afterwards. Else they mark their elements in a grid of targets."""
+    """Whether labels are corrected for afterwards. Otherwise they mark their elements in a grid of targets."""
     mixed: bool
     grids: int
     row_pieces: int
@@ -66,13 +67,13 @@ class ShortRows(RowPlan):
     kept: tuple[int, ...]
     """Grids of terms."""
     slopes: tuple[int, ...]
-    """They lie on what was read, which is needed no more."""
+    """They overwrite what was read, which is no longer needed."""
     tops: tuple[int, ...]
     totals: tuple[int, ...]
     values: tuple[int, ...]
     coefficients: tuple[int, ...]
     counts: tuple[int, ...]
-    """What rows count for, and that times the call's scale."""
+    """The weights of the rows, and those times the call's scale."""
     own_inputs: tuple[int, ...]
     there: tuple[int, ...]
     """The labelled elements' numbers, their target last."""
@@ -83,18 +84,18 @@ class ShortRows(RowPlan):
     value_takes: tuple[int, ...]
     slope_takes: tuple[int, ...]
     old_takes: tuple[int, ...]
-    """Of the labelled element, what its terms take as if it were no such."""
+    """What the terms of the labelled element take if it is treated as not labelled."""
     new_takes: tuple[int, ...]
     there_slope_takes: tuple[int, ...]
 
     @property
     def lanes(self) -> int:
-        """Rows of a block, whose columns fill :data:`.repeat.COLUMN` bytes."""
+        """Rows of a block, of which a column fills :data:`.repeat.COLUMN` bytes."""
         return lanes_of(self.name)
 
     @property
     def made(self) -> bool:
-        """Whether labels make targets."""
+        """Whether targets are made from labels."""
         return self.with_labels and not self.apart
 
     @property
@@ -103,7 +104,7 @@ class ShortRows(RowPlan):
 
     @property
     def unfolded(self) -> tuple[Any, ...]:
-        """What peaks and sums are of nothing."""
+        """The initial values of peaks and sums."""
         return self.lowest + self.zeros
 
     @property
@@ -112,7 +113,7 @@ class ShortRows(RowPlan):
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """By what the slopes of a row are multiplied, if not by the same as those of all others."""
+        """The factors of a row's slopes, where rows differ in them."""
         return self.counts[1:] * self.factored
 
     @property
@@ -134,7 +135,7 @@ class ShortRows(RowPlan):
 
 
 def short_rows(variant: Variant) -> ShortRows:
-    """Arrange the loop of a variant."""
+    """Set up the loop of a variant."""
     row, apart = row_plan(variant), variant.layout == "patched"
     stored = len(row.dtypes)
     grids = stored, int(row.with_labels and not apart), row.sums, max(0, row.outputs - stored)
@@ -181,9 +182,9 @@ def short_rows(variant: Variant) -> ShortRows:
 
 
 def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop over blocks of rows. A block that is not full is filled up with rows that nobody reads.
+    """Compile a loop over blocks of rows. A block that is not full is padded with rows whose results are not used.
 
-    In the layout "blocks" a label marks its element in a grid of targets; in "patched" it is put right afterwards.
+    In the layout "blocks" a label marks its element in a grid of targets; in "patched" it is corrected for afterwards.
     """
     plan = short_rows(variant)
 
@@ -221,7 +222,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
 
 @part
 def read_block(plan: ShortRows, table, first, rows, sources, scratch, given, factor):  # type: ignore[no-untyped-def]
-    """Read a block: its elements into grids, what its rows are and count for, its targets."""
+    """Read a block: its elements into grids, the weights and labels of its rows, its targets."""
     columns, working, grids = columns_of_row(table), plan.working, select(sources, plan.elements)
     classes, counted, lanes = pointer(table, at.CLASS_WEIGHTS), select(sources, plan.counts), plan.lanes
     columns_of(grids, pointers(table, plan.inputs_at), first * columns, rows, columns, scratch, plan.dtypes, working)
@@ -239,7 +240,7 @@ def read_block(plan: ShortRows, table, first, rows, sources, scratch, given, fac
 
 @part
 def fold_block(plan: ShortRows, table, first, rows, sources, buffers, given):  # type: ignore[no-untyped-def]
-    """Find the peaks and the sums of a block's rows, and ask for what the next one reads and for where this one is written."""
+    """Find the peaks and the sums of a block's rows; prefetch what the next block reads, and where this one is written."""
     columns, working, lanes, grids = columns_of_row(table), plan.working, plan.lanes, plan.grids
     base, streamed = first * columns, word(table, at.STREAM) == at.PAST
     if plan.with_peak:

@@ -1,6 +1,6 @@
-"""A whole call on small arrays in one compiled step: it looks at the arrays, counts the labels, runs the kernel, and divides.
+"""A whole call on small arrays in one compiled step: it checks the arrays, counts the labels, runs the kernel, and divides.
 
-It is told what the arrays must be by a plan, which calls have in common. The Python around it finds the plan, and no more.
+A plan, which similar calls share, tells it what the arrays must be. The Python code around it only looks up the plan.
 """
 
 import functools
@@ -25,25 +25,25 @@ __all__ = ["PLAN", "small_driver"]
 PLAN = np.dtype(
     [
         ("kernel", np.int64),
-        ("labelled", np.int64),  # whether the second array holds labels; else it has the shape of the first one
+        ("labelled", np.int64),  # whether the second array holds labels; otherwise it has the shape of the first one
         ("every", np.int64),  # whether all rows must count
         ("chunk", np.int64),  # elements or rows
-        ("most", np.int64),  # so many of them are a small call
+        ("most", np.int64),  # the largest count that is a small call
         ("columns", np.int64),  # of a row, or 1
         ("rowwise", np.int64),
         ("writes", np.int64),  # whether there is a gradient
-        ("dtypes", np.int64, 2),  # addresses; 0 is that of none
+        ("dtypes", np.int64, 2),  # addresses; 0 where there is no array
         ("itemsizes", np.int64, 2),
         ("factor", np.float64),
         ("divisor", np.float64),  # 0 for the number of rows that count
-        ("table", np.int64, at.FIRST),  # what the kernel's table begins with, as far as it is known
+        ("table", np.int64, at.FIRST),  # the beginning of the kernel's table, as far as it is known
     ]
 )
-"""What calls have in common. It keeps nothing alive."""
+"""What similar calls share. It keeps nothing alive."""
 
 _fields: Any = PLAN.fields
 _INTEGERS = _fields["factor"][1] // 8
-"""So many words come before the factor and the divisor, and they before the table."""
+"""The number of words before the factor and the divisor, which come before the table."""
 
 _WORD = ir.IntType(64)
 
@@ -74,7 +74,7 @@ def _numbers(typing: Any, plan: Any) -> Any:
 
 @intrinsic
 def _table(typing: Any, plan: Any, first: Any, second: Any, gradient: Any, sample: Any, classes: Any) -> Any:
-    """The address of a kernel's table on the stack of the call: what the plan knows of it, and pointers to data."""
+    """The address of a kernel's table on the stack of the call: the words that the plan knows, and pointers to data."""
     places = (at.FIRST, at.FIRST + 1, at.FIRST + 2, at.WEIGHTS, at.CLASS_WEIGHTS)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -104,10 +104,10 @@ def _data(array: Any, known: Any) -> Any:
 
 
 def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, classes: Any, equal: Any) -> Any:
-    """The value of a call, whose gradient, if any, has been written; None, and nothing written, where something is not as planned.
+    """The value of a call, whose gradient, if any, has been written; None, and nothing written, where the arrays do not fit the plan.
 
-    ``equal`` says that the dtypes are equal to those of the plan, which need not be the same objects. Neither array may share
-    memory with the gradient, but for the first one, if it is the very same. Weights are as the kernel reads them.
+    ``equal`` says that the dtypes are equal to those of the plan, without being the same objects. Neither array may share memory
+    with the gradient, except that the first may be the very same. Weights are already as the kernel reads them.
     """
     if not (of_one_type(first, known) and of_one_type(second, known)):
         return None
@@ -154,5 +154,5 @@ def _small(known: Any, first: Any, second: Any, gradient: Any, sample: Any, clas
 
 @functools.cache
 def small_driver() -> Callable[..., float | None]:
-    """The compiled function, which takes Python's objects as they are."""
+    """The compiled function, which takes Python objects as they are."""
     return entry_point(_small, types.Optional(types.float64)(*[Object()] * 6, types.boolean))

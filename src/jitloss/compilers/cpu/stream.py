@@ -1,8 +1,8 @@
-"""Outputs that pass the caches: an ordinary store of a line that is not there first reads it, a streamed one does not.
+"""Outputs stored past the caches: an ordinary store to a line that is not cached first reads it, a streaming store does not.
 
-Only whole aligned lines are streamed. What a tile leaves of a line waits in its buffer for the next tile, so that an output may start
-anywhere. A *flow* is three words: where the next bytes go in the buffer, the first that is not written yet, and the address that the
-buffer's own first byte has in the output.
+Only whole aligned lines are streamed. The part of a line that a tile leaves over stays in its buffer for the next tile, so that
+an output may have any alignment. A *flow* is three words: where the next bytes go in the buffer, the first byte that is not
+written yet, and the address in the output that corresponds to the buffer's first byte.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def _line(builder: Any, memory: Any) -> Any:
 
 
 def _stream(builder: Any, to: Any, buffer: Any, place: Any) -> None:
-    """One line past the caches."""
+    """Store one line past the caches."""
     line = builder.load(_line(builder, builder.gep(buffer, [place])), align=LINE)
     store = builder.store(line, _line(builder, builder.gep(to, [place])), align=LINE)
     store.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
@@ -46,7 +46,7 @@ def _copy(builder: Any, to: Any, source: Any, count: Any) -> None:
 
 
 def stream_through(module: Any) -> Any:
-    """A function (buffer, flow) that writes all lines which are full, and moves the rest to the front."""
+    """A function (buffer, flow) that writes all complete lines, and moves the remainder to the front."""
     name = "jitloss.stream_through"
     if name in module.globals:
         return module.globals[name]
@@ -72,20 +72,20 @@ def stream_through(module: Any) -> Any:
 
 
 def place_in(builder: Any, streamed: Any, buffer: Any, flow: Any, destination: Any) -> Any:
-    """Where the next bytes go: into the buffer where they are ``streamed``, else to their destination at once."""
+    """Where the next bytes go: into the buffer where they are ``streamed``, else directly to their destination."""
     inside = builder.gep(buffer, [builder.load(_words(builder, flow)[0])])
     return builder.select(streamed, inside, destination)
 
 
 def enqueue(builder: Any, flow: Any, size: Any) -> None:
-    """So many bytes more have been written to the buffer."""
+    """Record that so many more bytes have been written to the buffer."""
     end = _words(builder, flow)[0]
     builder.store(builder.add(builder.load(end), size), end)
 
 
 @intrinsic
 def begin(typing: Any, flows: Any, destinations: Any) -> Any:
-    """Let each flow begin at its destination."""
+    """Start each flow at its destination."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for flow, to in zip(pick(builder, args[0]), pick(builder, args[1]), strict=True):
@@ -111,7 +111,7 @@ def flowing(typing: Any, streamed: Any, buffers: Any, flows: Any, destinations: 
 
 @intrinsic
 def flow_out(typing: Any, streamed: Any, buffers: Any, flows: Any, size: Any) -> Any:
-    """Where they are ``streamed``, ``size`` bytes have been written to each buffer: write the lines out that are full."""
+    """Where they are ``streamed``, ``size`` bytes have been written to each buffer: write the complete lines out."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         with builder.if_then(args[0]):
@@ -125,7 +125,7 @@ def flow_out(typing: Any, streamed: Any, buffers: Any, flows: Any, size: Any) ->
 
 @intrinsic
 def finish(typing: Any, streamed: Any, buffers: Any, flows: Any) -> Any:
-    """Where they are ``streamed``, write the rest that waits in each buffer, and order it before whatever follows."""
+    """Where they are ``streamed``, write the remainder in each buffer, and order the stores before whatever follows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         with builder.if_then(args[0]):

@@ -1,4 +1,4 @@
-"""Where a kernel finds what: the words of its table. The call fills them in this order, the loops read them."""
+"""The layout of a kernel's table of words. The call fills them in this order, the loops read them."""
 
 from ...definition import Definition
 
@@ -25,25 +25,25 @@ __all__ = [
 ]
 
 PARAMETERS = 0
-"""float64: the parameters, a sum's weights, then the share of the target that smoothing leaves and what it adds to each class."""
+"""float64: the parameters, a sum's weights, then the factor on the target under label smoothing and what is added to each class."""
 ITEMS = 1
 """The values of the elements or rows, where they are wanted."""
 WEIGHTS = 2
-"""Sample weights in working precision, one for every :data:`WEIGHT_SPAN` elements or rows."""
+"""Sample weights in the working precision, one for every :data:`WEIGHT_SPAN` elements or rows."""
 WEIGHT_SPAN = 3
 COLUMNS = 4
 """Elements of a row."""
 INNER = 5
-"""Elements between two neighbours of a row: 1 unless the class axis is an inner one."""
+"""The distance between neighbouring elements of a row: 1 unless the class axis is an inner one."""
 STREAM = 6
-"""How outputs are stored: :data:`THROUGH` the caches, :data:`PAST` them, or :data:`OVER` an input, whose lines are there."""
+"""How outputs are stored: :data:`THROUGH` the caches, :data:`PAST` them, or :data:`OVER` an input, whose lines are cached."""
 THROUGH, PAST, OVER = 0, 1, 2
 LABELS = 7
-"""int64 labels, a row each."""
+"""int64 labels, one per row."""
 IGNORED = 8
-"""The label whose rows count for nothing."""
+"""The label whose rows are ignored."""
 CLASS_WEIGHTS = 9
-"""A weight per class in working precision."""
+"""One weight per class in the working precision."""
 FIRST = 10
 """The inputs, the gradients, the second derivatives, in the order of the definition's inputs."""
 
@@ -57,7 +57,7 @@ def first_hessian(definition: Definition) -> int:
 
 
 def inputs_at(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """The words of some of the inputs, by their numbers."""
+    """The words of some of the inputs, by their indices."""
     return tuple(FIRST + number for number in numbers)
 
 
@@ -67,6 +67,6 @@ def outputs_at(definition: Definition, count: int) -> tuple[int, ...]:
 
 
 def found_at(definition: Definition, peaks: int, sums: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The words of what has been found of rows that come in pieces: peaks in working precision, sums in float64."""
+    """The words of the results for rows that come in pieces: peaks in the working precision, sums in float64."""
     first = first_hessian(definition) + len(definition.differentiable)
     return tuple(range(first, first + peaks)), tuple(range(first + peaks, first + peaks + sums))

@@ -1,7 +1,7 @@
-"""Kernels in parts, whose plans are constants: how a kernel's bytecode becomes numba's code, in one pass of ours.
+"""Kernels in parts, with plans as constants: how a kernel's bytecode becomes numba's IR, in one pass of ours.
 
-Numba would type, compile and link each part by itself, which makes first calls a good deal longer, and takes nothing from a plan. Its own
-first passes also look for much that no kernel holds: ``with``, ``print``, dictionaries, powers.
+Numba would type, compile and link each part separately, which makes first calls much longer, and it cannot read constants from a
+plan. Its own first passes also look for much that no kernel contains: ``with``, ``print``, dictionaries, powers.
 """
 
 from dataclasses import is_dataclass
@@ -27,14 +27,14 @@ __all__ = ["Translate", "part"]
 
 
 def part(function: Any) -> Any:
-    """A part of a kernel: its statements stand where the kernel calls it, by position."""
+    """Mark a part of a kernel: its statements replace its calls, whose arguments are positional."""
     function.is_part = True
     return placeless(function)
 
 
 class _Interpreter(Interpreter):  # type: ignore[misc]
     def post_process(self, peepholes: Any, func_ir: Any) -> Any:
-        """Leave the code as it is."""
+        """Leave the IR as it is."""
         return func_ir
 
 
@@ -44,10 +44,10 @@ def _translated(identity: Any) -> Any:
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class Translate(FunctionPass):  # type: ignore[misc]
-    """Makes numba's code of a kernel's bytecode.
+    """Makes numba's IR from a kernel's bytecode.
 
-    The statements of parts stand in the places of their calls, and the values of a plan's attributes in the places of these. A plan is an
-    instance of a dataclass that a kernel holds in its closure.
+    Calls of parts are replaced by the statements of the parts, and attributes of a plan by their values. A plan is an instance of
+    a dataclass that a kernel holds in its closure.
     """
 
     _name = "translate"
@@ -71,7 +71,7 @@ class Translate(FunctionPass):  # type: ignore[misc]
 
 
 def _held(code: Any, variable: Any) -> Any:
-    """What a variable stands for, where that is a part or a plan."""
+    """The object that a variable stands for, if that is a part or a plan."""
     definition = guard(get_definition, code, variable)
     held = definition.value if isinstance(definition, ir.FreeVar | ir.Global) else None
     return held if getattr(held, "is_part", False) or is_dataclass(held) else None
@@ -86,7 +86,7 @@ def _called(code: Any, statement: Any) -> Any:
 
 
 def _join(code: Any, block: Any, place: int, function: Any) -> list[Any]:
-    """Put a part's statements in the place of its call; the new blocks, the last of them with what follows the call."""
+    """Replace a part's call by its statements; returns the new blocks, the last of them with what follows the call."""
     call, identity = block.body[place], FunctionIdentity.from_function(function)
     blocks = add_offset_to_labels(_translated(identity).blocks, max(code.blocks) + 1)
     start, after = min(blocks), max(blocks) + 1
@@ -108,7 +108,7 @@ def _join(code: Any, block: Any, place: int, function: Any) -> list[Any]:
 
 
 def _name_constants(code: Any) -> None:
-    """Name the values of plans' attributes, and constants between brackets; neither plans nor parts themselves have a type."""
+    """Replace attributes of plans and subscripted constants by their values; plans and parts themselves have no numba type."""
     for block in code.blocks.values():
         for one in block.find_insts(ir.Assign):
             if isinstance(one.value, ir.Expr) and (named := _named(code, one.value)) is not None:
@@ -119,7 +119,7 @@ def _name_constants(code: Any) -> None:
 
 
 def _named(code: Any, value: Any) -> Any:
-    """What stands for an expression, where something does."""
+    """The constant value of an expression, if it has one."""
     if value.op == "getattr" and is_dataclass(held := _held(code, value.value)):
         return ir.Global(value.attr, getattr(held, value.attr), value.loc)
     if value.op == "getitem" and (index := guard(find_const, code, value.index)) is not None:

@@ -1,7 +1,7 @@
-"""Blocks of short rows turned into columns and back: a column's numbers of neighbouring rows lie side by side, and fill vectors.
+"""Blocks of short rows transposed to columns and back: the numbers of neighbouring rows in a column are contiguous, and fill vectors.
 
-A block is read in quarters of a vector, each of a row of its own, and transposed in registers. A *grid* holds a block: the first
-column, a number of each row, then the second, and so on.
+A block is read in quarters of a vector, each from a different row, and transposed in registers. A *grid* holds a block by
+columns: first the first number of each row, then the second, and so on.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .stream import enqueue, place_in, stream_through
 __all__ = ["PADDING", "columns_of", "lanes_of", "rows_of"]
 
 PADDING = 64
-"""Bytes that a piece of stack is longer than what lies in it: the last quarter of a vector may reach beyond a row's end."""
+"""Bytes of padding at the end of a piece of stack: the last quarter of a vector may extend beyond a row's end."""
 
 _QUARTER = 16  # bytes
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -36,14 +36,14 @@ def _shuffled(builder: Any, one: Any, other: Any, lanes: Sequence[int]) -> Any:
 
 
 def _halves(count: int, width: int, part: int, half: int) -> list[int]:
-    """Lanes that take, from each group of ``width`` lanes of two vectors, one half of it: ``part`` lanes of the one, then of the other."""
+    """Lanes that take one half from each group of ``width`` lanes of two vectors: ``part`` lanes of the first, then of the second."""
     starts = range(half * width // 2, count, width)
     pieces = [list(range(at, at + part)) for start in starts for at in range(start, start + width // 2, part)]
     return [lane for piece in pieces for lane in (*piece, *(one + count for one in piece))]
 
 
 def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
-    """Of so many vectors the first lanes of all their groups of so many, the second ones, and so on; the same again undoes it."""
+    """A transposition of as many vectors as each has groups of lanes; it is its own inverse."""
     width, count, part = len(vectors), vectors[0].type.count, 1
     while part < width:
         pairs = [(which, which + part) for which in range(width) if which // part % 2 == 0]
@@ -64,7 +64,7 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
 
 
 class _Corner:
-    """The place in a block and in its grid from which a square of rows and columns is transposed."""
+    """The position in a block and in its grid from which a square of rows and columns is transposed."""
 
     def __init__(self, builder: Any, block: Any, grid: Any, row: Any, column: Any, columns: Any) -> None:
         self.builder, self.columns, self.column, self.row = builder, columns, column, row
@@ -94,7 +94,7 @@ class _Corner:
             self.builder.store(vector, self.in_grid(which), align=64)
 
     def to_block(self) -> None:
-        """Row after row: where a quarter is longer than a row, what it writes too much is written over."""
+        """Row by row: what a quarter writes beyond the end of a short row is overwritten by the next."""
         width = self.width
         vectors = _transposed(self.builder, [self.builder.load(self.in_grid(which), align=64) for which in range(width)])
         for group in range(4):
@@ -104,7 +104,7 @@ class _Corner:
 
 
 def _transposition(module: Any, real: Any, to_grid: bool) -> Any:
-    """A function (block, grid, columns) that copies one to the other; compiled once for all the pieces of a kernel."""
+    """A function (block, grid, columns) that copies one to the other; compiled once for all uses in a kernel."""
     name = "jitloss.to_grid" if to_grid else "jitloss.to_block"
     if name in module.globals:
         return module.globals[name]
@@ -129,7 +129,7 @@ def _transposition(module: Any, real: Any, to_grid: bool) -> Any:
 
 
 def _is_full(builder: Any, rows: Any, columns: Any, name: str) -> Any:
-    """Whether a block has all of its rows, and they are as long as a quarter of a vector: nothing is touched outside of it."""
+    """Whether a block has all of its rows, and they are at least as long as a quarter of a vector: so nothing outside of it is accessed."""
     full = builder.icmp_signed("==", rows, _I64(lanes_of(name)))
     return builder.and_(full, builder.icmp_signed(">=", columns, _I64(_QUARTER // ITEMSIZE[name])))
 
@@ -138,7 +138,7 @@ def _is_full(builder: Any, rows: Any, columns: Any, name: str) -> Any:
 def columns_of(
     typing: Any, grids: Any, arrays: Any, base: Any, rows: Any, columns: Any, scratch: Any, dtypes: Any, working: Any
 ) -> Any:
-    """Fill a grid from each array: ``rows`` rows from element ``base`` on, converted; the rest of the lanes hold any numbers.
+    """Fill a grid from each array: ``rows`` rows from element ``base`` on, converted; the other lanes hold arbitrary numbers.
 
     A block that is not full, or of another dtype, goes through ``scratch``: nothing is read beyond the array.
     """
@@ -178,8 +178,8 @@ def rows_of(
 ) -> Any:
     """Write the rows of each grid to its destination, converted to the dtype ``output``.
 
-    Where they are ``streamed``, they go into its buffer, and what has filled a line out of it. A block that is not full, or of another
-    dtype, goes through ``scratch``.
+    Where they are ``streamed``, they go to its buffer, and from there complete lines are written out. A block that is not full,
+    or of another dtype, goes through ``scratch``.
     """
     name, real = output.literal_value, working.dtype
 
