@@ -1,4 +1,4 @@
-"""Kernels as machine code: a variant and a plan become a cubin, which is kept on disk; in the simulator they stay Python."""
+"""Kernels as machine code: a variant and a plan become a cubin, which is cached on disk; in the simulator kernels stay Python."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ _POINTER, _INTEGER, _DOUBLE = types.voidptr, types.int64, types.float64
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A kernel as Python, and the types of its arguments: tuples are taken apart into arguments of their own."""
+    """A kernel as a Python function, and the types of its arguments: tuples are flattened into separate arguments."""
 
     function: Any
     arguments: tuple[Any, ...]
@@ -79,7 +79,7 @@ def split(variant: Variant, plan: Plan, stage: Stage) -> Source:
 
 
 def pieces_found(variant: Variant) -> tuple[int, int]:
-    """How many numbers each piece of a row finds: peaks and sums."""
+    """How many numbers each piece of a row produces: peaks and sums."""
     loop = row_loop(variant, jitable)
     return loop.rows.peaks, len(loop.zeros)
 
@@ -98,7 +98,7 @@ def counting(threads: int, working: str, labels: str, weights: str, classes: boo
 
 
 def ptx(source: Source, capability: tuple[int, int]) -> str:
-    """The assembly of a kernel; nothing here needs a device of that capability, but for numba's small device functions."""
+    """The PTX of a kernel; no device of that capability is needed, except by numba's own small device functions."""
     token = device_kind.set(capability)
     try:
         text, _ = cuda.compile_ptx(

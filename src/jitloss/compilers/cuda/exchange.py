@@ -1,6 +1,6 @@
-"""What the threads of a device tell one another: of a warp, of a block, of a cluster of blocks.
+"""Communication between the threads of a device: within a warp, a block, or a cluster of blocks.
 
-Each intrinsic has a plain meaning, which the simulator runs.
+Each intrinsic has an equivalent in plain Python, which the simulator runs.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from .toolchain import SIMULATED, jitable, teach_intrinsic
 __all__ = ["WARP", "across", "arrive", "reducer", "shared_pieces", "wait"]
 
 WARP = 1 if SIMULATED else 32
-"""Threads that exchange numbers without shared memory: none in the simulator."""
+"""Threads that exchange numbers without shared memory: just one in the simulator."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _BYTES = ir.IntType(8).as_pointer()
@@ -46,7 +46,7 @@ def shared_pieces(typing: Any, memory: Any, count: Any) -> Any:
 
 @intrinsic(prefer_literal=True, plain=lambda values, lanes: values)
 def exchange(typing: Any, values: Any, lanes: Any) -> Any:
-    """The numbers of the thread of this warp whose place differs in the bit ``lanes``."""
+    """The numbers of the thread of this warp whose lane differs in the bit ``lanes``."""
 
     def shuffle(builder: Any, bits: Any, by: Any) -> Any:
         kind = ir.FunctionType(ir.LiteralStructType((_I32, ir.IntType(1))), [_I32] * 5)
@@ -80,7 +80,7 @@ _ARRIVE, _WAIT = "barrier.cluster.arrive.release.aligned;", "barrier.cluster.wai
 
 @intrinsic(plain=lambda: None)
 def arrive(typing: Any) -> Any:
-    """Tell the other blocks of the cluster that this one has come so far."""
+    """Signal to the other blocks of the cluster that this one has arrived."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _cluster_barrier(builder, _ARRIVE)
@@ -91,7 +91,7 @@ def arrive(typing: Any) -> Any:
 
 @intrinsic(plain=lambda: None)
 def wait(typing: Any) -> Any:
-    """Wait until the other blocks of the cluster have told so; what they have written before can be read then."""
+    """Wait until the other blocks of the cluster have arrived; what they wrote before is then visible."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _cluster_barrier(builder, _WAIT)
@@ -102,7 +102,7 @@ def wait(typing: Any) -> Any:
 
 @intrinsic(plain=lambda pieces, rank: pieces)
 def peer(typing: Any, pieces: Any, rank: Any) -> Any:
-    """The same pieces of shared memory in the cluster's block of that rank."""
+    """The same pieces of shared memory in the cluster's block with that rank."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         asm = ir.InlineAsm(ir.FunctionType(_I64, [_I64, _I32]), "mapa.u64 $0, $1, $2;", "=l,l,r")
@@ -129,9 +129,9 @@ barrier = cuda.jit(device=True)(_barrier) if SIMULATED else jitable(_barrier)
 
 
 def reducer(combine: Any, team: int, name: str, count: int) -> Any:
-    """A function that combines ``count`` numbers of each of a team's threads, in a fixed order, for all of them.
+    """A function that combines ``count`` numbers of each thread of a team, in a fixed order, for all of them.
 
-    It takes the numbers, the thread's place in the team and, for teams larger than a warp, a piece of shared memory for each number.
+    It takes the numbers, the thread's index in the team and, for teams larger than a warp, a piece of shared memory for each number.
     """
     working, dtypes, masks = np.dtype(name).type, (name,) * count, _masks(min(team, WARP))
     warps, crosses, exchanges = team // WARP, team > WARP, team > 1 and WARP > 1
@@ -142,7 +142,7 @@ def reducer(combine: Any, team: int, name: str, count: int) -> Any:
             for mask in masks:
                 values = combine(values, exchange(values, mask))
         if crosses:
-            barrier()  # until everybody has read what lay there before
+            barrier()  # until all threads have read its previous contents
             if lane % WARP == 0:
                 spread(pieces, lane // WARP, values, name)
             barrier()
@@ -155,10 +155,10 @@ def reducer(combine: Any, team: int, name: str, count: int) -> Any:
 
 
 def across(combine: Any, cluster: int, name: str, count: int) -> Any:
-    """A function that combines what the blocks of a cluster have found, in a fixed order, for all of them.
+    """A function that combines the numbers of the blocks of a cluster, in a fixed order, for all of them.
 
-    It takes a block's numbers, a thread's place in the block, and a piece of shared memory for each number, which nobody may write to
-    until the next barrier of the cluster has passed.
+    It takes a block's numbers, a thread's index in the block, and a piece of shared memory for each number, which must not be
+    overwritten until the next barrier of the cluster has passed.
     """
     working, dtypes = np.dtype(name).type, (name,) * count
 

@@ -1,4 +1,4 @@
-"""Kernels on a device: made once, kept on disk between processes, launched on the caller's stream."""
+"""Kernels on a device: compiled once, cached on disk between processes, launched on the caller's stream."""
 
 import array
 import contextlib
@@ -40,12 +40,12 @@ Capability = tuple[int, int]
 
 @functools.cache
 def fingerprint() -> str:
-    """The compilers' own text and the versions that machine code depends on, as part of every key of the disk cache."""
+    """The compilers' own source, hashed, and the versions that machine code depends on: part of every key of the disk cache."""
     return f"{numba.__version__} {compiler_versions()} {fingerprint_of(Path(__file__).parent)}"
 
 
 _COMPILERS = ("numba-cuda", "cuda-bindings", "nvidia-nvvm", "nvidia-cuda-nvcc-cu12", "nvidia-nvjitlink", "nvidia-nvjitlink-cu12")
-"""What NVIDIA's compilers are installed with, of CUDA 13 and 12: to ask the compilers themselves they would have to be loaded."""
+"""The packages of NVIDIA's compilers, for CUDA 13 and 12: asking the compilers themselves would mean loading them."""
 
 
 def compiler_versions() -> str:
@@ -59,19 +59,19 @@ def compiler_versions() -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where machine code is kept: beside numba's own cache where that has been placed, else with the user's caches; None without a home."""
+    """Where machine code is cached: beside numba's own cache if that is configured, else in the user's caches; None without a home."""
     base = os.environ.get("NUMBA_CACHE_DIR")
     if base:
         return Path(base) / "jitloss-cuda"
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     try:
         return (given if given.is_absolute() else Path.home() / ".cache") / "jitloss" / "cuda"
-    except RuntimeError:  # of a user whom the machine does not know
+    except RuntimeError:  # the user has no home directory
         return None
 
 
 def _key(source: Source, capability: Capability) -> str:
-    """What a kernel depends on: all that it holds in its closure, its arguments, the device's kind, the compilers."""
+    """What a kernel depends on: everything that it holds in its closure, its arguments, the device's capability, the compilers."""
     held = tuple(cell.cell_contents for cell in source.function.__closure__ or ())
     numbers = (source.threads, source.cluster, source.resident, capability)
     described = serialize.dumps((held, source.function.__code__.co_code, str(source.arguments), numbers))
@@ -79,7 +79,7 @@ def _key(source: Source, capability: Capability) -> str:
 
 
 def cubin(source: Source, capability: Capability) -> bytes:
-    """A kernel as machine code, from the disk cache or compiled; a cache that cannot be used is done without."""
+    """A kernel as machine code, from the disk cache or compiled; works without a usable cache."""
     folder = cache_folder()
     file = folder / f"{_key(source, capability)}.cubin" if folder else None
     code = _kept(file) if file else None
@@ -91,7 +91,7 @@ def cubin(source: Source, capability: Capability) -> bytes:
 
 
 def _kept(file: Path) -> bytes | None:
-    """The machine code in a file; None where there is none, or where it is not what was written."""
+    """The machine code in a file; None where there is none, or where it is corrupt."""
     try:
         written = file.read_bytes()
     except OSError:
@@ -101,12 +101,12 @@ def _kept(file: Path) -> bytes | None:
 
 
 def _seal(code: bytes) -> bytes:
-    """What is written behind machine code, and tells it from what a crash, a full disk or another program has left of it."""
+    """A checksum written after machine code: it detects what a crash, a full disk or another program has left."""
     return hashlib.sha256(code).digest()
 
 
 def _keep(file: Path, code: bytes) -> None:
-    """Write a file that other processes see whole or not at all."""
+    """Write a file atomically: other processes see all of it or nothing."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)  # noqa: SIM115  # it is closed before it is moved
@@ -121,11 +121,11 @@ def _keep(file: Path, code: bytes) -> None:
 
 
 def machine_code(text: str, capability: Capability) -> tuple[bytes, str]:
-    """A kernel's assembly as machine code, and what the assembler says of it.
+    """A kernel's PTX as machine code, and the assembler's log.
 
-    The text names how many blocks a multiprocessor should hold at once, which limits the registers of a thread: as many as that, or
-    fewer, so that no number of a thread has to be kept in memory for want of registers. A few may where a single block would be left,
-    which nobody computes beside while it waits.
+    The text names how many blocks a multiprocessor should hold at once, which limits the registers of a thread: the machine code
+    has that many, or fewer if registers would spill otherwise. A few may spill where a single block would be left, which has none
+    to overlap its waiting with.
     """
     named = _RESIDENT.search(text)
     wanted, code, said = int(named[1]) if named else 1, b"", ""
@@ -139,7 +139,7 @@ def machine_code(text: str, capability: Capability) -> tuple[bytes, str]:
 
 
 FEW_SPILLED = 64
-"""Bytes that a thread may write to and read from memory for want of registers, rather than that one block is alone."""
+"""Bytes that a thread may spill rather than leave a single block on a multiprocessor."""
 
 _RESIDENT, _SPILLS = re.compile(r"\.minnctapersm (\d+)"), re.compile(r"(\d+) bytes spill")
 
@@ -153,22 +153,22 @@ def _link(text: str, capability: Capability) -> tuple[bytes, str]:
 
 
 def _entry(code: bytes) -> str:
-    """The name of the only kernel of a cubin, from that of the section with its code."""
+    """The name of the only kernel of a cubin, from the section with its code."""
     start = code.index(b".text._Z") + len(b".text.")
     return code[start : code.index(b"\0", start)].decode()
 
 
 @functools.cache
 def device_count() -> int:
-    """How many devices there are; 0 without a driver."""
+    """The number of devices; 0 without a driver."""
     try:
         return len(cuda.gpus)
-    except Exception:  # numba-cuda raises several kinds
+    except Exception:  # numba-cuda raises various kinds
         return 0
 
 
 def is_current(device: int) -> bool:
-    """Whether a device is the thread's current one."""
+    """Whether a device is current in the thread."""
     from cuda.bindings import driver
 
     error, now = driver.cuCtxGetDevice()
@@ -177,7 +177,7 @@ def is_current(device: int) -> bool:
 
 @contextlib.contextmanager
 def current(device: int) -> Iterator[None]:
-    """Make a device the thread's current one: a launch goes to the current one's context, whatever its arrays."""
+    """Make a device current in the thread: a launch goes to the current device's context, wherever its arrays are."""
     if SIMULATED or is_current(device):
         yield
         return
@@ -200,7 +200,7 @@ def _stream(handle: int) -> Any:
 
 
 class Launch:
-    """A kernel on so many blocks with its arguments, of which some addresses may change from call to call."""
+    """A kernel on so many blocks with its arguments, some of whose addresses may change from call to call."""
 
     def __init__(self, kernel: Any, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
         from cuda.bindings import driver
@@ -213,7 +213,7 @@ class Launch:
         self._parameters, self._lock = self._places.buffer_info()[0], threading.Lock()
 
     def __call__(self, stream: int, slots: Iterable[tuple[int, int]] = (), addresses: Sequence[int] = ()) -> None:
-        """Launch on a stream of the current device. Each slot is the place of an argument, and which of the addresses it now has."""
+        """Launch on a stream of the current device. Each slot is the position of an argument, and the index of its new address."""
         with self._lock:
             for place, number in slots:
                 self._words[place] = addresses[number]
@@ -223,7 +223,7 @@ class Launch:
 
 
 def _word(one: Any) -> int:
-    """An argument as the 64 bits of which its kernel reads as many as it wants."""
+    """An argument as 64 bits, of which its kernel reads as many as it needs."""
     kind = "<f" if isinstance(one, np.float32) else "<d" if isinstance(one, float) else "<q"
     return int.from_bytes(struct.pack(kind, one), "little")
 
@@ -237,14 +237,14 @@ def _capability(device: int) -> Capability:
 
 
 def has_clusters(device: int) -> bool:
-    """Whether blocks can share a row through their shared memory."""
+    """Whether blocks can share a row through distributed shared memory."""
     return not SIMULATED and _capability(device) >= (9, 0)
 
 
 class Kernel:
-    """A kernel that is launched with pointers and numbers; machine code is made for each kind of device when it is first met.
+    """A kernel that is launched with pointers and numbers; machine code is made for each kind of device on first use.
 
-    Its source is made anew for each of them: numba keeps the small functions that a kernel calls as they were compiled first.
+    Its source is rebuilt for each of them: numba keeps the small functions that a kernel calls as they were first compiled.
     """
 
     def __init__(self, make: Callable[..., Source], *given: Any) -> None:
@@ -259,18 +259,18 @@ class Kernel:
         if capability not in self._loaded:
             from cuda.core import ObjectCode
 
-            source, self._unused = self._unused or self._make(), None  # also where the compiler fails
+            source, self._unused = self._unused or self._make(), None  # also if the compiler fails
             code = cubin(source, capability)
             self._loaded[capability] = ObjectCode.from_cubin(code).get_kernel(_entry(code))
         return self._loaded[capability]
 
     def __call__(self, device: int, stream: int, blocks: int, *arguments: Any) -> None:
-        """Launch on a stream; tuples among the arguments are what the kernel takes as tuples."""
+        """Launch on a stream; arguments that the kernel takes as tuples are tuples."""
         with current(device):
             self.launch(device, blocks, *arguments)(stream)
 
     def launch(self, device: int, blocks: int, *arguments: Any) -> Callable[..., None]:
-        """The launch on a stream of the current device, which can be repeated."""
+        """A launch on a stream of the current device, which can be repeated."""
         if self._simulated is not None:
             configured = self._simulated[blocks, self.source.threads]
             return lambda stream: configured(*arguments)
@@ -278,7 +278,7 @@ class Kernel:
 
 
 def flat(arguments: Any) -> Iterator[Any]:
-    """Arguments as a kernel's machine code takes them: tuples in parts, addresses as plain integers."""
+    """Arguments as a kernel's machine code takes them: tuples flattened, addresses as plain integers."""
     for one in arguments:
         if isinstance(one, tuple):
             yield from flat(one)

@@ -1,4 +1,4 @@
-"""Memory as a kernel's thread sees it on a device. Each intrinsic has a plain meaning, which the simulator runs.
+"""Memory access of a kernel's threads. Each intrinsic has an equivalent in plain Python, which the simulator runs.
 
 Elements are moved in vectors: as many neighbours as fill 128 bits in the widest of a kernel's arrays that are read by element.
 """
@@ -37,7 +37,7 @@ def _plain_local(count: Any, size: Any) -> tuple[Any, ...]:
 
 @intrinsic(prefer_literal=True, plain=_plain_local)
 def local(typing: Any, count: Any, size: Any) -> Any:
-    """``count`` pieces of a thread's own memory, each for ``size`` numbers of any dtype; registers where indices are constants."""
+    """``count`` pieces of thread-local memory, each for ``size`` numbers of any dtype; registers where indices are constants."""
     pieces, numbers = count.literal_value, size.literal_value
     result = types.UniTuple(types.voidptr, pieces)
 
@@ -54,7 +54,7 @@ def local(typing: Any, count: Any, size: Any) -> Any:
 
 
 def _chunks(size: int, itemsize: int) -> Iterator[tuple[int, Any, int]]:
-    """Bytes cut into the widest words that there are: where, the type of the words, and the bytes of one."""
+    """Bytes split into the widest available words: the offset, the type of the word, and its bytes."""
     place = 0
     while place < size:
         width = next(one for one in (16, 8, 4, 2, 1) if one <= size - place)
@@ -65,7 +65,7 @@ def _chunks(size: int, itemsize: int) -> Iterator[tuple[int, Any, int]]:
 
 
 def _read_items(builder: Any, source: Any, to: Any, name: str, count: int) -> None:
-    """Copy from a device's memory by wide loads to a thread's own, converted item by item: LLVM turns those into registers."""
+    """Copy from device memory by wide loads to a thread's own, converting item by item: LLVM turns those into registers."""
     (kind, convert), itemsize, real = LOADS[name], ITEMSIZE[name], to.type.pointee
     item, number = ir.IntType(8 * itemsize), 0
     for place, whole_kind, word in _chunks(count * itemsize, itemsize):
@@ -81,7 +81,7 @@ def _read_items(builder: Any, source: Any, to: Any, name: str, count: int) -> No
 
 
 def _keep_items(builder: Any, source: Any, to: Any, name: str, count: int) -> None:
-    """The same for halves that stay as they are, two in a word."""
+    """The same for half types that are not converted, two in a word."""
     itemsize = ITEMSIZE[name]
     for place, whole_kind, word in _chunks(count * itemsize, itemsize):
         lanes = getattr(whole_kind, "count", 1)
@@ -93,7 +93,7 @@ def _keep_items(builder: Any, source: Any, to: Any, name: str, count: int) -> No
 
 
 def _pair(builder: Any, numbers: list[Any], name: str) -> Any:
-    """Two numbers as halves of a word, which one instruction makes; devices before 8.0 have none."""
+    """Two numbers as the halves of a word, made by one instruction that devices before 8.0 lack."""
     if device_kind.get() >= (8, 0):
         kind = ir.FunctionType(_I32, [ir.FloatType()] * 2)
         code = f"cvt.rn.{'bf16x2' if name == 'bfloat16' else 'f16x2'}.f32 $0, $1, $2;"
@@ -109,7 +109,7 @@ def _narrow(builder: Any, number: Any, name: str) -> Any:
 
 
 def _write_items(builder: Any, to: Any, source: Any, name: str, count: int) -> None:
-    """The way back."""
+    """The reverse: convert a thread's own numbers and write them by wide stores."""
     itemsize, number = ITEMSIZE[name], 0
     for place, kind, word in _chunks(count * itemsize, itemsize):
         width = word * getattr(kind, "count", 1)
@@ -123,7 +123,7 @@ def _write_items(builder: Any, to: Any, source: Any, name: str, count: int) -> N
 
 
 def _own(builder: Any, pieces: Any, position: int, at: Any, working: Any) -> Any:
-    """Where a thread's own number lies."""
+    """The address of a thread's own number."""
     real = ir.FloatType() if working.dtype == types.float32 else ir.DoubleType()
     return address(builder, builder.extract_value(pieces, position), at, real)
 
@@ -135,7 +135,7 @@ def _plain_fetch(to: Any, at: Any, arrays: Any, index: Any, dtypes: Any, count: 
 
 @intrinsic(prefer_literal=True, plain=_plain_fetch)
 def fetch(typing: Any, to: Any, at: Any, pointers: Any, index: Any, dtypes: Any, count: Any, working: Any) -> Any:
-    """Read ``count`` neighbouring elements of each array, from ``index`` on, as a thread's own numbers from ``at`` on."""
+    """Read ``count`` consecutive elements of each array, from ``index`` on, into a thread's own memory from ``at`` on."""
     names, number = [one.literal_value for one in dtypes], count.literal_value
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -194,7 +194,7 @@ def clear(typing: Any, pointers: Any, index: Any, dtype: Any, count: Any) -> Any
 
 
 def _within(builder: Any, first: Any, columns: Any, kept: int, reach: int) -> Iterator[tuple[int, Any]]:
-    """Code for each vector of a row that is kept, run where the row is so long: the vector's number and its column."""
+    """Code for each vector of a row that is kept, executed if the row is long enough: yields the vector's number and its column."""
     for number in range(kept):
         column = builder.add(first, _I64(number * reach))
         with builder.if_then(builder.icmp_signed("<", column, columns)):
@@ -234,11 +234,11 @@ def fetch_row(
     reach: Any,
     working: Any,
 ) -> Any:
-    """Read a thread's part of a row that it keeps: ``kept`` vectors, ``reach`` apart, from its ``first`` column on.
+    """Read the part of a row that a thread keeps: ``kept`` vectors, ``reach`` apart, from its ``first`` column on.
 
-    They are kept in the ``own`` dtypes: the working precision's, or their own where these are halves.
-    All are read before any is waited for. This and the next are one function each for all vectors, since every function that numba
-    compiles adds to the compile time of a kernel.
+    They are kept in the ``own`` dtypes: that of the working precision, or their own if these are half types. All loads are issued
+    before any is waited for. This and the next are one function for all vectors, since every function that numba compiles adds to
+    the compile time of a kernel.
     """
     names, width = list(zip(*([one.literal_value for one in kinds] for kinds in (dtypes, own)), strict=True)), count.literal_value
     vectors, distance = kept.literal_value, reach.literal_value
@@ -269,7 +269,7 @@ def _plain_clear_row(arrays: Any, base: Any, first: Any, columns: Any, dtype: An
 def clear_row(
     typing: Any, pointers: Any, base: Any, first: Any, columns: Any, dtype: Any, count: Any, kept: Any, reach: Any
 ) -> Any:
-    """Write zeros to a thread's part of a row that it keeps."""
+    """Write zeros to the part of a row that a thread keeps."""
     name, width, vectors, distance = (one.literal_value for one in (dtype, count, kept, reach))
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -328,7 +328,7 @@ def integer(typing: Any, pointer: Any, index: Any, dtype: Any) -> Any:
 
 @intrinsic(plain=lambda value: value)
 def settled(typing: Any, value: Any) -> Any:
-    """The number itself, computed here: LLVM would move a conversion from float64 into the loop that uses it."""
+    """The number itself, computed here: LLVM would sink a conversion from float64 into the loop that uses it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind, letter = args[0].type, "f" if value == types.float32 else "d"
@@ -349,9 +349,9 @@ def _plain_repeated(step: Any, count: int, state: Any, place: int, column: int, 
 def repeated(
     typing: Any, step: Any, count: Any, state: Any, place: Any, column: Any, rest: Any, places: Any, columns: Any
 ) -> Any:
-    """What is left of a state after ``count`` steps without a loop: what is indexed by constants stays in registers.
+    """The state after ``count`` steps, unrolled: what is indexed by constants stays in registers.
 
-    A step is ``(state, place, column, rest)`` to the new state; ``places`` and ``columns`` say how far the next one lies.
+    A step maps ``(state, place, column, rest)`` to the new state; ``places`` and ``columns`` are the increments to the next step.
     """
     wanted = step.get_call_type(typing, (state, types.int64, types.int64, rest), {})
     number, apart = count.literal_value, (places.literal_value, columns.literal_value)

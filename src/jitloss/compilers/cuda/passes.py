@@ -1,4 +1,4 @@
-"""What a thread does with its part of a row: a pass for its peaks, one for its sums, one for its slopes."""
+"""The work of a thread on its part of a row: one pass for peaks, one for sums, one for slopes."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ __all__ = ["Passes", "Row", "Span", "own_dtypes", "passes"]
 
 
 class Row(NamedTuple):
-    """What all elements of a row share; what is not known yet, or not needed, is empty.
+    """What all elements of a row share; what is not yet known, or not needed, is empty.
 
-    ``taken``, ``made`` and ``heights`` are the thread's own memory for elements, slopes and terms. Slopes are taken times the ``factor``.
+    ``taken``, ``made`` and ``heights`` are the thread's own memory for elements, slopes and terms. Slopes are multiplied by ``factor``.
     """
 
     taken: Any
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where a row lies: its first element in the inputs and outputs, its columns and how far apart they are, the first that is wanted."""
+    """The memory layout of a row: its first element in inputs and outputs, its columns and their stride, the first wanted column."""
 
     inputs: Any
     outs: Any
@@ -48,10 +48,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Passes:
-    """What a thread does with its part of a row, each a function ``(state, lane, row, span)`` to the new state.
+    """The passes of a thread over its part of a row, each a function ``(state, lane, row, span)`` to the new state.
 
-    The element with the label is an element like all others to them, unless it is marked. The thread to which it belongs, and which
-    alone writes it, puts that right: ``patched`` is for its sums, ``labelled`` gives the slopes of the element.
+    They treat the labelled element like all others, unless it is marked. The thread to which it belongs, and which alone writes
+    it, corrects for that: ``patched`` corrects its sums, ``labelled`` gives the slopes of the element.
     """
 
     peaks: Any
@@ -63,7 +63,7 @@ class Passes:
 
 
 def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
-    """The passes over a row that lies in a thread's own memory, or is read anew in each of them."""
+    """The passes over a row that is kept in a thread's own memory, or read again in each of them."""
     name, kept = np.dtype(loop.working).name, plan.kept > 0
     highest, sums, slopes, patched, labelled = _steps(loop, plan, name)
     return Passes(
@@ -77,14 +77,14 @@ def passes(loop: RowLoop, plan: Plan, output: str) -> Passes:
 
 
 def own_dtypes(loop: RowLoop, plan: Plan) -> tuple[str, ...]:
-    """As what a thread has the elements of a row in its own memory."""
+    """The dtypes in which a thread keeps the elements of a row."""
     return loop.dtypes if plan.packed else (np.dtype(loop.working).name,) * len(loop.dtypes)
 
 
 def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
-    """What happens to one element in each pass: ``(state, place, column, row)`` gives the new state.
+    """What each pass does with one element: ``(state, place, column, row)`` gives the new state.
 
-    ``place`` is where the element lies in the thread's own memory. The terms of a row that is kept are kept too, for its slopes,
+    ``place`` is the element's index in the thread's own memory. The terms of a row that is kept are kept too, for its slopes,
     unless it is packed, which leaves no room for them.
     """
     peak, terms, slope, working = loop.rows.peak or loop.rows.terms, loop.rows.terms, loop.rows.slope, loop.working
@@ -169,7 +169,7 @@ def _row_pass(
     clears: bool = False,
     adds: bool = False,
 ) -> Any:
-    """One pass of a thread over its part of a row. It may be long where it is read, so what additions round away is added at the end."""
+    """One pass of a thread over its part of a row. If the row is read and may be long, sums are compensated (Kahan)."""
     width, held, dtypes, working = plan.width, plan.kept, loop.dtypes, loop.working
     reach, steps, zeros, nothing = plan.reach, step is not None, loop.zeros, loop.zeros * 2
 

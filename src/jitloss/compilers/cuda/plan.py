@@ -1,4 +1,4 @@
-"""How a call is spread over a device: what a kernel is compiled for beside its variant, and how many blocks run it."""
+"""The launch configuration of a call: what a kernel is compiled for besides its variant, and how many blocks run it."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,40 +11,40 @@ from .exchange import WARP
 __all__ = ["Plan", "blocks", "choose", "counting_blocks", "pieces", "split"]
 
 MOST_BLOCKS = 32768
-"""Blocks over elements; they take what is left in turns. It does not depend on the device, and so neither do the bits of a sum."""
+"""Blocks over elements, in a grid-stride loop. It does not depend on the device, and so neither do the bits of a sum."""
 
 MOST_KEPT = 32
-"""Elements of a row, of all inputs together, that a thread holds in registers; half as many in float64, and twice as many where they
-are packed, as they are where several threads take a row."""
+"""Elements of a row, over all inputs, that a thread keeps in registers; half as many in float64, and twice as many where they are
+packed, which they are if several threads share a row."""
 
 MOST_TOGETHER = 8
-"""Blocks of a cluster, which exchange numbers through their shared memory: as many as every device with clusters has."""
+"""Blocks of a cluster, which exchange numbers through distributed shared memory: as many as every device with clusters supports."""
 
 MOST_COUNTING_BLOCKS = 64
 
 RESIDENT = 1024
-"""Threads that a multiprocessor is to hold at once."""
+"""Threads that should be resident on a multiprocessor."""
 
 FEW_ROWS = 64
-"""Rows below which a row is shared by several blocks, if it is long."""
+"""Number of rows below which a long row is shared by several blocks."""
 
 _SIMULATED_TEAM, _SIMULATED_MOST = 4, 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the kernel of a loss runs.
+    """How the kernel of a loss is run.
 
-    ``threads`` of a block; ``team``, those that share a row; ``width``, neighbouring elements that a thread moves at once.
+    ``threads`` per block; ``team``, the threads that share a row; ``width``, consecutive elements that a thread moves at once.
 
-    ``kept`` is how many such vectors of a row each thread holds in registers; 0 where rows are read again for each pass. ``packed`` says
-    that they stay two in a register. ``cluster`` is how many blocks share a row, where the team is a block. ``apart`` says
-    that the elements of a row are no neighbours.
+    ``kept`` is how many such vectors of a row each thread keeps in registers; 0 where rows are read again in each pass.
+    ``packed`` says that they stay two in a register. ``cluster`` is how many blocks share a row, where the team is a block.
+    ``apart`` says that the elements of a row are not contiguous.
 
-    ``divided`` says that the sum is divided by a number that lies on the device, and ``here`` that the only block of the kernel counts
-    that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a part for each block, the value of the loss, or
-    nothing. ``labels`` and ``weights`` are the dtypes of integer labels and sample weights; ``each`` says that every element has a
-    sample weight of its own, which is read as the elements are.
+    ``divided`` says that the sum is divided by a number that is on the device, and ``here`` that the kernel's only block counts
+    that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a partial sum for each block, the value of the
+    loss, or nothing. ``labels`` and ``weights`` are the dtypes of integer labels and sample weights; ``each`` says that every
+    element has a sample weight of its own, which is read like the elements.
     """
 
     threads: int
@@ -64,12 +64,12 @@ class Plan:
 
     @property
     def reach(self) -> int:
-        """How far the next vector of a thread lies in its row."""
+        """The distance between vectors of a thread in its row."""
         return self.team * self.cluster * self.width
 
     @property
     def resident(self) -> int:
-        """How many blocks a multiprocessor is to hold at once, which bounds a thread to 64 registers."""
+        """How many blocks should be resident on a multiprocessor, which limits a thread to 64 registers."""
         return max(1, RESIDENT // self.threads)
 
 
@@ -87,8 +87,8 @@ def choose(
 ) -> Plan:
     """The plan for rows of so many columns.
 
-    ``aligned`` says that every array starts at a multiple of 16 bytes, ``each`` that there are as many sample weights as elements,
-    ``clusters`` that the device has them.
+    ``aligned`` says that every array starts at a multiple of 16 bytes, ``each`` that there are as many sample weights as
+    elements, ``clusters`` that the device supports them.
     """
     last = (divided, labels, weights or variant.working)
     first = ITEMSIZE[variant.inputs[0]]
@@ -118,11 +118,11 @@ def choose(
 
 
 _TEAMS = ((128, 1), (256, 1), (512, 1), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
-"""Threads of a block and blocks of a cluster: small blocks, several of which are on a multiprocessor, so that one waits while another
-computes; but blocks of a cluster wait for each other, so rows for two of them have one of twice the threads."""
+"""Threads of a block and blocks of a cluster: small blocks, several of which are resident, so that one computes while another
+waits; but blocks of a cluster wait for each other, so rows that would take two of them use one block of twice the threads."""
 
 _SMALL_TEAM = (64, 1)
-"""The block that takes the shortest of the rows whose elements are packed."""
+"""The block for the shortest of the rows whose elements are packed."""
 
 _TEAMS_OF_A_BLOCK = ((128, 1), (256, 1), (512, 1), (1024, 1))
 """The same for devices without clusters."""
@@ -145,19 +145,19 @@ def _kept(vectors: int, team: int, most: int) -> int:
 
 
 def _power(number: int) -> int:
-    """The power of two that is not smaller."""
+    """The next power of two."""
     return 1 << (number - 1).bit_length()
 
 
 def _by_element(variant: Variant) -> list[str]:
-    """The dtypes of the inputs that are read for each element: labels and numbers of a row are not."""
+    """The dtypes of the inputs that are read for each element, as opposed to labels and inputs with one number per row."""
     given, target = variant.definition.inputs, variant.definition.target if variant.targets == "labels" else None
     return [dtype for one, dtype in zip(given, variant.inputs, strict=True) if not one.per_row and one is not target]
 
 
 PACKED = "bfloat16" if WARP > 1 else "float16"
-"""The dtype of which two elements can stay in one register: a bfloat16 is a shift away from its float. Other conversions are dear, and
-compilers would rather keep what they have made than make it again. The simulator has no bfloat16."""
+"""The dtype of which two elements can stay in one register: a bfloat16 is a shift away from its float32. Other conversions are
+expensive, and compilers would rather keep their results than repeat them. The simulator has no bfloat16."""
 
 
 def _packs(variant: Variant) -> bool:
@@ -172,12 +172,12 @@ def blocks(plan: Plan, pointwise: bool, count: int) -> int:
 
 
 def counting_blocks(threads: int, rows: int) -> int:
-    """Blocks that count rows; every block of the loss reads what each of them has found."""
+    """Blocks that count rows; every block of the loss reads all their counts."""
     return max(1, min(MOST_COUNTING_BLOCKS, -(-rows // (4 * threads))))
 
 
 def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
-    """Into how many pieces rows are split, and how long one is: several where rows are too few to occupy a device."""
+    """How many pieces rows are split into, and how long one is: several where there are too few rows to occupy a device."""
     if plan.team < plan.threads or inner > 1 or rows >= FEW_ROWS or plan.cluster > 1 or plan.packed:
         return 1, columns
     most = min(-(-2 * FEW_ROWS // rows), columns // (4 * plan.reach))
@@ -189,6 +189,6 @@ def pieces(plan: Plan, rows: int, columns: int, inner: int) -> tuple[int, int]:
 
 def split(plan: Plan) -> Plan:
     """The plan for pieces of rows, which are read in each pass."""
-    if plan.cluster > 1 or plan.packed:  # which are never split
+    if plan.cluster > 1 or plan.packed:  # these are never split
         return plan
     return replace(plan, threads=min(plan.threads, 512), team=min(plan.team, 512), kept=0)

@@ -18,13 +18,13 @@ from .toolchain import jitable, jitable_for
 __all__ = ["pointwise_kernel"]
 
 SHRINK = 2.0**-10
-"""A thread's sum is taken of values times this, exactly, so that it overflows only where the mean does."""
+"""A thread's sum is taken of values times this power of two, which is exact, so that it overflows only where the mean does."""
 
 
 def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
-    """A function of one element, which lies among others of these dtypes: its value and its slopes, times its weights.
+    """A function of one element, which is in arrays of these dtypes: its value and its slopes, times its weights.
 
-    A sample weight of its own lies among them too, as the last; else it is the one at ``which``, of several elements.
+    Its own sample weight is the last of these arrays, if there is one; else it is the one at ``which``, shared by several elements.
     """
     working, names = np.dtype(variant.working).type, [one.name for one in variant.definition.inputs]
     call = point(variant.definition, working, jitable_for(variant))
@@ -55,9 +55,9 @@ def _one_element(variant: Variant, plan: Plan, dtypes: tuple[str, ...]) -> Any:
 
 
 def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
-    """A kernel in which each thread takes vectors of neighbouring elements, a grid apart.
+    """A kernel in which each thread takes vectors of consecutive elements in a grid-stride loop.
 
-    Sums are taken in the working precision, with what each addition rounds away in a second number, and in float64 over the block.
+    Sums are compensated in the working precision, and taken in float64 over the block.
     """
     working = np.dtype(variant.working).type
     name, dtypes = variant.working, variant.inputs + (plan.weights,) * plan.each
@@ -106,7 +106,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         step = np.int64(cuda.gridDim.x) * threads * width
         while first < count:
             partial, which, left = zero, np.int64(0), np.int64(0)
-            if shared_weights:  # one division for all of them, which takes as long as many other things
+            if shared_weights:  # one division for all of them, since it is expensive
                 which = first // span
                 left = (which + 1) * span - first
             if first + width <= count:
@@ -127,7 +127,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
                         spread(outs, index, scaled(select(result, of_outputs), factor), output)
             high, low = gather((high, low), (partial,))
             first += step
-        exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # of an infinite sum nothing is left over
+        exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # an infinite sum has no remainder
         if totalled:
             end(exact / SHRINK, whole_scale, partials, cuda.blockIdx.x, cuda.threadIdx.x, memory)
 

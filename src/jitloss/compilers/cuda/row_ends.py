@@ -1,4 +1,4 @@
-"""What happens once a row, before its passes and after them: its label and its weight, its value, and where its slopes go."""
+"""What happens once per row, before and after its passes: its label and its weight, its value, and the writing of its slopes."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ __all__ = ["closing", "opening", "writing"]
 
 
 def _factored(variant: Variant) -> bool:
-    """Whether rows have weights: those of the caller, or 0 and NaN by their labels."""
+    """Whether rows have weights: the caller's, or 0 and NaN because of their labels."""
     return variant.targets == "labels" or variant.weights
 
 
 def opening(variant: Variant, plan: Plan, loop: RowLoop, place: Any) -> Any:
-    """A function that gives a row's label, as a ``place`` among the columns, the target there, and the weight of the row.
+    """A function that gives a row's label as the column ``place``, the target there, and the weight of the row.
 
-    An ignored row weighs 0, and one whose label is no class NaN.
+    An ignored row has weight 0, and one whose label is not a class NaN.
     """
     working, kind, weight_dtype, label_dtype = loop.working, loop.source, (plan.weights,), plan.labels
     with_labels, with_weights, nan = variant.targets == "labels", variant.weights, loop.working(np.nan)
@@ -67,10 +67,9 @@ def closing(variant: Variant, loop: RowLoop) -> Any:
 
 
 def writing(variant: Variant, loop: RowLoop, do: Passes) -> Any:
-    """A function that writes a thread's slopes of a row, or zeros where the row weighs nothing.
+    """A function that writes a thread's slopes of a row, or zeros where the row has weight 0.
 
-    The thread to which the element with the label belongs takes that one from memory before it writes any slopes, and writes it after
-    them.
+    The thread to which the labelled element belongs reads it before it writes any slopes, and writes its slope after them.
     """
     factored, zero, nothing = _factored(variant), loop.working(0.0), (loop.working(0.0),) * loop.outputs
     write_zeros, write_slopes, labelled, output = do.zeros, do.slopes, do.labelled, variant.output

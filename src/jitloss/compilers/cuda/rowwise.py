@@ -21,11 +21,11 @@ __all__ = ["rowwise_kernel"]
 
 
 def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
-    """A kernel in which a team of threads takes a row: its peak, its sums, its slopes.
+    """A kernel in which a team of threads processes a row: its peak, its sums, its slopes.
 
-    A team is one thread, part of a warp, the block, or a cluster of blocks. The threads hold the row in registers where the plan says
-    that it fits; else each of the three passes reads it again, from the cache where it is not too long. A row whose label is no class
-    becomes NaN.
+    A team is one thread, part of a warp, a block, or a cluster of blocks. The threads keep the row in registers where it fits by
+    the plan; else each of the three passes reads it again, from the cache where it is not too long. A row whose label is not a
+    class becomes NaN.
     """
     loop = row_loop(variant, jitable_for(variant))
     working, name, output, kinds = loop.working, variant.working, variant.output, variant.statics
@@ -39,9 +39,9 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
     of_peaks, of_sums, everybody = tuple(range(peaks_count)), tuple(range(peaks_count, exchanged)), team * cluster
-    # where registers are scarce the divisor is found first; else while the row is on its way
+    # where registers are scarce the divisor is computed first; else while the row is being loaded
     early = threads > 256 or (clustered and (plan.packed or ITEMSIZE[output] > 2))
-    place = np.int32 if kept else np.int64  # a row that is kept has few columns, and comparing them costs half
+    place = np.int32 if kept else np.int64  # a row that is kept has few columns, and 32-bit comparisons cost half
 
     do, own_as = passes(loop, plan, output), own_dtypes(loop, plan)
     find_peaks, add_terms, patched = do.peaks, do.sums, do.patched
@@ -66,7 +66,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
         row = np.int64(cuda.blockIdx.x >> cluster_bits) * teams + (thread >> team_bits)
         active = row < count
-        row = min(row, count - 1)  # all threads of a warp exchange numbers, also those without a row of their own
+        row = min(row, count - 1)  # all threads of a warp take part in exchanges, also those without a row of their own
         if apart:
             distance, base = inner, (row // inner) * columns * inner + row % inner
         else:
@@ -102,7 +102,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             final = Row(taken, classes, label, target, given, heights, made, peaks, coefficients, factor * weight)
             write_row(weight, lane, mine, final, span)
         if clustered:
-            wait()  # nobody's shared memory goes before it has been read
+            wait()  # shared memory must stay valid until all blocks have read it
         if totalled:
             end(total, whole_scale, partials, cuda.blockIdx.x, thread, memory)
 

@@ -1,7 +1,7 @@
-"""The kernels over pieces of rows, where rows are few and long: every row is shared by several blocks.
+"""The kernels over pieces of rows, for few and long rows: every row is shared by several blocks.
 
-Three launches, because what the blocks of a row have found must be complete before any of them goes on: peaks, sums, slopes. Each
-block combines what its row's blocks have found in the same order, so that all of them have the same bits.
+There are three launches, because the results of all blocks of a row must be complete before any of them continues: peaks, sums,
+slopes. Each block combines the results of its row's blocks in the same order, so that all of them get the same bits.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ __all__ = ["split_kernel"]
 
 
 def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
-    """One of the launches. ``found_peaks`` and ``found_sums`` hold a number per piece for each peak and each sum."""
+    """One of the launches. ``found_peaks`` and ``found_sums`` hold one number per piece for each peak and each sum."""
     loop = row_loop(variant, jitable_for(variant))
     working, name, output, kinds = loop.working, variant.working, variant.output, variant.statics
     places, row_places, lowest, zeros, outputs = loop.inputs, loop.row_inputs, loop.lowest, loop.zeros, loop.outputs

@@ -1,6 +1,6 @@
-"""The small kernels round a loss: what "mean" divides by, found on the device, and the sum of what the blocks have summed.
+"""The small kernels around a loss: the divisor of "mean", counted on the device, and the sum of the blocks' partial sums.
 
-Every thread adds numbers that lie a grid apart, then the threads' sums are added in a fixed order.
+Every thread adds numbers in a grid-stride loop, then the threads' sums are added in a fixed order.
 """
 
 import operator
@@ -26,7 +26,7 @@ _DOUBLE = ("float64",)
 
 @jitable
 def share(scale, divisors, parts):  # type: ignore[no-untyped-def]
-    """A number divided by what the counting blocks have found together, and 0 where nothing counts."""
+    """A number divided by the total of the counting blocks, and 0 where nothing counts."""
     whole = 0.0
     for index in range(parts):
         whole += load((divisors,), index, _DOUBLE, np.float64)[0]
@@ -34,14 +34,14 @@ def share(scale, divisors, parts):  # type: ignore[no-untyped-def]
 
 
 def total_kernel(threads: int, output: str, divided: bool) -> Any:
-    """Add the blocks' sums and write the value of the loss; several blocks of this kernel write a sum each, of which that is made."""
+    """Add the blocks' sums and write the value of the loss; or, with several blocks of this kernel, one sum each for a further launch."""
     total_of, double, warps = reducer(add, threads, "float64", 1), ("float64",), threads // WARP
 
     def kernel(partials, count, scale, divisors, parts, value):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(warps, types.float64)
         total, index = 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
         step = np.int64(cuda.gridDim.x) * threads
-        while index + 3 * step < count:  # four at a time, so that one is not waited for after the other
+        while index + 3 * step < count:  # four at a time, so that their latencies overlap
             one, two = load((partials,), index, double, np.float64)[0], load((partials,), index + step, double, np.float64)[0]
             index += 2 * step
             three, four = load((partials,), index, double, np.float64)[0], load((partials,), index + step, double, np.float64)[0]
@@ -61,7 +61,7 @@ def total_kernel(threads: int, output: str, divided: bool) -> Any:
 
 
 def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
-    """Add numbers, each an array of its own: the values of several losses. One thread does it."""
+    """Add numbers from separate arrays: the values of several losses. A single thread does it."""
 
     def kernel(values, total):  # type: ignore[no-untyped-def]
         whole = 0.0
@@ -73,9 +73,9 @@ def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
 
 
 def counter(working: str, labels: str, weights: str, classes: bool) -> Any:
-    """A function that counts rows, from the first on in steps: what they count together, and how many of their labels are no class.
+    """A function that counts rows, from the first on in steps: their total count, and how many of their labels are not classes.
 
-    Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored one nothing.
+    Each row counts 1, or its sample weight times the class weight of its label where those are given; an ignored row counts 0.
     ``labels`` and ``weights`` are dtypes, empty where there are none.
     """
     label_dtype, weight_dtype, class_dtype = labels, (weights,), (working,)
@@ -104,7 +104,7 @@ def counter(working: str, labels: str, weights: str, classes: bool) -> Any:
 
 
 def divider(variant: Variant, plan: Plan) -> Any:
-    """A function that divides the scale of a loss by what counts: found by blocks before, or here by the only block, all of it."""
+    """A function that divides the scale of a loss by the count: from earlier blocks, or counted here if this is the only block."""
     here, threads = plan.here, plan.threads
     count_rows = counter(
         variant.working,
@@ -126,9 +126,9 @@ def divider(variant: Variant, plan: Plan) -> Any:
 
 
 def ending(plan: Plan, name: str, several: bool) -> Any:
-    """A function that writes a block's sum of values: as its part of the whole, or, for the only block, times ``scale`` as the value.
+    """A function that writes a block's sum of values: as its partial sum or, for the only block, times ``scale`` as the value.
 
-    ``several`` says that each thread has a sum, of which the block's is made; else the first has it.
+    ``several`` says that each thread has a sum, and these are added over the block; else only the first thread has it.
     """
     total_of, valued = reducer(add, plan.threads, "float64", 1), plan.total == "value"
 
@@ -147,7 +147,7 @@ def ending(plan: Plan, name: str, several: bool) -> Any:
 
 
 def count_kernel(threads: int, working: str, labels: str, weights: str, classes: bool) -> Any:
-    """What a mean divides by, a part for each block; behind those, how many labels are neither a class nor ignored."""
+    """The divisor of a mean, in parts from each block, followed by how many labels are neither classes nor ignored."""
     total_of, slots = reducer(add, threads, "float64", 2), 2 * (threads // WARP)
     count_rows = counter(working, labels, weights, classes)
 
@@ -177,9 +177,9 @@ def _plain_gather(state: Any, more: Any) -> tuple[Any, ...]:
 
 @intrinsic(plain=_plain_gather)
 def gather(typing: Any, state: Any, more: Any) -> Any:
-    """Sums of many numbers, and behind them what the roundings of each have lost so far, with ``more`` added to each sum.
+    """Compensated sums: sums followed by the accumulated rounding errors of each, with ``more`` added to each sum.
 
-    Kernels for CUDA have no fast-math flags, under which nothing would be left of this.
+    Kernels for CUDA are compiled without fast-math flags, which would remove the compensation.
     """
     count = len(more)
 
@@ -201,7 +201,7 @@ def _plain_gathered(state: Any) -> tuple[Any, ...]:
 
 @intrinsic(plain=_plain_gathered)
 def gathered(typing: Any, state: Any) -> Any:
-    """The sums that :func:`gather` has made. Of an infinite one nothing is left over."""
+    """The totals of :func:`gather`. An infinite sum has no rounding error to add."""
     count = len(state) // 2
     result = types.UniTuple(state.dtype, count)
 

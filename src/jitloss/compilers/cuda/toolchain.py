@@ -1,4 +1,4 @@
-"""numba-cuda, obtained in one place, and what it is taught: the functions of definitions and this library's intrinsics."""
+"""numba-cuda, imported in one place, and extended by the functions of definitions and this library's intrinsics."""
 
 import contextvars
 import dataclasses
@@ -14,7 +14,7 @@ from numba.core import cgutils
 
 from ... import math as maths
 from .. import elementary, elements, targets, tuples
-from ..cpu import elementary as _of_the_cpu  # noqa: F401  # numba-cuda takes what any compiler is taught, and the last of it counts
+from ..cpu import elementary as _of_the_cpu  # noqa: F401  # registered first: for numba-cuda the last registration counts
 from ..fingerprint import placeless
 from ..variant import Variant
 
@@ -24,14 +24,14 @@ if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError("CUDA arrays need numba-cuda: pip install 'jitloss[cuda]' (or 'jitloss[cuda12]' for CUDA 12)")
 
 device_kind: contextvars.ContextVar[tuple[int, int]] = contextvars.ContextVar("device_kind", default=(8, 0))
-"""The compute capability that is compiled for."""
+"""The compute capability of the present compilation."""
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-"""Whether kernels run in numba's simulator: as Python, on arrays, every thread a thread of Python."""
+"""Whether kernels run in numba's simulator: as Python, on arrays, with a Python thread for every thread."""
 
 
 def jitable(function: Any) -> Callable[..., Any]:
-    """A small function that kernels call."""
+    """Compile a small function that kernels call."""
     if SIMULATED:
         return function
     from numba.cuda import extending
@@ -41,7 +41,7 @@ def jitable(function: Any) -> Callable[..., Any]:
 
 
 def jitable_for(variant: Variant) -> Callable[[Any], Callable[..., Any]]:
-    """:func:`jitable`, which where all numbers of a kernel are halves takes a plainer exp, the better one's error being out of sight."""
+    """:func:`jitable`, with a cheaper exp where all arrays of a kernel are half types, since the better one would not show."""
     dtypes = [dtype for one, dtype in zip(variant.definition.inputs, variant.inputs, strict=True) if one.differentiable]
     halves = variant.working == "float32" and {*dtypes, variant.output} <= {"float16", "bfloat16"}
     return _with_plain_exp if halves else jitable
@@ -60,7 +60,7 @@ def _with_plain_exp(function: Any) -> Callable[..., Any]:
 
 
 def teach_intrinsic(one: Any, own: Callable[..., Any] | None = None) -> Any:
-    """Let kernels for CUDA call an intrinsic that numba's CPU compiler knows, with the same code or ``own``."""
+    """Let CUDA kernels call an intrinsic of numba's CPU compiler, with the same code or ``own``."""
     if SIMULATED:
         return one
     from numba.cuda.typing import templates
@@ -68,10 +68,10 @@ def teach_intrinsic(one: Any, own: Callable[..., Any] | None = None) -> Any:
     def typer(typing: Any, *arguments: Any) -> Any:
         try:
             return (own or one.typer)(typing, *arguments)
-        except AttributeError:  # asked without the literals first
+        except AttributeError:  # first called without literals
             return None
 
-    typer.__wrapped__ = one.typer  # type: ignore[attr-defined]  # its names of arguments
+    typer.__wrapped__ = one.typer  # type: ignore[attr-defined]  # its argument names
     template = templates.make_intrinsic_template(one, typer, one.__name__, prefer_literal=True, kwargs={"target": "cuda"})
     templates.infer(template)
     templates.infer_global(one, types.Function(template))
@@ -79,7 +79,7 @@ def teach_intrinsic(one: Any, own: Callable[..., Any] | None = None) -> Any:
 
 
 def _assembly(text: str) -> Callable[..., elementary.Number]:
-    """An instruction of PTX, ``{real}`` standing for f32 or f64."""
+    """A PTX instruction, with ``{real}`` for f32 or f64."""
 
     def instruction(*operands: elementary.Number) -> elementary.Number:
         first = operands[0]
@@ -95,15 +95,15 @@ def _assembly(text: str) -> Callable[..., elementary.Number]:
 _power_of_two = _assembly("ex2.approx.ftz.{real} $0, $1;")
 _product_toward_0 = _assembly("mul.rz.{real} $0, $1, $2;")
 _number_from = _assembly("max.{real} $0, $1, $2;")
-"""The larger of two, and the other one for NaN."""
+"""The larger of two numbers, or the one that is not NaN."""
 
 
 def _exp(x: elementary.Number) -> elementary.Number:
-    """The hardware's power of two, times what the rounding of x log2(e) has lost.
+    """The hardware's power of two, times a correction for the rounding error of x log2(e).
 
-    NVIDIA states 2 ulp for the instruction; three roundings come to it. The second factor is near 1 wherever the first is a number
-    that is neither 0 nor infinite; the limit below keeps it from making NaN of those. It has no limit above: the product is rounded
-    toward 0, and so infinite for no number, and then the factor is finite.
+    NVIDIA states 2 ulp for the instruction; three roundings are added. The second factor is near 1 wherever the first is neither
+    0 nor infinite; the lower limit below keeps it from making NaN of those. No upper limit is needed: the product is rounded
+    toward 0, so it is infinite for no finite number, and then the factor is finite.
     """
     if x.format.halves:
         return elementary.exp(x)
@@ -115,7 +115,7 @@ def _exp(x: elementary.Number) -> elementary.Number:
 
 
 def exp_for_halves(x: float) -> float:
-    """exp(``x``) within a few times ``x`` 2**-24, where half-precision numbers go in and come out."""
+    """exp(``x``) within a few times ``x`` 2**-24, for kernels with half-precision inputs and outputs."""
     return maths.exp(x)
 
 
@@ -124,7 +124,7 @@ def _exp_for_halves(x: elementary.Number) -> elementary.Number:
 
 
 def _extreme(name: str) -> Callable[..., elementary.Number]:
-    """The larger or smaller number; NaN where either is: one instruction for float32, which devices before 8.0 lack."""
+    """The larger or smaller number, NaN if either is: one instruction for float32 that devices before 8.0 lack."""
     single = _assembly(name + ".NaN.{real} $0, $1, $2;")
 
     def extreme(a: elementary.Number, b: elementary.Number) -> elementary.Number:
@@ -155,7 +155,7 @@ _FUNCTIONS = {
     "minimum": _extreme("min"),
     "usub.sat": _saturating_difference,
 }
-"""What the dialect of CUDA's compiler lacks, or has by other names."""
+"""LLVM functions that CUDA's LLVM dialect lacks, or has under other names."""
 
 _FORMATS = (
     dataclasses.replace(elementary.FLOAT32, own=_FUNCTIONS),
