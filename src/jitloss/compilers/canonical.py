@@ -1,8 +1,9 @@
-"""A definition as functions of a tuple: what every loop of this compiler calls, whatever the names and the number of arguments.
+"""A definition as functions of tuples: what every loop of a compiler calls, whatever the names and the number of arguments.
 
-A loop holds one tuple of numbers (elements, then parameters, then what the row has given). A :class:`Call` is a function and which
-of those numbers it takes; the loop calls ``cast(function(*select(numbers, wanted)), working)`` itself, because each function in
-between would cost as much compile time as a loss. A sum of losses is a function of all numbers that calls each of its members.
+A loop holds one tuple of numbers (elements, then parameters, then numbers of the row). A :class:`Call` is a function and the
+positions of the numbers that it takes; the loop itself calls ``cast(function(*select(numbers, wanted)), working)``, because each
+function in between would cost as much compile time as a loss. A sum of losses is a function of all numbers that calls each of its
+members.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +19,12 @@ __all__ = ["Call", "Jitable", "Rows", "point", "rows"]
 Function = Callable[..., Any]
 
 Jitable = Callable[[Function], Function]
-"""What a compiler does to a small function that its kernels call."""
+"""What a compiler applies to a small function that its kernels call."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function, which of a loop's numbers it takes, in its own order, and how many numbers it returns."""
+    """A function, the positions of the loop's numbers that it takes, in its own order, and how many numbers it returns."""
 
     function: Function
     wanted: tuple[int, ...]
@@ -33,8 +34,8 @@ class Call:
 def parameter_names(definition: Definition) -> list[str]:
     """The parameters in the order of a call's numbers.
 
-    Behind them stand the weights of a sum's members, and of a loss of classes the share of the target that smoothing leaves and the
-    background that it adds to each class.
+    They are followed by the weights of a sum's members, and for a loss of classes by the two numbers of label smoothing: the
+    factor on the target and the background that is added to each class.
     """
     weights = [f"*{index}" for index in range(len(definition.sum_of))]
     smoothing = ["*share", "*background"] if definition.form == "rowwise" else []
@@ -42,13 +43,13 @@ def parameter_names(definition: Definition) -> list[str]:
 
 
 def _call(part: Part, names: Sequence[str], working: Any, bound: dict[Function, Function], jitable: Jitable) -> Call:
-    """A part bound to the working precision; ``bound`` remembers the helpers that parts share."""
+    """A part bound to the working precision; ``bound`` caches the helpers that parts share."""
     wanted = tuple(names.index(argument) for argument in part.arguments)
     return Call(bind(part.function, working, jitable, bound), wanted, part.results)
 
 
 def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any, jitable: Jitable) -> Call:
-    """The sum of what the members return, as far as all return it, each times the number at its position in ``weights``."""
+    """The sum of the members' results, each times the number at its position in ``weights``; results that some members lack are dropped."""
     least = min(call.results for call in calls)
     common = tuple(range(least))
 
@@ -66,7 +67,7 @@ def _sum(calls: Sequence[Call], weights: Sequence[int], count: int, working: Any
 
 
 def _paired(items: Sequence[Any], join: Callable[[Any, Any], Any]) -> Any:
-    """All of them joined, neighbours first: functions call each other no deeper than they must, since a compiler goes down to each."""
+    """Reduce pairwise, neighbours first: this keeps calls shallow, since a compiler recurses into each."""
     while len(items) > 1:
         pairs = [items[at : at + 2] for at in range(0, len(items), 2)]
         items = [join(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -74,7 +75,7 @@ def _paired(items: Sequence[Any], join: Callable[[Any, Any], Any]) -> Any:
 
 
 def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jitable) -> Call:
-    """What the members return, one behind the other."""
+    """The results of the members, concatenated."""
     if len(calls) == 1:
         return calls[0]
 
@@ -90,7 +91,7 @@ def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jita
 
 
 def point(definition: Definition, working: Any, jitable: Jitable) -> Call:
-    """A pointwise definition as a call that returns value, gradient and, where it is known, the second derivative."""
+    """A pointwise definition as a call that returns value, gradient and, where it is defined, the second derivative."""
     names = [*(one.name for one in definition.inputs), *parameter_names(definition)]
     calls = [_call(member.parts["point"], names, working, {}, jitable) for member in definition.members]
     if not definition.sum_of:
@@ -102,9 +103,9 @@ def point(definition: Definition, working: Any, jitable: Jitable) -> Call:
 class Rows:
     """A rowwise definition as calls.
 
-    ``peak``, ``terms`` and ``slope`` take elements and parameters, then peaks (``terms``, ``slope``), then coefficients and, where
-    ``slope_takes_terms``, the tuple of the element's terms (``slope``); ``value`` takes the row's own inputs, parameters, peaks and
-    then the tuple of sums.
+    ``peak``, ``terms`` and ``slope`` take elements and parameters, followed by peaks (``terms``, ``slope``), then by coefficients
+    and, where ``slope_takes_terms``, by the tuple of the element's terms (``slope``); ``value`` takes the row's own inputs,
+    parameters, peaks and then the tuple of sums.
     """
 
     peak: Call | None
@@ -166,9 +167,9 @@ def _taking(
     bound: dict[Function, Function],
     jitable: Jitable,
 ) -> Call:
-    """A part of one member that takes, behind its other numbers, the member's share of a tuple: its sums, or an element's terms.
+    """A part of one member that takes, after its other numbers, the member's slice of a tuple: its sums, or an element's terms.
 
-    The share is a number where the member has one, as its definition is written.
+    The slice is a plain number where the member has only one, as in the text of its definition.
     """
     call = _call(part, [*names, last], working, bound, jitable)
     if last not in part.arguments or (alone and len(span) > 1):
@@ -191,7 +192,7 @@ def _taking(
 
 
 def _add_values(calls: Sequence[Call], weights: Sequence[int], width: int, working: Any, jitable: Jitable) -> Call:
-    """The weighted sum of the members' values, then everybody's coefficients; a function of ``width`` numbers."""
+    """The weighted sum of the members' values, then the coefficients of all members; a function of ``width`` numbers."""
 
     def weigh(call: Call, weight: int) -> tuple[Function, int]:
         function, wanted, rest = call.function, call.wanted, tuple(range(1, call.results))

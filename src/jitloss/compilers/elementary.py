@@ -1,6 +1,6 @@
-"""The functions of :mod:`jitloss.math` as straight LLVM code: no branch, no call, so that the loops around them become SIMD loops.
+"""The functions of :mod:`jitloss.math` as straight-line LLVM code, without branches and calls, so that loops around them vectorise.
 
-A formula is Python over :class:`Number`, whose operators write LLVM instructions. It runs once where numba compiles a call, for
+A formula is Python over :class:`Number`, whose operators emit LLVM instructions. It runs once where numba compiles a call, for
 float32 or float64; its constants come from the :class:`Format` of its argument, so a float32 formula holds no double.
 """
 
@@ -20,7 +20,7 @@ from .. import math as maths
 __all__ = ["FLOAT32", "FLOAT64", "FORMULAS", "Number", "maximum", "minimum", "teach"]
 
 CONTRACT = ("contract",)
-ALONE = ("arcp",)  # says nothing about a product, and keeps numba's flags away
+ALONE = ("arcp",)  # allows nothing for a product, and keeps numba's flags away
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Format:
     log_tail: tuple[float, ...]
     log1p_tail: tuple[float, ...]
     log_cosh_tail: tuple[float, ...]
-    halves: bool  # exp takes its exponent in two halves, for results that are not normal numbers; and log divides once
+    halves: bool  # exp applies its exponent in two halves, for subnormal results; and log divides once
     own: Mapping[str, Callable[..., "Number"]] = field(
         default_factory=dict
     )  # LLVM's functions that a back end does in its own way
@@ -121,9 +121,9 @@ def _comparison(symbol: str) -> Callable[["Number", Any], "Number"]:
 
 @dataclass(frozen=True, eq=False)
 class Number:
-    """An LLVM value whose operators write instructions: a float, the integer that holds its bits, or the result of a comparison.
+    """An LLVM value whose operators emit instructions: a float, the integer that holds its bits, or the result of a comparison.
 
-    Every float instruction carries the flag ``contract``, and no other. Numba gives the caller's flags to instructions that have
+    Every float instruction has the flag ``contract``, and no other. Numba gives the caller's flags to instructions that have
     none, and under ``reassoc`` LLVM turns ``(x + big) - big`` into ``x``.
     """
 
@@ -155,7 +155,7 @@ class Number:
         return self.of(self.builder.fcmp_ordered("==", self.value, self.like(other).value, flags=CONTRACT))
 
     def __neg__(self) -> "Number":
-        return self.like(-0.0) - self  # LLVM knows it; the dialect of CUDA's compiler has no fneg
+        return self.like(-0.0) - self  # LLVM recognises it; CUDA's LLVM dialect has no fneg
 
     def bits(self) -> "Number":
         return self.of(self.builder.bitcast(self.value, self.format.integer))
@@ -164,12 +164,12 @@ class Number:
         return self.of(self.builder.bitcast(self.value, self.format.real))
 
     def product(self, other: "Number") -> tuple["Number", "Number"]:
-        """The rounded product, never fused with a sum, and what the rounding took from it."""
+        """The rounded product, never fused with an addition, and its rounding error."""
         rounded = self.of(self.builder.fmul(self.value, other.value, flags=ALONE))
         return rounded, self.call("fma", other, -rounded)
 
     def call(self, name: str, *others: Any, flags: Sequence[str] = CONTRACT) -> "Number":
-        """An intrinsic of LLVM."""
+        """Call an LLVM intrinsic."""
         if name in self.format.own:
             return self.format.own[name](self, *map(self.like, others))
         operands = [self.value, *(self.like(other).value for other in others)]
@@ -178,7 +178,7 @@ class Number:
         return self.of(self.builder.call(intrinsic, operands, fastmath=flags))
 
     def select(self, yes: "Number", no: Any) -> "Number":
-        """Of a comparison: ``yes`` where it holds, else ``no``."""
+        """For a comparison: ``yes`` where it holds, else ``no``."""
         return self.of(self.builder.select(self.value, yes.value, yes.like(no).value))
 
 
@@ -190,12 +190,12 @@ def _horner(x: Number, coefficients: Sequence[float]) -> Number:
 
 
 def _polynomial(x: Number, square: Number, coefficients: Sequence[float]) -> Number:
-    """Even and odd powers apart: as many instructions as Horner's scheme where the square is at hand, and half the wait."""
+    """Even and odd powers separately: as many instructions as Horner's scheme where the square is available, and half the latency."""
     return _horner(square, coefficients[::2]) + x * _horner(square, coefficients[1::2])
 
 
 def _in_pairs(x: Number, square: Number, coefficients: Sequence[float]) -> Number:
-    """Neighbouring powers together, for coefficients of alternating signs: even and odd powers apart would cancel."""
+    """Neighbouring powers in pairs, for coefficients with alternating signs: even and odd powers separately would cancel."""
     pairs = [_horner(x, coefficients[index : index + 2]) for index in range(0, len(coefficients), 2)]
     result = pairs.pop()
     while pairs:
@@ -204,21 +204,20 @@ def _in_pairs(x: Number, square: Number, coefficients: Sequence[float]) -> Numbe
 
 
 def _bounded(x: Number) -> Number:
-    """``x`` held where exp is neither 0 nor inf; comparisons so written let NaN through."""
+    """``x`` clipped to where exp is neither 0 nor inf; comparisons written like this preserve NaN."""
     low, high = x.format.exp_range
-    x = (-x < -high).select(x.like(high), x)  # said so, LLVM sees that -abs(x) needs it not
+    x = (-x < -high).select(x.like(high), x)  # written so, LLVM sees that -abs(x) does not need it
     return (x < low).select(x.like(low), x)
 
 
 def _reduced(x: Number, small: Number | None = None) -> tuple[Number, Number, Number]:
     """exp(x + small) as scale * other * exp(r): two powers of two, since 2**exponent may be too large or too small.
 
-    In float64 each has half of the exponent. In float32, where every instruction is felt, the other is 2.0: results too small to be
-    normal numbers are 0.
+    In float64 each has half of the exponent. In float32, where every instruction counts, the other is 2.0: subnormal results become 0.
     """
     form = x.format
     high, low = form.ln2
-    # adding 1.5 * 2**mantissa rounds to an integer, which then lies in the lowest bits; here with the biases of the exponents
+    # adding 1.5 * 2**mantissa rounds to an integer, which is then in the lowest bits; here together with the biases of the exponents
     big = 1.5 * 2.0**form.mantissa + (2 * form.bias if form.halves else form.bias - 1)
     shifted = x * (1.0 / math.log(2.0)) + big
     exponent = shifted - big
@@ -240,7 +239,7 @@ def _reduced_exp(x: Number, small: Number | None = None) -> tuple[Number, Number
 
 
 def _split(x: Number, offset: Any = 0.0) -> tuple[Number, Number, Number]:
-    """A positive normal ``x`` as 2**(e + offset) * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); and the exponent's bits in their place."""
+    """A positive normal ``x`` as 2**(e + offset) * (1 + f), sqrt(1/2) <= 1 + f < sqrt(2); and the exponent's bits in place."""
     form = x.format
     fraction = (1 << form.mantissa) - 1
     moved = x.bits() + ((form.bias << form.mantissa) - form.root)
@@ -288,13 +287,13 @@ def exp(x: Number) -> Number:
         scale, other, rest = _reduced_exp(_bounded(x))
         return (rest * scale + scale) * other
     scale, _, r = _reduced(_bounded(x))
-    return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two costs nothing
+    return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two is free here
 
 
 def _half_lost(x: Number) -> Number:
-    """Half of 1 - exp(x); the smallest numbers may become a 0 of either sign."""
+    """Half of 1 - exp(x); for the smallest numbers it may be a 0 of either sign."""
     scale, other, rest = _reduced_exp(_bounded(x))
-    half = scale * (other * 0.5)  # 2**exponent itself may be too large
+    half = scale * (other * 0.5)  # 2**exponent itself may overflow
     return (0.5 - half) - rest * half
 
 
@@ -320,7 +319,7 @@ def log1p(x: Number) -> Number:
 
 
 def _log1p_unit(x: Number) -> Number:
-    """log1p for 0 <= x <= 1: one polynomial, or none in float64, where the exponent of 1 + x is 0 or 1 and nothing is lost."""
+    """log1p for 0 <= x <= 1: one polynomial; in float64 an exact reduction, since the exponent of 1 + x is 0 or 1."""
     if x.format.log1p_tail:
         square = x * x
         return x + square * _in_pairs(x, square, x.format.log1p_tail)
@@ -334,7 +333,7 @@ def _log1p_unit(x: Number) -> Number:
 
 def softplus(x: Number) -> Number:
     large, rest = (x > 0.0).select(x, 0.0), _log1p_unit(exp(-x.call("fabs")))
-    return x.of(x.builder.fadd(large.value, rest.value, flags=(*CONTRACT, "nsz")))  # none where LLVM sees that x is not above 0
+    return x.of(x.builder.fadd(large.value, rest.value, flags=(*CONTRACT, "nsz")))  # folded away where LLVM sees x <= 0
 
 
 def sigmoid(x: Number) -> Number:
@@ -343,7 +342,7 @@ def sigmoid(x: Number) -> Number:
 
 
 def _tanh(size: Number) -> tuple[Number, Number]:
-    """The tanh of a number from 0 up, and (1 - exp(-2 size)) / 2, of which it is made."""
+    """The tanh of a number from 0 up, and (1 - exp(-2 size)) / 2, from which it is computed."""
     half = _half_lost(size * -2.0)
     return half / (1.0 - half), half
 
@@ -353,7 +352,7 @@ def tanh(x: Number) -> Number:
 
 
 def log_cosh(x: Number) -> Number:
-    """-log(1 - tanh^2) / 2, exact near 0, and abs(x) + log(1 - (1 - exp(-2 abs(x))) / 2), exact far from it: one logarithm."""
+    """-log(1 - tanh^2) / 2, exact near 0, and abs(x) + log(1 - (1 - exp(-2 abs(x))) / 2), exact elsewhere, with a single logarithm."""
     size = x.call("fabs")
     slope, half = _tanh(size)
     near = size < 0.55
@@ -365,7 +364,7 @@ def log_cosh(x: Number) -> Number:
 
 
 def power(x: Number, y: Number) -> Number:
-    """exp(y * log(x)), where the logarithm has a second number for what the first cannot hold."""
+    """exp(y * log(x)), with the logarithm in two numbers, the second for what the first cannot hold."""
     high, low = x.format.ln2
     e, f = _split_any(x)
     square, square_low = f.product(f)
@@ -397,7 +396,7 @@ def sign(x: Number) -> Number:
 
 
 def _farther(a: Number, b: Number, name: str, before: Number) -> Number:
-    """``b`` where ``a`` lies before it, else ``a``; NaN where one is. LLVM knows what it is of a constant, and not what its own is."""
+    """``b`` where ``a`` comes before it, else ``a``; NaN if either is. LLVM derives ranges from this, which it does not from its own."""
     if name in a.format.own:
         return a.call(name, b)
     return b.equals(b).select(before.select(b, a), b)
@@ -442,7 +441,7 @@ FORMULAS: dict[Callable[..., Any], Callable[..., Number]] = {
     maths.times: times,
     maths.power: power,
 }
-"""The functions that a definition may call, and their code."""
+"""The functions that a definition may call, and their implementations."""
 
 
 def teach(
@@ -452,7 +451,7 @@ def teach(
     signature: Any,
     formats: tuple[Format, Format] = (FLOAT32, FLOAT64),
 ) -> None:
-    """Teach a compiler the type and the code of calls to ``function``; all float32 gives float32, anything else float64.
+    """Register the type and the code of calls to ``function`` with a compiler; all float32 gives float32, anything else float64.
 
     ``tools`` is the compiler's ``extending`` module, ``signature`` makes its signatures.
     """

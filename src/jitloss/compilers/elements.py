@@ -40,9 +40,9 @@ def _from_bfloat16(builder: Any, bits: Any, to: Any) -> Any:
 
 
 def _to_odd(builder: Any, value: Any) -> Any:
-    """A double as a float, rounded towards zero and, if anything is lost, to an odd last bit: a second rounding is as good as one.
+    """A double as a float, rounded towards zero and, if inexact, to an odd last bit: then a second rounding gives the same as a single one.
 
-    Few processors round doubles to halves, and LLVM calls a function for others that is nowhere to be found.
+    Few processors round doubles to halves directly, and on the others LLVM calls a library function that is not available.
     """
     nearest = builder.fptrunc(value, _FLOAT)
     back = builder.fpext(nearest, _DOUBLE)
@@ -102,12 +102,12 @@ ITEMSIZE = {
 
 
 def address(builder: Any, pointer: Any, index: Any, kind: Any) -> Any:
-    """The place of an element whose LLVM type is ``kind``."""
+    """The address of an element whose LLVM type is ``kind``."""
     return builder.gep(builder.bitcast(pointer, kind.as_pointer()), [index])
 
 
 def load_one(context: Any, builder: Any, pointer: Any, index: Any, name: str, working: Any) -> Any:
-    """Write the instructions that read an element and convert it."""
+    """Emit the instructions that read an element and convert it."""
     kind, convert = LOADS[name]
     stored = builder.load(address(builder, pointer, index, kind))
     stored.align = ITEMSIZE[name]
@@ -159,7 +159,7 @@ def store(typing: Any, pointer: Any, index: Any, value: Any, dtype: Any) -> Any:
 
 
 def store_one(builder: Any, pointer: Any, index: Any, value: Any, name: str) -> None:
-    """Write the instructions that convert a number and store it."""
+    """Emit the instructions that convert a number and store it."""
     builder.store(converted(builder, value, name), address(builder, pointer, index, LOADS[name][0]), align=ITEMSIZE[name])
 
 
@@ -169,7 +169,7 @@ def converted(builder: Any, value: Any, name: str) -> Any:
 
 
 def as_single(builder: Any, value: Any) -> Any:
-    """A number as a float that rounds to a half as the number itself does."""
+    """A number as a float that rounds to a half as the number itself would."""
     return value if value.type == _FLOAT else _to_odd(builder, value)
 
 
@@ -198,7 +198,7 @@ def read(typing: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def stack(typing: Any, count: Any) -> Any:
-    """``count`` bytes of the kernel's own stack, on a cache line."""
+    """``count`` bytes on the kernel's own stack, aligned to a cache line."""
     size = count.literal_value
     return types.voidptr(count), lambda context, builder, signature, args: _allocate(builder, size)
 
@@ -212,7 +212,7 @@ def _allocate(builder: Any, size: int) -> Any:
 
 @intrinsic(prefer_literal=True)
 def stacks(typing: Any, number: Any, count: Any) -> Any:
-    """A tuple of ``number`` pieces of stack; what is written to a piece and never read is compiled out."""
+    """A tuple of ``number`` pieces of stack; what is written to a piece and never read is optimised away."""
     pieces, size = number.literal_value, count.literal_value
     result = types.UniTuple(types.voidptr, pieces)
 

@@ -1,4 +1,4 @@
-"""numba's ``@intrinsic``, with pickles that are the same in every process and a meaning in plain Python."""
+"""numba's ``@intrinsic``, with pickles that are the same in every process and an equivalent in plain Python."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,13 +11,13 @@ __all__ = ["intrinsic"]
 
 
 def intrinsic(*functions: Any, prefer_literal: bool = False, plain: Callable[..., Any] | None = None) -> Any:
-    """Like :func:`numba.extending.intrinsic` for functions at the top of a module, which are pickled by their name.
+    """Like :func:`numba.extending.intrinsic` for functions at module level, which are pickled by name.
 
     numba pickles an intrinsic with a random number, and the key of its disk cache holds a pickle of every function in a kernel's
-    closure: a small function that names an intrinsic would never be found again.
+    closure: a small function that refers to an intrinsic would never be found again.
 
-    ``plain`` is what a call means in Python, where pointers are arrays: a simulator of a device runs it. ``typer``, an attribute of
-    what is returned, is the decorated function, for another compiler.
+    ``plain`` is the equivalent of a call in Python, where pointers are arrays: a simulator of a device runs it. ``typer``, an
+    attribute of what is returned, is the decorated function, for another compiler.
     """
 
     def make(function: Any) -> Any:
@@ -33,7 +33,7 @@ def intrinsic(*functions: Any, prefer_literal: bool = False, plain: Callable[...
 
 
 def _with_first_error(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba asks once more without the literals when something in a loop has no type; what it then hears is the first answer."""
+    """Numba retries without literals when something in a loop is not typed yet; this makes the retry raise the first error again."""
     errors: list[NumbaError] = []
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""What all loops over rows share: a definition unpacked for their closures, and how an element's numbers are found."""
+"""What all loops over rows share: a definition unpacked for their closures, and where an element's numbers come from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class RowLoop:
     rows: Rows
     working: Any
     source: str
-    """What :mod:`.targets` is told of the targets."""
+    """The description of the targets for :mod:`.targets`."""
     dtypes: tuple[str, ...]
     others: tuple[int, ...]
     """Which of the numbers that are read from memory are not the target."""
@@ -30,7 +30,7 @@ class RowLoop:
     """Which are read for a row."""
     outputs: int
     marks_terms: bool
-    """Whether the element with the label is marked before terms are added. Else it is put right in their sums."""
+    """Whether the labelled element is marked before terms are added. Otherwise their sums are corrected for it."""
 
     @property
     def lowest(self) -> tuple[Any, ...]:
@@ -42,12 +42,12 @@ class RowLoop:
 
     @property
     def rest(self) -> tuple[int, ...]:
-        """Where the coefficients stand in what ``value`` returns."""
+        """The positions of the coefficients in what ``value`` returns."""
         return tuple(range(1, self.rows.value.results))
 
     @property
     def wanted(self) -> tuple[int, ...]:
-        """The slopes that go out."""
+        """The slopes that are written."""
         return tuple(range(self.outputs))
 
 

@@ -1,6 +1,6 @@
-"""How an element's numbers are found: its target as it lies in memory, mixed from it, or made from the row's label.
+"""Where an element's numbers come from: its target is read from memory, mixed from what is read, or made from the row's label.
 
-These are intrinsics and not small compiled functions, because each of those would add to the compile time of every kernel.
+These are intrinsics rather than small compiled functions, each of which would add to the compile time of every kernel.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["element", "mark", "source"]
 
 
 def source(targets: str, smoothed: bool, class_weights: bool) -> str:
-    """What :func:`element` and :func:`mark` are told of the targets, a word each."""
+    """The description of the targets for :func:`element` and :func:`mark`, as words."""
     return " ".join([targets, *(["smoothed"] if smoothed else []), *(["weighted"] if class_weights else [])])
 
 
@@ -55,9 +55,9 @@ def element(
 ) -> Any:
     """The numbers of the element at ``index`` of the inputs, its target last, and then the parameters.
 
-    ``given`` ends with the share of the target that smoothing leaves and the background that it adds. ``label`` is the column that
-    has ``mark`` for its target, None where it is known to be another one; columns are compared in its width. ``classes`` points to
-    the weights of the classes, where there are any.
+    ``given`` ends with the factor on the target under smoothing and the background that is added. ``label`` is the column whose
+    target is ``mark``, None where it is known to be another one; columns are compared in its width. ``classes`` points to the
+    weights of the classes, where there are any.
     """
     names, words = [one.literal_value for one in dtypes], kind.literal_value.split()
     made = "labels" in words

@@ -1,4 +1,4 @@
-"""Tuples of numbers of one kernel: chosen, added, scaled. Their lengths are known when a kernel is compiled, so all of it unrolls."""
+"""Tuples of numbers in a kernel: selected, added, scaled. Their lengths are compile-time constants, so all of it unrolls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def select(typing: Any, values: Any, indices: Any) -> Any:
 
 @intrinsic(plain=lambda values: (*values[:-1], *values[-1]))
 def flat(typing: Any, values: Any) -> Any:
-    """The values of a tuple that ends with a tuple, and then those of that."""
+    """The values of a tuple whose last item is a tuple, with the values of that appended."""
     *first, last = values
     result = types.Tuple([*first, *last])
 
@@ -62,21 +62,21 @@ def _elementwise(left: Any, operate: Callable[[Any, Any, Any], Any]) -> Any:
 
 
 def _maximum(builder: Any, one: Any, other: Any) -> Any:
-    kind = one.type  # llvm.maximum vectorises and lets NaN through; the built-in max does neither
+    kind = one.type  # llvm.maximum vectorises and preserves NaN; the built-in max does neither
     function = builder.module.declare_intrinsic("llvm.maximum", [kind], ir.FunctionType(kind, [kind, kind]))
-    # LLVM asks whether the first is NaN. Were that the peak so far, it would be kept by a masked store, which is slow on some processors
+    # LLVM tests whether the first is NaN. If that were the peak so far, it would use a masked store, which is slow on some processors
     return builder.call(function, (other, one))
 
 
 @intrinsic(plain=lambda left, right: tuple(one + other for one, other in zip(left, right, strict=True)))
 def add(typing: Any, left: Any, right: Any) -> Any:
-    """Two tuples added number by number."""
+    """The elementwise sum of two tuples."""
     return _elementwise(left, lambda builder, one, other: builder.fadd(one, other))
 
 
 @intrinsic(plain=lambda left, right: tuple(map(np.maximum, left, right)))
 def maximum_of(typing: Any, left: Any, right: Any) -> Any:
-    """The larger of two tuples number by number; NaN where either is."""
+    """The elementwise maximum of two tuples; NaN where either is NaN."""
     return _elementwise(left, _maximum)
 
 
@@ -110,7 +110,7 @@ def _plain_patch(sums: Any, there: Any, elsewhere: Any) -> tuple[Any, ...]:
 
 @intrinsic(plain=_plain_patch)
 def patch(typing: Any, sums: Any, there: Any, elsewhere: Any) -> Any:
-    """Sums that hold ``elsewhere``, with ``there`` in its place; where both are the same infinity the sum has it already."""
+    """Sums that contain ``elsewhere``, with ``there`` in its place; where both are the same infinity, the sum stays as it is."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         parts = []
@@ -126,8 +126,8 @@ def patch(typing: Any, sums: Any, there: Any, elsewhere: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def parameters(typing: Any, pointer: Any, kinds: Any, working: Any) -> Any:
-    """The parameters of a call, a word each: ``n`` the number at its place in a float64 array, ``0`` None, ``T`` and ``F`` switches,
-    ``z`` the number 0; anything else is a number itself.
+    """The parameters of a call, a word each: ``n`` the number at its position in a float64 array, ``0`` None, ``T`` and ``F``
+    switches, ``z`` the number 0; anything else is itself a number.
 
     All but ``n`` are constants here, so that what they turn off is compiled out.
     """

@@ -1,4 +1,4 @@
-"""What a slope does with its arguments, read from numba's view of its code."""
+"""Which of its arguments a slope uses, read from numba's IR of its code."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ __all__ = ["only_term"]
 
 
 def only_term(definition: Definition, statics: str) -> int | None:
-    """The only one of an element's terms that its slopes need of it, beside numbers of the row and targets; None where they need more.
+    """The only one of an element's terms that its slopes need, besides numbers of the row and targets; None where they need more.
 
-    ``statics`` tell options that are off: what is done with them on is not looked at.
+    ``statics`` say which options are off: code that runs only when they are on is not examined.
     """
     part = definition.parts.get("slope")
     if definition.sum_of or part is None or "terms" not in part.arguments:
@@ -23,7 +23,7 @@ def only_term(definition: Definition, statics: str) -> int | None:
     off = {one.name for one, letter in zip(definition.parameters, statics, strict=False) if letter == "0"}
     try:
         used = _used(part.function, [types.none if name in off else types.float64 for name in part.arguments])
-    except Exception:  # numba reads more than definitions may hold, but not everything
+    except Exception:  # numba can read more than definitions may contain, but not everything
         return None
     terms = {one for one in used if isinstance(one, int)}
     if any(one.name in used for one in definition.differentiable):
@@ -34,7 +34,7 @@ def only_term(definition: Definition, statics: str) -> int | None:
 
 
 def _used(function: Any, kinds: list[Any]) -> set[Any]:
-    """The arguments that a function uses by their names, and of the tuple ``terms`` by their numbers."""
+    """The arguments that a function uses, by name, and those of the tuple ``terms`` by index."""
     code = run_frontend(function)
     rewrite_semantic_constants(code, kinds)
     dead_branch_prune(code, kinds)
@@ -49,14 +49,14 @@ def _used(function: Any, kinds: list[Any]) -> set[Any]:
                 constants[statement.target.name] = statement.value.value
             if (what := _alias(statement.value, stands_for, constants)) is not None:
                 before = stands_for.setdefault(statement.target.name, what)
-                used |= {before, what} if before != what else set()  # one name for two, as in two branches
+                used |= {before, what} if before != what else set()  # one name with two values, as from two branches
                 continue
         used |= {stands_for[one.name] for one in statement.list_vars() if one.name in stands_for}
     return used
 
 
 def _alias(value: Any, stands_for: dict[str, Any], constants: dict[str, Any]) -> Any:
-    """What a value is another name of: an argument, or one of the terms."""
+    """What a value is an alias of: an argument, or one of the terms."""
     if isinstance(value, ir.Arg):
         return value.name
     if isinstance(value, ir.Var):

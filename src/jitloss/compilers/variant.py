@@ -7,19 +7,19 @@ from ..definition import Definition
 __all__ = ["Layout", "Stage", "Targets", "Variant"]
 
 Stage = Literal["peaks", "sums", "slopes"]
-"""What is found of a row of which every place has only a piece: for its sums all its peaks are needed, for its slopes all its sums."""
+"""The stages for rows that are split into pieces: the sums need all peaks of a row, the slopes all sums."""
 
 Layout = Literal["flat", "rows", "long", "blocks", "patched", "lanes", "long lanes"] | Stage
-"""How elements lie: single elements; rows; rows too long to keep anything of their elements; short rows, several at a time, or
-the same with labels that are put right afterwards; rows along an inner axis, several at a time; the same of rows too long to keep
-anything of their elements; or pieces of rows, in one of three stages."""
+"""How elements lie in memory: single elements; rows; rows too long to keep anything of their elements; short rows in blocks, or
+the same with labels that are corrected for afterwards; rows along an inner axis, several at a time; the same for rows too long to
+keep anything of their elements; or pieces of rows, in one of three stages."""
 
 Targets = Literal["direct", "mixed", "labels"]
-"""Where a row's targets come from: read as they are; smoothed or weighted on the way; integer labels."""
+"""Where a row's targets come from: read as they are; smoothed or weighted when read; integer labels."""
 
 
 class Variant(NamedTuple):
-    """One kernel. Types are names of dtypes.
+    """What one kernel is compiled for. Types are names of dtypes.
 
     ``statics`` has a letter per parameter: ``n`` a number, ``z`` the number 0, ``u`` its usual value, ``0`` None, ``T`` or ``F``.
     """
@@ -39,7 +39,7 @@ class Variant(NamedTuple):
 
     @property
     def kinds(self) -> str:
-        """The statics as words, with the usual values themselves in the places of ``u``."""
+        """The statics as words, with ``u`` replaced by the usual values themselves."""
         letters = enumerate(self.statics)
         return " ".join(repr(self.definition.parameters[at].usual) if letter == "u" else letter for at, letter in letters)
 
