@@ -1,4 +1,4 @@
-"""One small file per array library: how its arrays are read and how results go back."""
+"""One small module per array library: how its arrays are read and how results are converted back."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -7,7 +7,7 @@ from typing import Any
 __all__ = ["adapter"]
 
 
-# Statements and not importlib, which torch.compile does not trace.
+# Import statements rather than importlib, which torch.compile does not trace.
 
 
 def _torch() -> ModuleType:
@@ -32,7 +32,7 @@ _LOADED = {"torch": _torch, "jax": _jax, "dask": _dask}
 
 
 def adapter(library: str, name: str) -> Callable[..., Any]:
-    """A function of an adapter that imports its framework: the file is loaded when the first array of it arrives."""
+    """A function of an adapter that imports its framework: the module is loaded when the framework's first array arrives."""
     found: Callable[..., Any] | None = None
 
     def function(*args: Any) -> Any:

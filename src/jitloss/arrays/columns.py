@@ -1,4 +1,4 @@
-"""Columns of pandas, Polars and Arrow. What is missing in a column is no number, and a loss of it would be none."""
+"""Columns of pandas, Polars and Arrow. Missing values are rejected: they are not numbers, and a loss of them would not be one."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ def _refuse(missing: int, what: str) -> None:
 
 
 def from_pandas(value: Any) -> np.ndarray:
-    """A NaN of a NumPy dtype is a number like others; a missing value of pandas' own dtypes is an error."""
+    """A NaN in a NumPy dtype is a number like any other; a missing value in one of pandas' own dtypes is an error."""
     dtypes = list(value.dtypes) if hasattr(value, "columns") else [getattr(value, "dtype", None)]
     if any(not isinstance(one, (np.dtype, type(None))) for one in dtypes):
         _refuse(int(np.sum(np.asarray(value.isna()))), "a column")
     result: np.ndarray = value.to_numpy()
-    if result.dtype == object and result.ndim == 2 and result.shape[1]:  # pandas' own dtypes, or several of them
+    if result.dtype == object and result.ndim == 2 and result.shape[1]:  # pandas' own dtypes, or a mixture
         result = np.stack([value.iloc[:, place].to_numpy() for place in range(result.shape[1])], axis=1)
     return result
 
 
 def index_of(series: Any) -> list[Any]:
-    """What the index of a pandas Series names its numbers."""
+    """The labels in the index of a pandas Series."""
     return list(series.index)
 
 
@@ -33,17 +33,17 @@ def refuse_lazy(value: Any) -> np.ndarray:
 
 
 def from_polars(value: Any) -> np.ndarray:
-    """A series, or a frame whose columns have one dtype."""
+    """A series, or a frame whose columns share one dtype."""
     _refuse(sum(map(_nulls, value.get_columns() if hasattr(value, "columns") else [value])), "a column")
     try:
         result: np.ndarray = value.to_numpy()
-    except Exception as error:  # Polars' own, of a dtype that NumPy does not have
+    except Exception as error:  # raised by Polars for a dtype that NumPy does not have
         raise TypeError(str(error)) from None
     return result
 
 
 def _nulls(column: Any) -> int:
-    """Those inside of its rows too, where these are arrays."""
+    """The nulls of a column, including those inside its rows where these are arrays."""
     count: int = column.null_count()
     while getattr(column.dtype, "inner", None) is not None:
         column = column.drop_nulls().explode()
@@ -54,7 +54,7 @@ def _nulls(column: Any) -> int:
 
 
 def to_polars(result: np.ndarray, argument: Any) -> Any:
-    """A result as a series of the same name, or a frame of the same columns."""
+    """A result as a series with the same name, or a frame with the same columns."""
     if result.ndim == 1 or not hasattr(argument, "columns"):
         import polars
 
@@ -63,7 +63,7 @@ def to_polars(result: np.ndarray, argument: Any) -> Any:
 
 
 def from_arrow(value: Any) -> np.ndarray:
-    """An array, or a chunked one, which is copied if it has several chunks."""
+    """An array or a chunked array, which is copied if it has several chunks."""
     value = _decoded(value)
     _refuse(value.null_count, "an Arrow array")
     result: np.ndarray = value.to_numpy() if hasattr(value, "chunks") else value.to_numpy(zero_copy_only=False)
@@ -71,7 +71,7 @@ def from_arrow(value: Any) -> np.ndarray:
 
 
 def _decoded(value: Any) -> Any:
-    """An array that says each element by itself: where it names them, those that it names may be nulls."""
+    """An array without dictionary or run-length encoding: entries of a dictionary may themselves be null."""
     import pyarrow
     import pyarrow.compute
 

@@ -1,7 +1,7 @@
-"""Arrays on CUDA devices: how each library's are read, made and given back.
+"""Arrays on CUDA devices: how those of each library are read, allocated and returned.
 
-A library is imported only by its own arrays' arrival. Its arrays are known by the names of their types; of others the CUDA array
-interface and DLPack are asked.
+A library is imported only when one of its own arrays arrives. Known arrays are recognised by the names of their types; others by
+the CUDA array interface or DLPack.
 """
 
 import functools
@@ -32,7 +32,7 @@ __all__ = ["BFLOAT16", "TORCH", "DeviceArray", "Library", "finder", "widened"]
 
 
 class Library:
-    """What a library's arrays need; results are numba's device arrays where it says nothing else."""
+    """What the arrays of a library need; unless a subclass says otherwise, results are numba device arrays."""
 
     name = "arrays"
 
@@ -40,29 +40,29 @@ class Library:
         raise NotImplementedError
 
     def ordered(self, value: Any, stream: int) -> DeviceArray:
-        """The view of an array that a stream uses from now on: it waits for another one that the array says it is filled on."""
+        """The view of an array for use on a stream, which first waits for the stream that the array names as its producer."""
         return self.view(value)
 
     def follow(self, stream: int, other: int, device: int) -> None:
-        """Let a stream wait for another one of the same device."""
+        """Make a stream wait for another one on the same device."""
         wait(other, stream, device)
 
     def facts(self, value: Any, stream: int) -> tuple[tuple[Any, ...], int]:
-        """All that a kernel is chosen by, and the address, ordered and found as fast as they can be."""
+        """Everything that selects a kernel, and the address, ready for use on the stream and found as fast as possible."""
         view = self.ordered(value, stream)
         return (view.shape, view.dtype, view.device, view.contiguous, view.writable), Held.by(view)
 
     def address(self, value: Any) -> int:
-        """Where an array lies, which this library has made."""
+        """The address of an array that this library has allocated."""
         return self.view(value).pointer
 
     def extent(self, value: Any) -> tuple[int, int]:
-        """The memory from the first element of an array to the end of the last one, also where it has gaps."""
+        """The memory from the first element of an array to the end of the last, including any gaps."""
         view = self.view(value)
         return view.pointer, view.pointer + view.nbytes
 
     def maker(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Callable[[Any], Any]:
-        """A function of an array that makes others on the same device; it does the same as :meth:`empty`, again and again."""
+        """A function of an array that allocates others on the same device, like :meth:`empty`, but can be called repeatedly."""
         return lambda other: self.empty(other, shape, dtype)
 
     def contiguous(self, value: Any) -> Any:
@@ -75,23 +75,23 @@ class Library:
             return cuda.device_array(shape, np.dtype(np.uint16) if dtype is BFLOAT16 else dtype)
 
     def _beside(self, like: Any) -> AbstractContextManager[Any]:
-        """Within it, numba's arrays are made on the device of another array."""
+        """Within it, numba allocates arrays on the device of another array."""
         return current(self.view(like).device)
 
     def stream(self, like: Any, given: Any) -> int:
-        """The stream to launch on: the one that is given, else the library's current one, or the one that the array names."""
+        """The stream to launch on: the given one, else the library's current one, or the one that the array names."""
         return handle_of(given, "handle")
 
     def on(self, given: Any, like: Any) -> AbstractContextManager[Any]:
-        """Within it, the library works on the stream that is given: what it allocates and copies is in the order of that stream."""
+        """Within it, the given stream is the library's current one, on which it allocates and copies."""
         return nullcontext()
 
     def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
-        """The numbers of an array, when everything is done that a stream has been given; of libraries that know no current one."""
+        """The numbers of an array, after all work queued on a stream; for libraries without a current stream."""
         raise NotImplementedError
 
     def from_host(self, array: np.ndarray, like: Any, stream: int = 0) -> Any:
-        """A copy of an array beside another one, which a stream can use at once."""
+        """A copy of an array on the device of another one, ready for use on a stream."""
         from numba import cuda
 
         device = self.view(like).device
@@ -106,7 +106,7 @@ class Library:
 
 
 class Unknown(Library):
-    """Arrays with the CUDA array interface or DLPack, of a library that is not known."""
+    """Arrays of unknown libraries, with the CUDA array interface or DLPack."""
 
     name = "arrays with __cuda_array_interface__"
 
@@ -165,7 +165,7 @@ class Numba(Library):
 
 
 class Simulated(Numba):
-    """Arrays of numba's simulator, which lie on the host."""
+    """Arrays of numba's simulator, which are in host memory."""
 
     name = "numba's simulated device arrays"
 
@@ -183,7 +183,7 @@ class Simulated(Numba):
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         from numba import cuda
 
-        return cuda.to_device(np.full(shape, np.nan, dtype))  # what nobody writes is seen
+        return cuda.to_device(np.full(shape, np.nan, dtype))  # so that elements that are never written show
 
     def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         array: np.ndarray = value._ary
@@ -197,7 +197,7 @@ class Simulated(Numba):
 
 @dataclass(frozen=True)
 class _Handle:
-    """A stream of somebody's as the protocol of streams wants it."""
+    """A foreign stream in the form of the CUDA stream protocol."""
 
     number: int
 
@@ -246,14 +246,14 @@ class CuPy(Library):
 
     @contextmanager
     def _on(self, given: Any, like: Any) -> Iterator[None]:
-        """CuPy enters a stream where its device is the current one, and nowhere else."""
+        """CuPy must enter a stream while its device is current."""
         import cupy
 
         with like.device:
             stream: AbstractContextManager[Any]
             if isinstance(given, cupy.cuda.Stream):
                 stream = given
-            elif hasattr(cupy.cuda.Stream, "from_external"):  # of CuPy 14, which warns of the other one
+            elif hasattr(cupy.cuda.Stream, "from_external"):  # of CuPy 14, where the older way is deprecated
                 stream = cupy.cuda.Stream.from_external(_Handle(self.stream(like, given)))
             else:
                 stream = cupy.cuda.ExternalStream(self.stream(like, given), like.device.id)
@@ -295,7 +295,7 @@ class Torch(Library):
         return extent_of(view.pointer, view.shape, [step * size for step in value.stride()], size)
 
     def contiguous(self, value: Any) -> Any:
-        return value.resolve_neg().contiguous()  # numbers that are negated where they are read
+        return value.resolve_neg().contiguous()  # a lazily negated tensor
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         import torch
@@ -306,7 +306,7 @@ class Torch(Library):
         import torch
 
         kind, device, empty = getattr(torch, dtype.name), like.device, torch.empty
-        if shape == like.shape and kind is like.dtype and like.is_contiguous():  # as all others that it is called with then are
+        if shape == like.shape and kind is like.dtype and like.is_contiguous():  # then all later ones are too
             alike: Callable[[Any], Any] = torch.empty_like
             return alike
         return lambda other: empty(shape, dtype=kind, device=device)
@@ -337,7 +337,7 @@ class Torch(Library):
 
 
 class Jax(Library):
-    """JAX's arrays belong to streams that nobody sees: a call waits for its inputs, and for its results before they are given back."""
+    """JAX does not expose its streams: a call waits for its inputs, and for its results before they are returned."""
 
     name = "JAX GPU arrays"
 
@@ -363,7 +363,7 @@ class Jax(Library):
         return value
 
     def _finish(self, value: Any) -> None:
-        """Wait for what has been launched on the device of an array: each has a default stream of its own."""
+        """Wait for launches on the device of an array: each device has a default stream of its own."""
         from cuda.core import LEGACY_DEFAULT_STREAM
 
         with self._beside(value):
@@ -381,24 +381,24 @@ class Jax(Library):
 
 
 def _in_64_bits() -> AbstractContextManager[Any]:
-    """Within it JAX makes arrays of float64, as kernels want them for sums, whatever its own default is."""
+    """Within it JAX allocates float64 arrays, which kernels need for sums, whatever its own default is."""
     import jax
     import jax.experimental
 
-    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # where an older JAX has it
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # its place in older versions of JAX
     own: AbstractContextManager[Any] = home.enable_x64(True)
     return own
 
 
 def widened(array: np.ndarray) -> np.ndarray:
-    """The numbers of bfloat16 elements, which lie here as words of 16 bits."""
+    """bfloat16 elements, stored as 16-bit words, as float32 numbers."""
     numbers: np.ndarray = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     return numbers
 
 
 @functools.cache
 def _raw_stream() -> Callable[[int], int]:
-    """Torch's current stream of a device as a number: what its own compiler's code asks for, and where it is gone the public way."""
+    """Torch's current stream of a device as a number: by the function that its own compiler's code uses, else by the public API."""
     import torch
 
     quick: Callable[[int], int] | None = getattr(torch._C, "_cuda_getCurrentRawStream", None)
@@ -415,19 +415,19 @@ def _jax_on_gpu(value: Any) -> Library | None:
 
 
 _CUDA, _CUDA_MANAGED = 2, 13
-"""DLPack's numbers for memory that kernels reach as their own."""
+"""DLPack's device types for memory that kernels can access."""
 
 
 def _by_protocol(value: Any) -> Library | None:
-    """An array tells itself where it lies: one type may have arrays on both sides."""
+    """The library by the array itself: arrays of one type may be on the host or on a device."""
     try:
         if getattr(value, "__cuda_array_interface__", None) is not None:
             return _UNKNOWN
-    except Exception:  # it lies on a device, and says why it is not handed out to whoever reads it
+    except Exception:  # on a device, but not exported; reading it raises the reason
         return _UNKNOWN
     try:
         return _UNKNOWN if int(value.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED) else None
-    except Exception:  # what cannot say where it is, is on no device
+    except Exception:  # what cannot tell its device is on the host
         return None
 
 
@@ -442,7 +442,7 @@ _BY_NAME: dict[str, Find] = {
 
 
 def finder(kind: type) -> Find | None:
-    """How the library of arrays of a type is told; None where they never lie on a device."""
+    """How the library of arrays of a type is found; None where they are never on a device."""
     for base in kind.__mro__:
         named = _BY_NAME.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
         if named is not None:

@@ -1,8 +1,8 @@
 """Dask arrays: a call becomes a graph whose tasks are calls on blocks, and its results are lazy.
 
-Blocks are taken as they are. Where a block has whole rows, a task is one call on them. Where the class axis is cut, every block goes
-through three tasks (peaks, sums, slopes), and small tasks between them put together what the blocks of a row have found. Either way
-a block is loaded once, and no task holds more of a row than its block does.
+Blocks are used as they are. Where a block has whole rows, a task is one call on them. Where the class axis is chunked, every
+block goes through three tasks (peaks, sums, slopes), and small tasks in between combine the results of the blocks of a row.
+Either way a block is loaded once, and no task holds more of a row than its block does.
 """
 
 import functools
@@ -30,7 +30,7 @@ Block = tuple[int, ...]
 
 
 def to_numpy(value: Any) -> np.ndarray:
-    """A small array that is an option of a call: it is computed."""
+    """A small array that is an option of a call: it is computed at once."""
     return np.asarray(value.compute())
 
 
@@ -46,7 +46,7 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """A loss of a script or a notebook, which no worker can import, goes with its maths."""
+    """A loss defined in a script or a notebook, which workers cannot import, is pickled with its maths."""
 
     def reducer_override(self, one: Any) -> Any:
         if hasattr(one, "definition") and one.__module__ == "__main__" and isinstance(one.__reduce__(), str):
@@ -55,7 +55,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 _forms: dict[bytes, Any] = {}
-"""The forms by what is sent for them: a worker finds the kernels of a form again, however many tasks call it."""
+"""Forms by their pickles: a worker finds the compiled kernels of a form again, however many tasks call it."""
 
 
 def _packed(form: Any) -> bytes:
@@ -78,18 +78,18 @@ def _step(
     packed: bytes, step: str, where: str, names: Mapping[str, int | None], options: Mapping[str, Any], fixed: Mapping[str, Any],
     blocks: list[Any], *found: Any,
 ) -> Any:  # fmt: skip
-    """One step of a call on the blocks of the arrays ``names``, each with the axis that is to be the last one."""
+    """One step of a call on blocks of the arrays ``names``, each with the axis that is to be moved last."""
     arrays = zip(names.items(), blocks, strict=True)
     given = {name: block if axis is None else np.moveaxis(block, axis, -1) for (name, axis), block in arrays}
     try:
-        with none_kept():  # workers over their limit are stopped, though memory that waits could be taken from them
+        with none_kept():  # workers over their memory limit are stopped, even if the memory could be reclaimed
             return getattr(_unpacked(packed).parts(), step)({**options, **given}, *found, **fixed)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (in {where})") from None
 
 
 def _added(parts: list[Any]) -> Any:
-    """The sum in order: the same bits from run to run."""
+    """The sum in a fixed order: the same bits from run to run."""
     return functools.reduce(operator.add, parts)
 
 
@@ -98,7 +98,7 @@ def _highest(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _balanced(packed: bytes, option: str, counts: list[np.ndarray]) -> Any:
-    """The weights that balance classes, which the pieces of the class axis have counted."""
+    """The weights that balance classes, from the counts of the pieces of the class axis."""
     return _unpacked(packed).parts().balanced(option, np.concatenate(counts))
 
 
@@ -107,7 +107,7 @@ def _value(parts: list[Any]) -> Any:
 
 
 def _result(position: int, axis: int | None, results: list[Any]) -> Any:
-    """One of a step's results, with the class axis where it belongs."""
+    """One of a step's results, with the class axis moved back."""
     return results[position] if axis is None else np.moveaxis(results[position], -1, axis)
 
 
@@ -115,7 +115,7 @@ def _result(position: int, axis: int | None, results: list[Any]) -> Any:
 
 
 class _Grid:
-    """How the blocks of a call lie: all arrays are cut like the first input."""
+    """The block structure of a call: all arrays are chunked like the first input."""
 
     def __init__(self, parts: Any, arrays: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         definition, self.geometry = parts.definition, parts.geometry({**options, **arrays})
@@ -131,12 +131,12 @@ class _Grid:
 
     @property
     def blocks(self) -> Iterator[Block]:
-        """The places of blocks among the items, in order."""
+        """The indices of blocks among the items, in order."""
         return itertools.product(*(range(len(one)) for one in self.items))
 
     @property
     def pieces(self) -> range:
-        """The places of blocks along the class axis."""
+        """The indices of blocks along the class axis."""
         return range(len(self.columns))
 
     def place(self, block: Block, piece: int) -> Block:
@@ -156,18 +156,18 @@ class _Grid:
         return [list(itertools.accumulate((0, *lengths))) for lengths in self.first.chunks]
 
     def where(self, place: Block) -> str:
-        """A place for people."""
+        """A block's position, for messages."""
         begins = [starts[at] for starts, at in zip(self.starts, place, strict=True)]
         return f"the block {place}, which begins at {begins}"
 
     def shape(self, block: Block, columns: int) -> Block:
-        """The shape of a block that has so many columns, with the class axis last."""
+        """The shape of a block with so many columns, class axis last."""
         items = tuple(lengths[at] for lengths, at in zip(self.items, block, strict=True))
         return items if self.axis is None else (*items, columns)
 
 
 class _Call:
-    """The graph of one call, put together step by step."""
+    """The graph of one call, built step by step."""
 
     def __init__(self, form: Any, arguments: dict[str, Any]) -> None:
         self.parts, self.packed, self.owner = form.parts(), _packed(form), form.__name__
@@ -183,16 +183,16 @@ class _Call:
         self.name = f"{self.owner}-{tokenize(self.packed, self.options, {name: one.name for name, one in self.arrays.items()})}"
         self.tasks: dict[Any, Any] = {}
         self.balanced: dict[str, Any] = {}
-        """The options that the graph finds or holds, and the keys of their tasks."""
+        """The options whose values the graph computes or holds, and the keys of their tasks."""
 
     def _lazy(self, form: Any, name: str, value: Any) -> Any:
-        """An input as Dask's array. What is not registered may be as lazy as one, such as a data set in a file."""
+        """An input as a Dask array. An unregistered type may be as lazy as one, such as a data set in a file."""
         array: Any = value
         if not isinstance(value, da.Array):
             lazy = not form.reads(value) and isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype")
             array = da.asarray(value if lazy else form.in_numpy(name, value))
         if isinstance(array._meta, np.ma.MaskedArray):
-            form.in_numpy(name, array._meta)  # which says why not
+            form.in_numpy(name, array._meta)  # raises if it is no supported array
         if any(math.isnan(length) for length in array.shape):
             raise ValueError(f"{self.owner}: {name} has blocks of unknown length; call its compute_chunk_sizes() first")
         return array
@@ -200,13 +200,13 @@ class _Call:
     # Tasks ----------------------------------------------------------------------------------------------------------------------
 
     def _add(self, stage: str, place: Block, *task: Any) -> Any:
-        """A task; what is no key is bound in its function, because a text among its arguments might be somebody's key."""
+        """Add a task; arguments other than keys are bound in its function, because a string among them might equal somebody's key."""
         key = (f"{self.name}-{stage}", *place)
         self.tasks[key] = task
         return key
 
     def _step(self, step: str, block: Block, piece: int, names: Iterable[str], *found: Any, **fixed: Any) -> Any:
-        """A task that does a step on the blocks of some arrays at a place; a step on less than whole rows has their axis last."""
+        """A task that runs a step on a block of some arrays; steps on pieces of rows move the class axis last."""
         grid, place, names, whole = self.grid, self.grid.place(block, piece), list(names), step == "block"
         if not whole:
             fixed |= grid.span(piece)
@@ -222,7 +222,7 @@ class _Call:
         return self._add(stage, place, function, [*keys, *self.balanced.values()], *found)
 
     def _balance(self) -> None:
-        """Tasks for the options that are "balanced": how often each class occurs, over all blocks; and arrays, which are sent once."""
+        """Add tasks for "balanced" options, which count classes over all blocks, and for options that are arrays, which are sent once."""
         for option, value in self.options.items():
             if isinstance(value, np.ndarray) and value.ndim:
                 self.balanced[option] = (f"{self.name}-{option}",)
@@ -237,11 +237,11 @@ class _Call:
             self.balanced[option] = self._add(option, (), functools.partial(_balanced, self.packed, option), found)
 
     def _like(self, block: Block, columns: int) -> dict[str, Any]:
-        """The shape and the dtype of predictions, for a step that does not see them."""
+        """The shape and the dtype of predictions, for steps that do not read them."""
         return {"shape": self.grid.shape(block, columns), "dtype": self.grid.first.dtype}
 
     def _divisor(self) -> Any:
-        """What the sum is divided by: a number where the shapes tell it, else the key of the task that finds it."""
+        """What the sum is divided by: a number where the shapes determine it, else the key of the task that computes it."""
         normalizer, grid = self.options.get("normalizer", "count"), self.grid
         if self.definition.is_penalty or self.options.get("reduction", "mean") != "mean":
             return 1.0
@@ -262,11 +262,11 @@ class _Call:
         return self._add("divided", (), _added, parts)
 
     def _whole_rows(self, divisor: Any) -> dict[Block, Any]:
-        """A task for each block, by its place."""
+        """A task for each block, by index."""
         return {self.grid.place(block, 0): self._step("block", block, 0, self.arrays, divisor) for block in self.grid.blocks}
 
     def _cut_rows(self, divisor: Any) -> dict[Block, Any]:
-        """The tasks of the three stages; the last ones by their places."""
+        """The tasks of the three stages; returns the last ones, by index."""
         grid, names, done = self.grid, list(self.arrays), {}
         for block in grid.blocks:
             highest: tuple[Any, ...] = ()
@@ -283,7 +283,7 @@ class _Call:
     # Results --------------------------------------------------------------------------------------------------------------------
 
     def results(self) -> Any:
-        """Dask arrays over one graph, in the order of the form."""
+        """Dask arrays over one graph, in the order of the form's results."""
         self._balance()
         cut, wants = len(self.grid.columns) > 1, self.parts.wants
         done = self._cut_rows(self._divisor()) if cut else self._whole_rows(self._divisor())
@@ -303,16 +303,16 @@ class _Call:
         return one_or_tuple(results)
 
     def _value_tasks(self, done: Mapping[Block, Any]) -> tuple[str, Any, dict[Block, Any]]:
-        """Name, chunks and tasks of the value, or of the values of the items; of the pieces of a row, the first one tells it."""
+        """Name, chunks and tasks of the value, or of the items' values; where rows are in pieces, the first piece provides it."""
         take = functools.partial(_result, 0, None)
         tasks = {block: (take, done[self.grid.place(block, 0)]) for block in self.grid.blocks}
         if self.options.get("reduction") == "none":
             return "values", self.grid.items, tasks
-        parts = [self._add("part", block, *task) for block, task in tasks.items()]  # alone, or the sum would wait for gradients
+        parts = [self._add("part", block, *task) for block, task in tasks.items()]  # so that the sum does not hold gradients
         return "value", (), {(): (_value, parts)}
 
     def _array(self, name: str, chunks: Any, tasks: Mapping[Block, Any], position: int) -> Any:
-        """A Dask array over the graph, with the dtype that the trial gave."""
+        """A Dask array over the graph, with the dtype of the trial call's result."""
         name = f"{self.name}-{name}"
         graph = self._with(name, {(name, *place): task for place, task in tasks.items()}, {self.name})
         dtype = np.asarray(self.trial[position]).dtype

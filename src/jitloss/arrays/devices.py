@@ -1,4 +1,4 @@
-"""Whether an array lies on a CUDA device: one look-up by type, and nothing imported for what lies on the host."""
+"""Whether an array is on a CUDA device: one lookup by type, without any import for host arrays."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ def _nothing(value: Any) -> None:
 
 
 def library_of(value: Any) -> "Library | None":
-    """The library of an array on a CUDA device; None for everything else."""
+    """The device library of an array on a CUDA device; None for everything else."""
     kind = type(value)
     find = _found.get(kind)
     if find is None:

@@ -1,7 +1,7 @@
-"""JAX arrays: read where they lie, differentiated by ``jax.grad``, and called back from compiled programs.
+"""JAX arrays: read in place, differentiated by ``jax.grad``, and evaluated by callbacks from compiled programs.
 
-A call on arrays that are there is evaluated at once. A call on tracers (within ``jax.jit``, ``jax.grad``, ``jax.vmap``) becomes a
-callback: the program runs on, and asks for value and gradient on the host when it gets there.
+A call on concrete arrays is evaluated at once. A call on tracers (within ``jax.jit``, ``jax.grad``, ``jax.vmap``) becomes a
+callback: the compiled program calls the host for value and gradient when it gets there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ __all__ = ["call", "to_numpy"]
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with JAX arrays among its arguments."""
     values = (*args, *options.values())
-    other = form.adapter_of(one for one in values if not isinstance(one, jax.Array))  # whose arrays are lazy, or want a gradient
+    other = form.adapter_of(one for one in values if not isinstance(one, jax.Array))  # arrays that are lazy, or need a gradient
     if other is not None:
         return other(form, args, options)
     if any(isinstance(one, jax.core.Tracer) for one in values):
@@ -42,7 +42,7 @@ def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> dict[st
 
 
 def _read(form: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with NumPy arrays for inputs of other libraries."""
+    """The arguments, with inputs of other libraries converted to NumPy."""
     others = [name for name in form.inputs if not isinstance(given[name], (jax.Array, Mapping))]
     return given | {name: form.in_numpy(name, given[name]) for name in others}
 
@@ -51,12 +51,12 @@ def _read(form: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_numpy(value: jax.Array) -> np.ndarray:
-    """An array in host memory, read-only, without a copy."""
+    """An array in host memory as a read-only NumPy array, without a copy."""
     return np.asarray(value)
 
 
 def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
-    """The results of a form, on arrays of any kind that are in host memory, with the dtypes that JAX knows of."""
+    """The results of a form on any arrays in host memory, with dtypes that JAX supports."""
     arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
     inputs = [arrays.pop(name) for name in form.inputs]
     results = flat(form(*inputs, **with_numbers(arrays)))
@@ -66,7 +66,7 @@ def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
 
 
 def _known(dtype: Any) -> Any:
-    """The dtype itself, or what JAX makes of it where it has no 64 bits."""
+    """The dtype itself, or the narrower one that JAX uses where 64-bit types are disabled."""
     return jax.dtypes.canonicalize_dtype(dtype)
 
 
@@ -78,7 +78,7 @@ def _working(form: Any, given: Mapping[str, Any]) -> Any:
 
 
 def _evaluated(form: Any, given: dict[str, Any]) -> Any:
-    """The results as JAX arrays; NumPy's where the first input is NumPy's."""
+    """The results as JAX arrays, or NumPy arrays where the first input is one."""
     first = given[form.inputs[0]]
     if not isinstance(first, jax.Array):
         arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
@@ -88,7 +88,7 @@ def _evaluated(form: Any, given: dict[str, Any]) -> Any:
 
 
 def _to_jax(array: np.ndarray) -> jax.Array:
-    """Without a copy where JAX takes memory as it lies; nobody else holds this array."""
+    """A JAX array, without a copy where JAX accepts the memory as it is; nobody else holds this array."""
     if array.ndim and array.dtype.kind == "f" and array.ctypes.data % 64 == 0 and array.size:
         return jnp.from_dlpack(array)
     return jnp.asarray(array)
@@ -98,7 +98,7 @@ def _to_jax(array: np.ndarray) -> jax.Array:
 
 
 def _traced(form: Any, given: dict[str, Any]) -> Any:
-    """The results as functions of the arrays of a call, which JAX may compile, batch and differentiate once."""
+    """The results as functions of the array arguments, which JAX may compile, batch and differentiate once."""
     names = tuple(name for name, value in given.items() if isinstance(value, (jax.Array, np.ndarray)))
     rest = {name: value for name, value in given.items() if name not in names}
     shapes = _shapes(form, rest, {name: given[name] for name in names})
@@ -109,7 +109,7 @@ def _traced(form: Any, given: dict[str, Any]) -> Any:
 
 
 def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:
-    """The results of a form, asked for when the program runs."""
+    """The results of a form, computed when the compiled program runs."""
     key = form, names, tuple([(name, type(value), repr(value)) for name, value in rest.items()])
     plain = all(type(value) in PLAIN for value in rest.values())
     on_host = _on_host_again.get(key) if plain else None
@@ -127,11 +127,11 @@ def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: 
 
 MOST_CALLBACKS = 256
 _on_host_again: dict[Any, Any] = {}
-"""The functions that JAX calls back: it compiles a program for each, and keeps it, even where nothing but the function is new."""
+"""The functions that JAX calls back, cached: JAX compiles and keeps a program for each new function, even if all else is equal."""
 
 
 def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> list[Any]:
-    """Shapes and dtypes of the results; whatever of a call can be wrong without its numbers is wrong now."""
+    """Shapes and dtypes of the results; all errors that do not depend on values are raised here."""
     _check(form, rest, arrays)
     first = arrays[form.inputs[0]]
     real = _known(first.dtype if jnp.issubdtype(first.dtype, jnp.floating) else np.float64)
@@ -160,7 +160,7 @@ def _check(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> Non
 
 
 def _holds_a_tracer(value: Any) -> bool:
-    """Whether one lies in a value, at any depth of it."""
+    """Whether a value contains a tracer, at any depth."""
     if isinstance(value, (Mapping, list, tuple)):
         return any(map(_holds_a_tracer, value.values() if isinstance(value, Mapping) else value))
     return isinstance(value, jax.core.Tracer)
@@ -171,12 +171,12 @@ def _is_number_to_come(one: Any) -> bool:
 
 
 def _stand_in(one: Any) -> np.ndarray:
-    """An option as it is, or one like it."""
+    """An option as it is, or a concrete stand-in for a traced one."""
     return np.ones(one.shape, one.dtype) if isinstance(one, jax.core.Tracer) else np.asarray(one)
 
 
 def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) -> Any:
-    """The value as a function of arrays with a derivative of its own, which is computed together with it."""
+    """The value as a function of arrays with a custom derivative, which is computed together with it."""
     with_gradient = form.with_gradient
 
     @jax.custom_vjp
@@ -190,7 +190,7 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
                     f"{form.__name__}: there is no gradient with respect to {name}, only to {', '.join(form.differentiable)}; "
                     f"give jax.lax.stop_gradient({name})"
                 )
-        values = [jnp.asarray(one.value) for one in arrays]  # a number is one of Python's here
+        values = [jnp.asarray(one.value) for one in arrays]  # numbers are Python's own here
         shapes = _shapes(with_gradient, rest, dict(zip(names, values, strict=True)))
         result, *gradients = _callback(with_gradient, names, rest, shapes, *map(_once(form), values))
         return result, (gradients, values)
@@ -198,7 +198,7 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
     def backward(saved: Any, by: Any) -> Any:
         gradients, values = saved
         of_inputs = dict(zip(form.differentiable, gradients, strict=True))
-        if not isinstance(by, jax.Array):  # nobody asked for it
+        if not isinstance(by, jax.Array):  # symbolic zero: the cotangent is not needed
             by = jnp.zeros(by.shape, by.dtype)
         if by.ndim and form.by_rows:
             by = jnp.expand_dims(by, rest.get("axis", -1))
@@ -212,13 +212,13 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
 
 
 def _no_cotangent(value: Any) -> Any:
-    """What stands for a derivative that there is not."""
+    """The cotangent of an argument that has none."""
     real = jnp.issubdtype(value.dtype, jnp.floating)
     return jnp.zeros_like(value) if real else np.zeros(value.shape, jax.dtypes.float0)
 
 
 def _once(form: Any) -> Any:
-    """The identity, which says so when somebody differentiates what comes after it."""
+    """The identity, which raises when someone differentiates what comes after it."""
 
     @jax.custom_jvp
     def same(array: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Memory on CUDA devices, as the CUDA array interface and DLPack describe it, and the streams that fill it."""
+"""Memory on CUDA devices, as the CUDA array interface and DLPack describe it, and the streams that produce it."""
 
 import math
 import numbers
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _BFloat16:
-    """What NumPy has no dtype for."""
+    """A dtype that NumPy does not have."""
 
     name: str = "bfloat16"
     kind: str = "V"
@@ -40,7 +40,7 @@ BFLOAT16 = _BFloat16()
 
 @dataclass(frozen=True, eq=False)
 class DeviceArray:
-    """An array of any library as kernels need it."""
+    """An array of any library, described for kernels."""
 
     pointer: int
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class DeviceArray:
     writable: bool
     value: Any
     held: Any = None
-    """What its memory is there for as long as it is, where that is not the array itself."""
+    """What owns the memory, where that is not the array itself."""
 
     @property
     def ndim(self) -> int:
@@ -66,7 +66,7 @@ class DeviceArray:
 
 
 def device_of(pointer: int) -> int:
-    """The device on which memory lies."""
+    """The device that memory belongs to."""
     from cuda.bindings import driver
 
     asked = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
@@ -75,7 +75,7 @@ def device_of(pointer: int) -> int:
 
 
 def current(device: int) -> AbstractContextManager[Any]:
-    """Within it, a device is the thread's current one."""
+    """Within it, a device is current in the thread."""
     from numba import cuda
 
     own: AbstractContextManager[Any] = nullcontext() if cuda.get_current_device().id == device else cuda.gpus[device]
@@ -83,16 +83,16 @@ def current(device: int) -> AbstractContextManager[Any]:
 
 
 DEFAULT = 1
-"""The default stream of a device, as protocols name it."""
+"""The (legacy) default stream of a device, by its number in the protocols."""
 
 
 def handle_of(given: Any, attribute: str) -> int:
-    """A stream as a number: it may be one, or have one, by a library's own name for it or by the protocol of streams."""
+    """A stream as a number: given as one, or found by a library's own attribute or the CUDA stream protocol."""
     if hasattr(given, attribute):
         given = getattr(given, attribute)
     elif hasattr(given, "__cuda_stream__"):
         given = given.__cuda_stream__()[1]
-    given = getattr(given, "value", given)  # of ctypes, where it is None for the default stream
+    given = getattr(given, "value", given)  # ctypes, where it is None for the default stream
     if given is None:
         return 0
     if isinstance(given, (bool, np.bool_, str)) or (
@@ -106,7 +106,7 @@ def handle_of(given: Any, attribute: str) -> int:
 
 
 def wait(first: int | None, then: int, device: int) -> None:
-    """Let a stream of a device wait for what another one has been given until now, if there is another one."""
+    """Make a stream of a device wait for the work queued so far on another one, if there is another one."""
     if first is None or (first or DEFAULT) == (then or DEFAULT):
         return
     from cuda.bindings import driver
@@ -123,7 +123,7 @@ def wait(first: int | None, then: int, device: int) -> None:
 
 
 def read(array: Any, stream: int) -> np.ndarray:
-    """Numbers of numba's on the host, in the order of a stream of the current device."""
+    """The values of a numba device array on the host, ordered on a stream of the current device."""
     from numba import cuda
 
     own = cuda.external_stream(stream or DEFAULT)
@@ -133,7 +133,7 @@ def read(array: Any, stream: int) -> np.ndarray:
 
 
 class Held(int):
-    """The address of an array, which keeps its memory."""
+    """The address of an array, which keeps the memory alive."""
 
     view: DeviceArray
 
@@ -152,7 +152,7 @@ def extent_of(pointer: int, shape: Iterable[int], strides: Iterable[int], itemsi
 
 
 def interface_of(value: Any) -> dict[str, Any]:
-    """What the CUDA array interface says of an array; nothing where it has none."""
+    """The CUDA array interface of an array; empty where it has none."""
     return getattr(value, "__cuda_array_interface__", None) or {}
 
 
@@ -171,10 +171,10 @@ def by_interface(value: Any, interface: dict[str, Any]) -> DeviceArray:
 
 
 class _Export:
-    """What DLPack has handed out, which is there as long as this is, by the CUDA array interface."""
+    """Keeps a DLPack export alive, and describes it by the CUDA array interface."""
 
     def __init__(self, view: Any) -> None:
-        self.view = view  # its end is the memory's
+        self.view = view  # its lifetime is that of the memory
         strides = None if view.strides is None else tuple(step * view.dtype.itemsize for step in view.strides)
         self.__cuda_array_interface__ = {
             "shape": tuple(view.shape),
@@ -186,11 +186,11 @@ class _Export:
 
 
 _NO_ORDER = -1
-"""What DLPack takes for the stream of somebody who will not read."""
+"""The stream argument of DLPack for a consumer that needs no synchronisation."""
 
 
 def by_dlpack(value: Any, stream: int | None) -> DeviceArray:
-    """The view of an array that a stream is to use, or nobody."""
+    """The view of an array for use on a stream, or only for inspection."""
     from cuda.core.utils import StridedMemoryView
 
     view = StridedMemoryView.from_dlpack(value, stream_ptr=_NO_ORDER if stream is None else stream or DEFAULT)

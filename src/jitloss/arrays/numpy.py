@@ -1,4 +1,4 @@
-"""NumPy arrays, and what becomes one: subclasses, sequences, scalars."""
+"""NumPy arrays, and what is converted to one: subclasses, sequences, scalars."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def as_it_is(result: Any, argument: Any) -> Any:
 
 
 def plain(value: Any) -> np.ndarray:
-    """The array without its subclass: the methods of ``np.matrix`` and the like mean other things."""
+    """The array as a base-class array: subclasses such as ``np.matrix`` redefine methods."""
     return np.asarray(value)
 
 
@@ -23,7 +23,7 @@ def from_sequence(value: Any) -> np.ndarray:
 
 
 def _refuse_masks(value: Any) -> None:
-    """NumPy would drop masks within sequences."""
+    """Raise for masked arrays within sequences, whose masks NumPy would drop."""
     kinds = set(map(type, value)) if isinstance(value, (list, tuple)) else set()
     if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
         refuse_masked(value)

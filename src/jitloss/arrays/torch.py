@@ -1,7 +1,7 @@
-"""PyTorch tensors: shared with NumPy on the host, given to the CUDA compiler on a device, and differentiated by autograd.
+"""PyTorch tensors: shared with NumPy on the host, passed to the CUDA compiler on a device, and differentiated by autograd.
 
-The gradient is computed with the value, in the forward pass, and the backward pass multiplies it. Under ``torch.compile`` a call is one
-operator, of which the compiler knows the shapes.
+The gradient is computed with the value, in the forward pass, and the backward pass scales it. Under ``torch.compile`` a call is
+one custom operator, whose output shapes are declared.
 """
 
 import ast
@@ -35,17 +35,17 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         return _called(form, args, options)
     written = _written(form, out)
     results = _called(form, args, options)
-    increment_version(written)  # a call that fails has written nothing
+    increment_version(written)  # a call that fails writes nothing
     return results
 
 
 _modes: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
 _is_traced: Callable[[], bool] = getattr(torch._C, "_is_tracing", lambda: False)
-"""Whether somebody writes down what is done with tensors, which may hold no numbers: then a call is one operator."""
+"""Whether operations on tensors are being traced, where tensors may hold no values: then a call is one operator."""
 
 
 def _is_plain(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
-    """Whether an operator takes the arguments as they are."""
+    """Whether an operator can take the arguments as they are."""
     return options.get("out") is None and all(isinstance(one, Tensor) or type(one) in PLAIN for one in (*args, *options.values()))
 
 
@@ -63,14 +63,14 @@ def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 def _refuse_tangents(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    """Forward mode: PyTorch itself refuses it, but only where a tensor requires a gradient."""
+    """Raise in forward mode: PyTorch itself raises, but only where a tensor requires a gradient."""
     for one in (*args, *options.values()):
         if isinstance(one, Tensor) and forward_ad.unpack_dual(one).tangent is not None:
             raise NotImplementedError(f"{form.__name__}: a loss has no forward-mode derivative; use backward()")
 
 
 def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """A call on a device like one that has been recorded; None where there is none, or a tensor wants a gradient."""
+    """Replay a recorded call on a device; None where there is none, or a tensor requires a gradient."""
     for one in args:
         if type(one) is not Tensor or one.requires_grad:
             return None
@@ -81,7 +81,7 @@ def _replayed(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
-    """Arguments by name, with those that only calls on a device have."""
+    """Arguments by name, including those that only calls on a device have."""
     extra = options.keys() & {*ON_DEVICES}
     if not extra or not any(isinstance(one, Tensor) and one.is_cuda for one in (*args, *options.values())):
         return form.arguments(args, options)  # type: ignore[no-any-return]
@@ -90,7 +90,7 @@ def _named(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Argumen
 
 
 def _trained(form: Any, given: Arguments) -> bool:
-    """Whether autograd wants a gradient; an error where it wants one that there is not."""
+    """Whether autograd needs a gradient; raises where it needs one that does not exist."""
     wanted = [
         name for name, value in given.items() if (value.requires_grad if isinstance(value, Tensor) else _holds_gradient(value))
     ]
@@ -109,7 +109,7 @@ def _trained(form: Any, given: Arguments) -> bool:
 
 
 def _holds_gradient(value: Any) -> bool:
-    """Whether a tensor that requires a gradient lies in a dict or a list."""
+    """Whether a dict or a list contains a tensor that requires a gradient."""
     inside = value.values() if isinstance(value, Mapping) else value if type(value) in (list, tuple) else ()
     return not PLAIN.issuperset(map(type, inside)) and any(
         one.requires_grad if isinstance(one, Tensor) else _holds_gradient(one) for one in inside
@@ -117,7 +117,7 @@ def _holds_gradient(value: Any) -> bool:
 
 
 def _autocast(result: Any) -> Any:
-    """Under autocast a value is float32, as those of PyTorch's own losses are."""
+    """Under autocast a value is float32, like those of PyTorch's own losses."""
     half = isinstance(result, Tensor) and result.dtype in (torch.float16, torch.bfloat16)
     return result.float() if half and torch.is_autocast_enabled(result.device.type) else result
 
@@ -126,11 +126,11 @@ def _autocast(result: Any) -> Any:
 
 
 def to_numpy(value: Tensor) -> np.ndarray:
-    """A tensor in host memory as an array of the same memory."""
+    """A tensor in host memory as an array that shares its memory."""
     try:
         array: np.ndarray = value.detach().numpy()
         return array
-    except (RuntimeError, TypeError):  # it is not quite as NumPy has arrays, or no such thing at all
+    except (RuntimeError, TypeError):  # not directly representable in NumPy, or not at all
         return _otherwise(value)
 
 
@@ -155,7 +155,7 @@ def _otherwise(value: Tensor) -> np.ndarray:
 
 
 class _Missing(TypeError):
-    """A package is not installed."""
+    """A required package is not installed."""
 
 
 def _bfloat16() -> Any:
@@ -172,7 +172,7 @@ def _to_tensor(array: np.ndarray) -> Tensor:
 
 
 def _mapped(value: Any, kind: type | tuple[type, ...], function: Callable[[Any], Any]) -> Any:
-    """The function of each value of a type, within dicts and tuples too."""
+    """Apply a function to each value of a type, within dicts and tuples too."""
     if isinstance(value, kind):
         return function(value)
     if isinstance(value, tuple):
@@ -183,7 +183,7 @@ def _mapped(value: Any, kind: type | tuple[type, ...], function: Callable[[Any],
 
 
 def _evaluated(form: Any, given: Arguments) -> Any:
-    """The results of a form as tensors that know of no gradient; NumPy's where the first input is NumPy's."""
+    """The results of a form as tensors without autograd, or NumPy arrays where the first input is one."""
     arrays = {}
     for name, value in given.items():
         if type(value) in PLAIN:
@@ -207,7 +207,7 @@ def _evaluated(form: Any, given: Arguments) -> Any:
 
 
 def _in_numpy(form: Any, name: str, value: Any) -> Any:
-    """An argument with arrays in the place of tensors."""
+    """An argument with tensors converted to arrays."""
     try:
         return to_numpy(value) if type(value) is Tensor else _mapped(value, Tensor, to_numpy)
     except TypeError as error:
@@ -220,7 +220,7 @@ def _on_device(form: Any, given: Arguments) -> Any:
 
 
 def _written(form: Any, out: Any) -> list[Tensor]:
-    """The tensors that are written to, of which autograd is told, as it is by PyTorch's own operations in place."""
+    """The tensors that are written to; autograd is told of this, as by PyTorch's own in-place operations."""
     tensors = [one for one in _pairs(out, out).values() if not one.is_inference()]
     for one in tensors:
         if one.requires_grad and one.is_leaf and torch.is_grad_enabled():
@@ -229,7 +229,7 @@ def _written(form: Any, out: Any) -> list[Tensor]:
 
 
 def _pairs(tensors: Any, arrays: Any) -> dict[int, Any]:
-    """Each tensor by the array that was made of it; both lie in dicts and tuples alike."""
+    """Maps each tensor to the array that was made of it; both are nested in the same way."""
     if isinstance(tensors, Mapping):
         return {key: one for name, value in tensors.items() for key, one in _pairs(value, arrays[name]).items()}
     if isinstance(tensors, tuple):
@@ -251,10 +251,10 @@ def _is_double(form: Any, given: Arguments) -> bool:
 
 
 MOST_ANSWERS = 256
-"""Answers that are kept. Where there would be more, all go."""
+"""How many answers are cached. At the limit all are dropped."""
 
 _doubles: dict[tuple[Any, ...], bool] = {}
-"""What a form and the dtypes of its inputs have said, which takes longer to find than a small loss. Definitions are kept alive here."""
+"""Answers by form and dtypes of its inputs: finding one takes longer than a small loss. Definitions are kept alive here."""
 
 
 # Autograd ---------------------------------------------------------------------------------------------------------------------
@@ -274,13 +274,13 @@ def _differentiated(form: Any, given: Arguments) -> Tensor:
 
 
 _is_transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
-"""Whether :mod:`torch.func` looks on. What it asks of a function costs as much as a small call."""
+"""Whether a :mod:`torch.func` transform is active. The machinery for those costs as much as a small call."""
 
 
 def _scaled(
     form: Any, names: Sequence[str], rest: Arguments, by: Tensor | None, gradients: Sequence[Tensor]
 ) -> list[Tensor | None]:
-    """The gradients with respect to the tensors of a call, times the one of its value or of its items' values."""
+    """The gradients with respect to the tensors of a call, multiplied by that of its value or of its items' values."""
     of_inputs = dict(zip(form.differentiable, gradients, strict=True))
     if by is None:
         return [None] * len(names)
@@ -293,25 +293,25 @@ def _scaled(
 
 
 def _as_they_are(gradient: Tensor) -> Tensor:
-    """For whoever differentiates it, and is told."""
+    """The gradient itself, so that differentiating it raises."""
     return gradient
 
 
 def _product(by: Tensor, gradient: Tensor) -> Tensor:
-    """In float32 at least: what a gradient scaler multiplies by is beyond float16."""
+    """The product in at least float32: the factor of a gradient scaler may exceed the range of float16."""
     half = gradient.dtype in (torch.float16, torch.bfloat16)
     return (by.float() * gradient.float() if half else by * gradient).to(gradient.dtype)
 
 
 _keeps_graph: Callable[[], bool] = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
-"""Whether the graph is to be gone through again: then what it holds is nobody's to write to."""
+"""Whether the graph is retained: then its buffers must not be overwritten."""
 
 
 def _is_one(by: Tensor) -> bool:
-    """Whether a loss is the end of its graph, as it mostly is, and its gradients need no pass more. A device is not waited for."""
+    """Whether a loss is the root of its graph, as it mostly is, so that its gradients need no scaling. Does not wait for a device."""
     try:
         return type(by) is Tensor and not by.ndim and by.device.type == "cpu" and by.item() == 1
-    except RuntimeError:  # one of a batch, under vmap
+    except RuntimeError:  # a batched tensor, under vmap
         return False
 
 
@@ -323,7 +323,7 @@ def _once(form: Any) -> NotImplementedError:
 
 
 class _Differentiated(torch.autograd.Function):
-    """The gradients are results too, so that whoever differentiates them is told."""
+    """The gradients are outputs too, so that differentiating them raises."""
 
     @staticmethod
     def forward(ctx: Any, form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:
@@ -340,7 +340,7 @@ class _Differentiated(torch.autograd.Function):
 
 
 class _Transformed(_Differentiated):
-    """The same in the two steps that :mod:`torch.func` wants."""
+    """The same in the two steps that :mod:`torch.func` needs."""
 
     @staticmethod
     def forward(form: Any, names: list[str], rest: Arguments, *tensors: Tensor) -> Any:  # type: ignore[override]
@@ -357,7 +357,7 @@ class _Transformed(_Differentiated):
 
 
 def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """The call as an operator. What is neither a tensor nor a number goes as text, since an operator takes few other things."""
+    """The call as an operator. Arguments other than tensors and numbers are passed as text, since operators take few other types."""
     given = {**dict(zip(form.positional, args, strict=False)), **options}
     if len(args) > len(form.positional) or "out" in given:
         raise TypeError(f"{form.__name__}: under torch.compile a call takes {', '.join(form.positional)} and options, but no out")
@@ -384,7 +384,7 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 def _as_operand(value: Any, trained: bool) -> Any:
-    if isinstance(value, (list, tuple)) and any(isinstance(one, np.ndarray) for one in value):  # as NumPy's numbers are traced
+    if isinstance(value, (list, tuple)) and any(isinstance(one, np.ndarray) for one in value):  # traced NumPy numbers
         return torch.stack([torch.as_tensor(one) for one in value])
     if isinstance(value, np.ndarray):
         return torch.as_tensor(value)
@@ -392,7 +392,7 @@ def _as_operand(value: Any, trained: bool) -> Any:
 
 
 def _kind(value: Any) -> str:
-    """How an operator is given an argument. Numbers may be symbols, which no text can hold."""
+    """How an argument is passed to an operator. Numbers may be symbolic, which text cannot represent."""
     if isinstance(value, Tensor):
         return "tensors"
     if isinstance(value, bool):
@@ -401,7 +401,7 @@ def _kind(value: Any) -> str:
 
 
 def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
-    """The form and its arguments."""
+    """The form and its arguments, from the operands of an operator."""
     *named, texts = operands
     pairs = (text.partition("=") for text in texts.splitlines())
     form = FORMS[key]
@@ -422,14 +422,14 @@ def _evaluate(
     key: str, names: str, tensors: list[torch.Tensor], numbers: list[float], integers: list[int], texts: str
 ) -> list[torch.Tensor]:
     results = flat(_evaluated(*_parsed(key, names, tensors, numbers, integers, texts)))
-    return [one.contiguous() for one in results]  # as the compiler has been told
+    return [one.contiguous() for one in results]  # as declared to the compiler
 
 
 @_evaluate.register_fake
 def _shapes(
     key: str, names: str, tensors: list[torch.Tensor], numbers: list[float], integers: list[int], texts: str
 ) -> list[torch.Tensor]:
-    """What the compiler must know of the results: their shapes and dtypes."""
+    """What the compiler must know of the results: shapes and dtypes."""
     form, given = _parsed(key, names, tensors, numbers, integers, texts)
     first = given[form.inputs[0]]
     real = first.dtype if first.dtype.is_floating_point else torch.float64
