@@ -1,7 +1,7 @@
-"""Losses inside users' own compiled code: numba takes a form for a function that is compiled with the caller.
+"""Losses inside users' own compiled code: to numba a form is a function that is compiled together with its caller.
 
-Scalars give the element's own value and gradient; arrays give what the call in Python gives by default, a mean over the items. Loops are
-plain, and compiled into the caller, so that its disk cache holds nothing that another process could not run.
+Scalars give the element's own value and gradient; arrays give what a call in Python gives by default, a mean over the items.
+Loops are plain, and inlined into the caller, so that its disk cache holds nothing that another process could not run.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def numba_type(form: Any) -> Any:
 
 _FormType = form_type(types.Dispatcher, numba_type, extending, extending.models.OpaqueModel, AttributeTemplate)
 
-# this module is loaded in the middle of the first compilation that meets a loss, after numba has looked for what is registered
+# this module is loaded during the first compilation that meets a loss, after numba has looked for what is registered
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
@@ -49,7 +49,7 @@ def _function(form: Any) -> Any:
 
 
 def _stub(form: Any) -> Function:
-    """A function that stands for the form in compiled code; numba asks what it does for the types of each call."""
+    """The numba function for a form; numba asks for its implementation for the types of each call."""
 
     def call(*arguments):  # type: ignore[no-untyped-def]
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The type of a form in compiled code: a function, and of a loss its other forms too, as in Python."""
+"""The type of a form in compiled code: a function, with the other forms of the loss as attributes, as in Python."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["form_type"]
 def form_type(function_type: Any, typed: Callable[[Any], Any], extending: Any, model: type, template: type) -> Any:
     """A type of functions that know their form, for numba or for numba-cuda: each has its own ``extending``, ``model`` and ``template``.
 
-    ``typed`` is what numba takes another form for.
+    ``typed`` gives the numba type of another form.
     """
 
     class FormType(function_type):  # type: ignore[misc]
@@ -25,7 +25,7 @@ def form_type(function_type: Any, typed: Callable[[Any], Any], extending: Any, m
             return typed(form) if isinstance(form, type(kind.form)) else None
 
     def nothing(context: Any, builder: Any, kind: Any, value: Any, name: str) -> Any:
-        """A function is known by its type alone."""
+        """A function is fully described by its type."""
         return context.get_dummy_value()
 
     extending.register_model(FormType)(model)

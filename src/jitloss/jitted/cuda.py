@@ -1,4 +1,4 @@
-"""Losses inside users' own CUDA kernels, which numba-cuda compiles: the scalar form."""
+"""Losses inside users' own CUDA kernels, compiled by numba-cuda: the scalar form only."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ _functions: dict[Any, Any] = {}
 
 
 def device_type(form: Any) -> Any:
-    """What numba-cuda takes a form for."""
+    """The numba-cuda type of a form."""
     function = _function(form)
     function_type: Any = type(function._numba_type_)
     return _form_type(function_type)(function, form)

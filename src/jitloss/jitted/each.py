@@ -1,4 +1,4 @@
-"""A function for each of several arrays, which numba has no loop for where their types differ."""
+"""A function applied to each of several arrays, for which numba has no loop where their types differ."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["each"]
 
 @intrinsic(prefer_literal=True)
 def each(typing: Any, function: Any, values: Any, places: Any, shared: Any, others: Any) -> Any:
-    """What ``function(value, shared, other)`` gives for the values at constant places and as many others, as a tuple.
+    """The results of ``function(value, shared, other)`` for the values at constant positions and as many others, as a tuple.
 
     The function is compiled once for values and others of the same types.
     """

@@ -31,7 +31,7 @@ _CALLS: tuple[Callable[[Function], Any], ...] = (
 
 
 def named(form: Any, function: Function) -> Function:
-    """A function that calls another one, with the arguments of a form: numba calls by names what has them in its code."""
+    """A function that calls another one, with the arguments of a form: numba needs them in the code for calls by keyword."""
     definition = form.loss.definition
     names = [*form.inputs, *(one.name for one in definition.parameters)]
     if len(names) >= len(_CALLS):
@@ -46,7 +46,7 @@ def named(form: Any, function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Given:
-    """The parameters of a call: which of its arguments are numbers, and what the others are."""
+    """The parameters of a call: which of its arguments are numbers, and the values of the others."""
 
     numbers: tuple[int, ...]
     order: tuple[int, ...]
@@ -54,7 +54,7 @@ class Given:
 
 
 def given(form: Any, arguments: Sequence[Any], working: Any) -> Given:
-    """Parameters that are told when the call is compiled (defaults, switches, None) are constants, the others numbers."""
+    """Parameters that are known at compile time (defaults, switches, None) become constants, the others numbers."""
     definition, start = form.loss.definition, len(form.inputs)
     numbers: list[int] = []
     constants: list[Any] = []
@@ -129,12 +129,12 @@ def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
 
 
 def _plain(places: Sequence[int], constants: tuple[Any, ...], working: Any) -> Function:
-    """The numbers of a call: its arguments at some places, then constants."""
+    """The numbers of a call: its arguments at some positions, then constants."""
     return lambda *arguments: cast(select(arguments, places), working) + constants
 
 
 def _signed(read: Function, sign: int, count: int, working: Any) -> Function:
-    """The same numbers, of which the bool at the place ``sign`` stands for 1 or -1."""
+    """The same numbers, with the bool at position ``sign`` converted to 1 or -1."""
     before, after, one = tuple(range(sign)), tuple(range(sign + 1, count)), working(1.0)
 
     def signed(*arguments):  # type: ignore[no-untyped-def]
@@ -145,7 +145,7 @@ def _signed(read: Function, sign: int, count: int, working: Any) -> Function:
 
 
 def placed(names: Sequence[int], elements: int, parameters: Given) -> tuple[int, ...]:
-    """Where a function's arguments stand among elements, numbers and constants; those behind the parameters come last."""
+    """The positions of a function's arguments among elements, numbers and constants; those that follow the parameters come last."""
     count = len(parameters.order)
     return tuple(
         one if one < elements or one >= elements + count else elements + parameters.order[one - elements] for one in names

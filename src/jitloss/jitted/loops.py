@@ -1,6 +1,6 @@
-"""The loops of a loss over arrays, as numba compiles them into a caller: plain, in the order of the definition.
+"""The loops of a loss over arrays, as numba inlines them into a caller: plain, in the order of the definition.
 
-numba has no loop over the items of a tuple of different arrays: :func:`each` stands for one.
+numba has no loop over a tuple of arrays of different types: :func:`each` takes its place.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ OPTIONS = {
     "no_cpython_wrapper": True,
     "pipeline_class": JoinedCompiler,
 }
-"""How functions of arrays become part of a caller."""
+"""Options with which functions of arrays are inlined into a caller."""
 
 with_arrays = register_jitable(**OPTIONS)
-"""What :data:`guest_jitable` does, for functions that handle arrays, and so count references."""
+"""Like :func:`guest_jitable`, for functions that handle arrays, and so count references."""
 
 IGNORED: int = DEFAULTS["ignore_index"]
 STRIP = 1024
@@ -42,7 +42,7 @@ STRIP = 1024
 
 
 def _numbers(kinds: Sequence[Any], places: Sequence[int], working: Any, signs: int) -> tuple[Function, tuple[Any, ...]]:
-    """The element of an array at an index, as a number, and what it needs for each: the bools of the array ``signs`` are 1 and -1."""
+    """A function for the element of an array at an index, as a number, and its extra argument for each: whether bools become 1 and -1."""
 
     def number(array, index, sign):  # type: ignore[no-untyped-def]
         if sign is None:
@@ -64,7 +64,7 @@ def _put(array, index, slope):  # type: ignore[no-untyped-def]
 
 
 def _same_shape(form: Any, places: Sequence[int]) -> Function:
-    """Raise where an array has not the shape of the first one."""
+    """Raise where an array does not have the shape of the first one."""
     message = f"{form.__name__}: {' and '.join(form.inputs[one] for one in places)} must have the same shape"
 
     def check(array, first, nothing):  # type: ignore[no-untyped-def]
@@ -75,7 +75,7 @@ def _same_shape(form: Any, places: Sequence[int]) -> Function:
 
 
 def _one_a_row(form: Any, places: Sequence[int]) -> Function:
-    """Raise where an array has not one number for each row of the first one."""
+    """Raise where an array does not have one number for each row of the first one."""
     message = f"{form.__name__}: {' and '.join(form.inputs[one] for one in places)} must have one number for each row"
 
     def check(array, first, nothing):  # type: ignore[no-untyped-def]
@@ -97,7 +97,7 @@ def _nothing(places: Sequence[Any]) -> tuple[None, ...]:
 
 
 def _finish(form: Any, several: bool) -> Function:
-    """What a form returns, of its value and its gradients."""
+    """What a form returns, from its value and its gradients."""
     gradient, both = form.kind == "gradient", form.kind == "value_and_gradient"
     if several:
         if both:
@@ -153,7 +153,7 @@ def on_elements(form: Any, kinds: Sequence[Any]) -> Function:
 
 
 def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
-    """A rowwise loss over arrays whose last axis is a row; a target with one axis less holds class labels."""
+    """A rowwise loss over arrays whose rows lie along the last axis; a target with one axis fewer holds class labels."""
     definition = form.loss.definition
     target = next((at for at, one in enumerate(definition.inputs) if one is definition.target), -1)
     with_labels = _takes_labels(form, kinds, target)
@@ -185,7 +185,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
         else with_arrays(lambda column, label: ())
     )
 
-    @guest_jitable  # which counts no references: a function that does is called, three times as slow
+    @guest_jitable  # it counts no references: a function that does is not inlined, and three times as slow
     def element(grids, row, column, label):  # type: ignore[no-untyped-def]
         """The numbers of an element, its target's among them."""
         return each(number, grids, grid_places, (row, column), of_elements) + own_target(column, label)
@@ -254,7 +254,7 @@ def _takes_labels(form: Any, kinds: Sequence[Any], target: int) -> bool:
 
 
 def _labels(form: Any, kinds: Sequence[Any], target: int) -> Function:
-    """The labels as int64, one for each row, each of them checked."""
+    """The labels as int64, one for each row, all of them checked."""
     lengths = f"{form.__name__}: {form.inputs[target]} must have one label for each row"
     classes = f"{form.__name__}: {form.inputs[target]} must be classes, from 0 to the number of columns - 1, or {IGNORED}"
     scalar = not isinstance(kinds[target], types.Array)
