@@ -1,6 +1,6 @@
 """Objectives of gradient boosting: gradient and Hessian of every row in one pass, in the booster's own layout.
 
-Nothing here imports a booster: an objective is called with arrays, or with the booster's data set, which is asked for its labels.
+Nothing here imports a booster: an objective is called with arrays, or with the booster's data set, from which it reads labels.
 """
 
 import re
@@ -24,10 +24,11 @@ def xgboost(
     Parameters
     ----------
     loss : Loss
-        A loss of raw scores: of real predictions, logits or log rates, pointwise or of class labels. Custom losses and sums are taken.
+        A loss of raw scores: of real predictions, logits or log rates, pointwise or with class labels. Custom losses and sums work too.
     hessian : float, optional
-        A number that stands for the second derivative in every row. By default it is the loss's own; for a loss that is linear
-        somewhere (absolute error, quantile, Huber, hinge), where its own would be 0, it is 1, as in the boosters' own objectives.
+        A constant to use as the second derivative of every row. By default it is the loss's own; for a loss that is linear
+        somewhere (absolute error, quantile, Huber, hinge), whose own would be 0 there, it is 1, as in the boosters' own
+        objectives.
     hessian_scale : float, default 1.0
         What the second derivative is multiplied by, for instance ``exp(0.7)`` for the Poisson objective of both boosters.
     min_hessian : float, default 1e-16
@@ -45,7 +46,7 @@ def xgboost(
     Raises
     ------
     TypeError, ValueError
-        For what is no loss of raw scores, and for options that the loss does not have.
+        For anything but a loss of raw scores, and for options that the loss does not have.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def lightgbm(
     Raises
     ------
     TypeError, ValueError
-        For what is no loss of raw scores, and for options that the loss does not have.
+        For anything but a loss of raw scores, and for options that the loss does not have.
 
     Examples
     --------
@@ -102,7 +103,7 @@ class Objective:
         given = {"hessian": hessian, "hessian_scale": hessian_scale, "min_hessian": min_hessian}
         _check(booster, loss, given, options)
         self.booster, self.loss, self.options, self.owner = booster, loss, options, f"objectives.{booster}"
-        self.__name__ = self.__qualname__ = re.sub(r"\W+", "_", loss.__name__).strip("_")  # boosters part texts at spaces
+        self.__name__ = self.__qualname__ = re.sub(r"\W+", "_", loss.__name__).strip("_")  # boosters split texts at spaces
         self.constant = hessian if hessian is not None else 1.0 if _is_linear_somewhere(loss, options) else None
         if self.constant is None and not loss.definition.hessian:
             raise ValueError(f"{self.owner}: {loss.__name__} has no second derivative; give hessian=1.0, or another number")
@@ -132,14 +133,14 @@ class Objective:
         return gradient, hessian
 
     def _factor(self, scores: np.ndarray) -> float:
-        """What the booster's own objective of several classes multiplies the second derivative by."""
+        """The factor that the booster's own multiclass objective applies to the second derivative."""
         if not self.loss.definition.takes_labels:
             return 1.0
         classes = scores.shape[-1]
         return 2.0 if self.booster == "xgboost" else classes / max(1, classes - 1)
 
     def _targets(self, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Labels, which boosters keep as floats, as the loss wants them."""
+        """Labels, which boosters store as floats, in the form that the loss needs."""
         definition = self.loss.definition
         if definition.takes_labels:
             if scores.ndim != 2:
@@ -165,7 +166,7 @@ class Objective:
 
 
 _UPWARD = ("auc", "aucpr", "pre", "map", "ndcg")
-"""How names begin of which XGBoost takes higher values for better ones."""
+"""Beginnings of metric names for which XGBoost takes higher values as better."""
 
 
 class Metric:
@@ -181,7 +182,7 @@ class Metric:
         return f"{self.objective!r}.metric"
 
     def __call__(self, first: Any, second: Any, sample_weight: Any = None) -> Any:
-        """The value of ``(predictions, data set)`` or of ``(labels, predictions, sample_weight)``, as the booster wants it."""
+        """The value for ``(predictions, data set)`` or for ``(labels, predictions, sample_weight)``, in the form the booster expects."""
         value = self.objective.value(*_arguments(self.objective.owner, first, second, sample_weight))
         if self.objective.booster == "lightgbm":
             return self.__name__, value, False
@@ -189,7 +190,7 @@ class Metric:
 
 
 def _arguments(owner: str, first: Any, second: Any, weight: Any) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Scores, labels and weights: a booster's own interface gives its data set, scikit-learn's gives labels first."""
+    """Scores, labels and weights: a booster's own interface passes its data set, scikit-learn's passes labels first."""
     if hasattr(second, "get_label"):
         scores, labels, weight = first, second.get_label(), second.get_weight()
     else:
@@ -203,7 +204,7 @@ def _arguments(owner: str, first: Any, second: Any, weight: Any) -> tuple[np.nda
 
 
 def _whole(labels: np.ndarray, owner: str) -> np.ndarray:
-    """Classes as integers; what is none is not rounded to one."""
+    """Classes as integers; other numbers are errors, not rounded."""
     if labels.dtype.kind == "f":
         wrong = ~(np.isfinite(labels) & (labels == np.trunc(labels)))
         if wrong.any():
@@ -241,7 +242,7 @@ def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, 
 
 
 def _try(loss: Loss, options: dict[str, Any]) -> None:
-    """A call on nothing, which checks the options; of a weight for each class, all but how many there are."""
+    """Call the loss on no rows, which checks the options; for weights per class everything but their number."""
     if loss.definition.form == "rowwise":
         loss(np.empty((0, 2)), np.empty(0, np.int64), **_without_weights(options))
         checked_class_weights(options.get("class_weight"), loss.__name__)
@@ -258,12 +259,12 @@ _GRID = np.concatenate((np.linspace(0.0, 12.0, 49), np.geomspace(12.5, 1e12, 200
 
 
 def _is_linear_somewhere(loss: Loss, options: dict[str, Any]) -> bool:
-    """Whether a loss has a slope but no curvature somewhere, so that its own second derivative would let no leaf be made there."""
+    """Whether a loss is linear somewhere, so that with its own second derivative, 0, a booster would grow no leaf there."""
     if loss.definition.form == "rowwise" or not loss.definition.hessian:
         return False
 
     def is_linear(scores: np.ndarray, target: float) -> tuple[np.ndarray, np.ndarray]:
-        """Where it has a slope and no curvature, and where it has none of both or a curvature that does not fade."""
+        """Where it has a slope but no curvature, and where it has neither, or a curvature that is not fading."""
         given = {"reduction": "sum", **_without_weights(options)}
         _, gradient, hessian = loss.value_gradient_hessian(scores, np.full_like(scores, target), **given)
         return (hessian == 0.0) & (gradient != 0.0), (gradient == 0.0) | (np.abs(hessian) > _FADED)
@@ -272,9 +273,9 @@ def _is_linear_somewhere(loss: Loss, options: dict[str, Any]) -> bool:
 
 
 def _has_an_edge(is_linear: Any, scores: np.ndarray, target: float) -> bool:
-    """Whether a linear part begins at once, or is all there is.
+    """Whether a linear part begins abruptly, or is all there is.
 
-    The curvature of a smooth loss fades, and is 0 only where float64 has no number for it.
+    The curvature of a smooth loss fades, and is 0 only where it underflows in float64.
     """
     found = is_linear(scores, target)[0]
     if not found.any():
@@ -293,4 +294,4 @@ def _has_an_edge(is_linear: Any, scores: np.ndarray, target: float) -> bool:
 
 
 _FADED = 1e-200
-"""What a curvature that fades has fallen below before it is 0."""
+"""A fading curvature falls below this before it becomes 0."""

@@ -30,28 +30,28 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
         A loss of predictions and targets, such as ``mse_loss``, ``binary_cross_entropy_with_logits`` or ``poisson_nll_loss``; or of
         logits and class labels, such as ``cross_entropy_with_logits``.
     X : array_like or sparse matrix
-        A row of features for each item. There is no intercept: give a column of ones for one.
+        One row of features per item. There is no intercept: add a column of ones for one.
     y : array_like
         A target, or a class label, for each row.
     l1, l2 : float, default 0.0
-        Strengths of the penalties. At 0 the slope of the absolute value is taken as 0.
+        Strengths of the penalties. The slope of the absolute value at 0 is taken as 0.
     **options
-        Parameters and options of the loss, ``sample_weight`` among them.
+        Parameters and options of the loss, including ``sample_weight``.
 
     Returns
     -------
     callable
-        ``fun(w) -> (value, gradient)``. For several classes ``w`` is the ravelled array of the shape (features, classes), and the number
-        of classes is that of its length. Both are float64; products are computed in the dtype of ``X``.
+        ``fun(w) -> (value, gradient)``. For several classes ``w`` is the ravelled array of shape (features, classes), and the
+        number of classes follows from its length. Both results are float64; products are computed in the dtype of ``X``.
 
     Raises
     ------
     TypeError, ValueError
-        Where ``X`` and ``y`` do not fit each other, ``w`` does not fit ``X``, or the loss or an option is not right.
+        Where ``X`` and ``y`` do not match, ``w`` does not match ``X``, or the loss or an option is invalid.
 
     Notes
     -----
-    With scikit-learn's names, ``LogisticRegression(C=C, fit_intercept=False)`` on n rows has ``l2 = 1 / (n * C)``, and
+    In scikit-learn's terms, ``LogisticRegression(C=C, fit_intercept=False)`` on n rows has ``l2 = 1 / (n * C)``, and
     ``PoissonRegressor(alpha=alpha, fit_intercept=False)`` has ``l2 = alpha``.
 
     Examples
@@ -83,7 +83,7 @@ def scipy(loss: Loss, X: Any, y: Any, *, l1: float = 0.0, l2: float = 0.0, **opt
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """The objective: a function of weights that pickles with its data."""
+    """The objective: a function of weights that is pickled with its data."""
 
     loss: Loss
     matrix: Any
