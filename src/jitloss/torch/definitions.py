@@ -1,4 +1,4 @@
-"""Losses that PyTorch has in a form of its own, as maths like any other loss, under the names that errors call them by."""
+"""Losses that PyTorch defines differently, as maths like any other loss, with the names that error messages use."""
 
 from dataclasses import KW_ONLY
 
@@ -67,7 +67,7 @@ class nll_loss:
 
 
 def per_length(distance, p):
-    """What the gradient of a norm divides by; that of no distance is taken as 0."""
+    """The divisor in the gradient of a norm; that of distance 0 is taken as 0."""
     return where(distance > 0.0, power(distance, 1.0 - p), 0.0)
 
 
@@ -77,7 +77,7 @@ def along(difference, p):
 
 @rowwise
 class triplet_margin_loss:
-    """Triplet margin loss of distances in any norm, ``eps`` added to each difference, and the nearer negative with ``swap``."""
+    """Triplet margin loss of distances in any norm, with ``eps`` added to each difference, and with ``swap`` the nearer negative."""
 
     margin: NonNegative = 1.0
     _: KW_ONLY

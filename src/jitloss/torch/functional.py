@@ -1,7 +1,7 @@
 """The losses under the names, with the arguments and with the meaning of :mod:`torch.nn.functional`.
 
-The class axis is axis 1, and a mean under class weights divides by the sum of the weights. What differs: values of half-type tensors are
-float32, a mean of nothing is 0 and not NaN, and shapes must be equal, where PyTorch broadcasts with a warning.
+The class axis is axis 1, and a mean under class weights divides by the sum of the weights. The differences: values of half-type
+tensors are float32, a mean of nothing is 0 rather than NaN, and shapes must be equal, where PyTorch broadcasts with a warning.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ import jitloss
 from ..definition import is_number
 from . import definitions
 
-own: Any = jitloss  # whose stubs know NumPy's types
+own: Any = jitloss  # its stubs only know NumPy's types
 maths: Any = definitions
 
 __all__ = [
@@ -78,7 +78,7 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """Like :func:`torch.nn.functional.smooth_l1_loss`: the Huber loss divided by ``beta``, and for 0 the absolute error."""
+    """Like :func:`torch.nn.functional.smooth_l1_loss`: the Huber loss divided by ``beta``, and for ``beta=0`` the absolute error."""
     _check("smooth_l1_loss", input=input, target=target)
     reduction = _reduction(size_average, reduce, reduction)
     _check_number("smooth_l1_loss", "beta", beta)
@@ -99,7 +99,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Like :func:`torch.nn.functional.cross_entropy`; logits have their classes on axis 1, or are one row of them."""
+    """Like :func:`torch.nn.functional.cross_entropy`; logits have their classes on axis 1, or are a single row."""
     _check("cross_entropy", input=input, target=target, **({} if weight is None else {"weight": weight}))
     options: dict[str, Any] = {"reduction": _reduction(size_average, reduce, reduction), "axis": _class_axis(input)}
     if target.ndim < input.ndim:
@@ -178,9 +178,9 @@ def kl_div(
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
-    """Like :func:`torch.nn.functional.kl_div`: of log-probabilities, a mean over elements, or over rows with "batchmean"."""
+    """Like :func:`torch.nn.functional.kl_div`: for log-probabilities, a mean over elements, or over rows with "batchmean"."""
     _check("kl_div", input=input, target=target)
-    batch = float(max(1, len(input))) if reduction == "batchmean" and input.ndim else 1.0  # the older arguments let that be
+    batch = float(max(1, len(input))) if reduction == "batchmean" and input.ndim else 1.0  # the older arguments allow that
     reduction = _reduction(size_average, reduce, "sum" if reduction == "batchmean" else reduction)
     if reduction == "sum":
         total: Tensor = maths.kl_div(input, target, log_target, normalizer=batch)
@@ -234,11 +234,11 @@ def triplet_margin_loss(
     return value
 
 
-# What they share --------------------------------------------------------------------------------------------------------------
+# Shared helpers ---------------------------------------------------------------------------------------------------------------
 
 
 def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction, from PyTorch's older arguments where they are given."""
+    """The reduction, taken from PyTorch's older arguments where they are given."""
     if size_average is None and reduce is None:
         return reduction
     if reduce is False:
@@ -275,7 +275,7 @@ def _check(owner: str, **arguments: Any) -> None:
 
 
 def _check_like(owner: str, weight: Any, input: Tensor) -> None:
-    """A weight for each element, which PyTorch spreads in no way."""
+    """Raise unless a weight has the shape of the input, where PyTorch does not broadcast it."""
     if weight is None:
         return
     _check(owner, weight=weight)
@@ -286,6 +286,6 @@ def _check_like(owner: str, weight: Any, input: Tensor) -> None:
 
 
 def _check_number(owner: str, argument: str, value: Any) -> None:
-    """Such as are computed with here; a tensor without axes is one for PyTorch."""
+    """Raise unless a value is a number; as in PyTorch, a tensor without axes counts as one."""
     if not is_number(value) and not (isinstance(value, Tensor) and not value.ndim):
         raise TypeError(f"{owner}: {argument} must be a number, got {value!r}")

@@ -1,4 +1,4 @@
-"""PyTorch's modules, constructed, stored and shown as ever, whose forward pass is jitloss'."""
+"""PyTorch's modules, constructed, serialised and printed as usual, with jitloss's forward pass."""
 
 from torch import Tensor, nn
 
