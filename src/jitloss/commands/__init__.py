@@ -1,4 +1,4 @@
-"""The commands of ``jitloss``, one module each: ``add_arguments`` for its parser, ``command`` for its work.
+"""The commands of ``jitloss``, one module each: ``add_arguments`` for its parser, ``command`` to run it.
 
 Nothing here is imported by ``import jitloss``.
 """

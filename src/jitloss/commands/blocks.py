@@ -1,7 +1,7 @@
-"""A loss of arrays that are larger than memory: block by block, with the numbers that only the whole can tell.
+"""A loss of arrays that are larger than memory: block by block, with the numbers that depend on the whole.
 
-The value and the gradient are those of one call. What "mean" divides by and how often each class occurs are first summed over the
-blocks, and a block is then an ordinary call in which these two are given.
+The value and the gradient are those of a single call. The divisor of "mean" and the class counts are first summed over the
+blocks; after that each block is an ordinary call in which these two are given.
 """
 
 import itertools
@@ -21,14 +21,14 @@ from ..running import chunk_rows
 __all__ = ["BLOCK", "Whole"]
 
 BLOCK = 2**22
-"""Elements of a block. A row is never cut, so that a block holds at least one."""
+"""Elements of a block. A row is never split, so a block holds at least one."""
 
 Cut = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What a block cannot know: how often each class occurs, and what the sum is divided by; None while it is not known."""
+    """What depends on all blocks: how often each class occurs, and what the sum is divided by; None while unknown."""
 
     counts: np.ndarray | None = None
     divisor: float | None = None
@@ -61,7 +61,7 @@ class Whole:
 
     def __init__(self, definition: Definition, arguments: Mapping[str, Any]) -> None:
         self.definition, self._arguments = definition, arguments
-        # Nothing of the size of the inputs may be made here: dtypes are checked on arrays without elements, shapes on the real ones.
+        # Nothing of the size of the inputs may be allocated here: dtypes are checked on empty arrays, shapes on the real ones.
         empty = {one.public: np.empty(0, arguments[one.public].dtype) for one in definition.inputs}
         self.dtypes = {name: array.dtype.newbyteorder("=") for name, array in read(definition, empty).arrays.items()}
         arrays = {one.name: arguments[one.public] for one in definition.inputs}
@@ -73,11 +73,11 @@ class Whole:
 
     @property
     def passes(self) -> int:
-        """How often the blocks are gone through, :meth:`survey` included."""
+        """The number of passes over the blocks, :meth:`survey` included."""
         return 2 + self.balanced
 
     def items_of(self, cut: Cut) -> Cut:
-        """The part of the items that a part of the elements is."""
+        """The part of the items that corresponds to a part of the elements."""
         return tuple(part for axis, part in enumerate(cut) if axis != self.geometry.axis)
 
     def arguments(self, cut: Cut) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Whole:
         return {**given, **parts}
 
     def survey(self, after_block: Callable[[bool], None]) -> Totals:
-        """The totals: a pass over labels, weights and, where classes are balanced, targets; every option has been checked after it."""
+        """The totals: a pass over labels, weights and, for balanced classes, targets; after it every option has been checked."""
         nothing, counts = Wants(value=False, gradient=False, hessian=False), None
         if self.balanced:
             parts = []
@@ -115,7 +115,7 @@ class Whole:
         values: np.ndarray | None,
         after_block: Callable[[bool], None],
     ) -> float:
-        """The value; the gradients by input and the values of the items are written where they belong."""
+        """The value; gradients by input and the values of the items are written to the arrays given."""
         total = 0.0
         for cut in self.cuts:
             outs = {name: _part(array, cut) for name, array in gradients.items()}
@@ -132,7 +132,7 @@ class Whole:
 
 
 def _part(array: np.ndarray, cut: Cut) -> np.ndarray:
-    """A view, of an array without axes too."""
+    """A view, also of an array without axes."""
     index: Any = (*cut, ...)
     part: np.ndarray = array[index]
     return part
@@ -143,15 +143,15 @@ def _is_balanced(value: Any) -> bool:
 
 
 def _cuts(first: np.ndarray, axis: int | None, most: int) -> list[Cut]:
-    """Parts of an array of at most so many elements, as they lie in the file: the axis with the longest stride is cut first.
+    """Parts of an array of at most so many elements, contiguous in the file: the axis with the longest stride is split first.
 
-    Where that leaves a choice, a block begins where a chunk of one call would begin: then even float32 sums are the same.
+    If there is a choice, a block begins where a chunk of a single call would: then even float32 sums are the same.
     """
     columns = 1 if axis is None else max(1, first.shape[axis])
     free = sorted((one for one in range(first.ndim) if one != axis), key=lambda one: -first.strides[one])
     parts: dict[int, list[slice]] = {}
     inner = 1 if axis is None else math.prod(first.shape[axis + 1 :])
-    rows, chunk = 1, chunk_rows(columns, inner)  # rows in one step along the axes that are done; rows in a chunk
+    rows, chunk = 1, chunk_rows(columns, inner)  # rows per index of the axes done so far; rows in a chunk
     for one in reversed(free):
         length = max(1, first.shape[one])
         step, grain = max(1, most // (columns * rows)), chunk // math.gcd(chunk, rows)

@@ -1,4 +1,4 @@
-"""What commands share: the error that ends one, and how a loss is found by its name."""
+"""What commands share: the error that ends a command, and the lookup of a loss by name."""
 
 import difflib
 
@@ -12,13 +12,13 @@ class CommandError(Exception):
 
 
 def reason(error: OSError) -> str:
-    """What the system says, in the middle of a sentence."""
+    """The system's own message, for the middle of a sentence."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]
 
 
 def find_loss(name: str) -> jitloss.Loss:
-    """The shipped loss of that name; where there is none, the error names those that are spelt like it."""
+    """The shipped loss of that name; if there is none, the error suggests similar names."""
     if name not in jitloss.LOSSES:
         close = difflib.get_close_matches(name, jitloss.LOSSES, n=3, cutoff=0.65)
         close = close or [known for known in jitloss.LOSSES if name and name.lower() in known][:3]

@@ -1,4 +1,4 @@
-"""``jitloss demo``: a network learns to read digits, the loss is timed against NumPy's, the curves become a picture."""
+"""``jitloss demo``: train a network to read digits, time the loss against NumPy, and draw the curves."""
 
 import argparse
 import importlib.util
@@ -29,7 +29,7 @@ KINDS = ("jpg", "pdf", "png", "svg")
 LARGE = 65536
 ROUNDS = 15
 SLICE = 0.005
-"""Seconds of one round of one contender, about."""
+"""Approximate seconds of one round of one contender."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def command(arguments: argparse.Namespace) -> None:
     with new_files() as files:
         picture = NewFile(arguments.output, "--output")
         files.append(picture)
-        picture.create()  # a folder that cannot be written to is found before the training, not after it
+        picture.create()  # find out that a folder is not writable before the training, not after it
         epochs = _train_and_race(arguments)
         with picture.explained():
             draw(epochs, picture.temporary, kind)
@@ -55,7 +55,7 @@ def command(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> str:
-    """Everything that can go wrong, before anything is done; the picture's format."""
+    """Check everything that can go wrong before doing anything; returns the picture's format."""
     missing = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise CommandError(f"the demo needs {' and '.join(missing)}, not installed here: pip install 'jitloss[demo]'")
@@ -92,7 +92,7 @@ def _train_and_race(arguments: argparse.Namespace) -> list[Epoch]:
 
 
 def warm(data: Data) -> None:
-    """Every form that the training calls, once."""
+    """Call every form that the training uses once."""
     images, digits = data.images[:BATCH], data.digits[:BATCH]
     network = Network(images.shape[1], np.random.default_rng(0))
     network.gradients(images, digits)
@@ -114,7 +114,7 @@ class Race:
 
 
 def race(logits: np.ndarray, digits: np.ndarray, rounds: int = ROUNDS) -> Race:
-    """Turn and turn about in the same process, on the same logits, with the same result."""
+    """Take turns in the same process, on the same logits, with the same result."""
     calls = [partial(cross_entropy_with_logits.value_and_gradient, logits, digits)]
     calls.append(partial(NUMPY["cross_entropy_with_logits"], logits, digits))
     (ours, gradient), (theirs, other) = (call() for call in calls)
@@ -161,7 +161,7 @@ def _time(seconds: float) -> str:
 
 
 def draw(epochs: Sequence[Epoch], file: Path, kind: str) -> None:
-    """The curves, as two panels of one picture."""
+    """Draw the curves, as two panels of one picture."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 

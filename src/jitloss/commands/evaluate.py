@@ -1,4 +1,4 @@
-"""``jitloss evaluate``: a loss of .npy files, in bounded memory."""
+"""``jitloss evaluate``: a loss of .npy files, with bounded memory."""
 
 import argparse
 import os
@@ -36,10 +36,10 @@ _METAVARS = {
     "ignore_index": "N|none",
 }
 _HELP = {
-    "params": "Trained parameters, any real numbers, of any shape. float16, float32 or float64; integers are taken as float64.",
+    "params": "Trained parameters, any real numbers, of any shape. float16, float32 or float64; integers are converted to float64.",
     "class_weight": "balanced, or a file with a weight, not negative, for each class. Default: none.",
 }
-"""Where a file is not quite what the argument of a call is."""
+"""Help texts where a file differs from the argument of a call."""
 
 
 # The command line: everything about a loss is made from its definition and its docstring ---------------------------------------
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def loss_parser(loss: jitloss.Loss, base: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser of one loss. Values are passed on as they are: the loss itself says which it takes."""
+    """The parser of one loss. Values are passed on unchecked: the loss itself checks them."""
     definition, helps = loss.definition, _helps(str(loss.value.__doc__)) | _HELP
     parser = type(base)(prog=f"{base.prog} {loss.__name__}", label=base.prog, description=summary(loss), allow_abbrev=False)  # type: ignore[call-arg]
     files = " ".join(f"{one.public.upper()}.npy" for one in definition.inputs)
@@ -96,7 +96,7 @@ def _metavar(definition: Definition, name: str) -> str:
 
 
 def _word(text: str) -> int | float | str:
-    """An integer, a number, or else the word itself."""
+    """An integer, a number, or else the text itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -110,19 +110,19 @@ def _word_or_none(text: str) -> int | float | str | None:
 
 
 def _helps(doc: str) -> dict[str, str]:
-    """What a numpydoc docstring says of each parameter, as a text for ``--help``."""
+    """The description of each parameter in a numpydoc docstring, as a text for ``--help``."""
     helps = {}
     for name, (kind, text) in entries(sections(doc).get("Parameters", "")).items():
         default = re.search(r"default (.*)", kind)
         words = " ".join(text.split()) + (f" Default: {default.group(1)}." if default else "")
-        words = words.replace("bfloat16, ", "")  # which .npy files do not know
+        words = words.replace("bfloat16, ", "")  # a dtype that .npy files do not support
         words = re.sub(r":math:`([^`]*)`", lambda formula: _plain(formula[1]), words.replace("``", "").replace("None", "none"))
         helps[name] = re.sub(r" \[\d+\]_", "", words).replace("%", "%%")
     return helps
 
 
 def _plain(formula: str) -> str:
-    """A formula as it is read on a terminal: names of functions and letters, without TeX's marks."""
+    """A formula for the terminal: names of functions and letters, without TeX markup."""
     return re.sub(r"[\\{}]", "", formula)
 
 
@@ -138,7 +138,7 @@ def command(arguments: argparse.Namespace, base: argparse.ArgumentParser) -> Non
     _check_outputs(loss.definition, options, gradient, values, list(sources.values()))
     try:
         value = _evaluate(loss.definition, options, sources, gradient, values)
-    except (ValueError, TypeError) as error:  # the loss's own word on what it was given
+    except (ValueError, TypeError) as error:  # the loss's own message about its arguments
         raise CommandError(str(error)) from None
     except MemoryError:
         raise CommandError("there is not enough memory for one block of these arrays") from None
@@ -147,7 +147,7 @@ def command(arguments: argparse.Namespace, base: argparse.ArgumentParser) -> Non
 
 
 def _open(definition: Definition, given: dict[str, Any]) -> dict[str, Source]:
-    """The inputs, and the options that are arrays, by name."""
+    """Open the inputs, and the options that are arrays, by name."""
     sources = {one.public: Source(given.pop(one.public), one.public) for one in definition.inputs}
     for name in _FILES:
         value = given.get(name)
@@ -196,7 +196,7 @@ def _gradient_paths(definition: Definition, gradient: str | None) -> dict[str, s
 def _evaluate(
     definition: Definition, options: Mapping[str, Any], sources: Mapping[str, Source], gradient: str | None, values: str | None
 ) -> float | None:
-    """The value, once the files that are wanted have been written; None where there is no single one."""
+    """The value, after all requested files have been written; None where there is no single value."""
     whole, items = Whole(definition, options), _wants_items(definition, options)
     wants = Wants(value=values is not None or not items, gradient=gradient is not None, hessian=False)
     news: list[NewArray] = []

@@ -1,4 +1,4 @@
-"""The files of ``jitloss evaluate``: arrays that are read page by page, and arrays that take their name when they are complete."""
+"""The files of ``jitloss evaluate``: inputs that are read page by page, and outputs that are renamed into place when complete."""
 
 import contextlib
 import errno
@@ -26,12 +26,12 @@ _MAGIC = b"\x93NUMPY"
 
 
 class Source:
-    """The array of an .npy file, mapped into memory: only the pages that are looked at are read, and nothing is unpickled."""
+    """The array of an .npy file, memory-mapped: only the pages that are used are read, and nothing is unpickled."""
 
     def __init__(self, path: str, argument: str) -> None:
         self.path, self.argument = path, argument
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
                 raise self._refusal("is a folder" if os.path.isdir(path) else "is not a regular file")
             with open(path, "rb") as file:
                 self.array = self._map(file)
@@ -50,7 +50,7 @@ class Source:
         return np.ndarray(shape, dtype, self._memory, file.tell(), order="F" if fortran else "C")
 
     def _header(self, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-        """Shape, order and dtype, and the file at the first element."""
+        """Read shape, order and dtype, leaving the file at the first element."""
         start = file.read(len(_MAGIC))
         if start != _MAGIC:
             hint = "; it looks like an .npz archive: save one array with numpy.save" if start[:2] == b"PK" else ""
@@ -67,7 +67,7 @@ class Source:
                 shape, fortran, dtype = readers[version](file)
         except CommandError:
             raise
-        except Exception:  # whatever Python says of a text that is none
+        except Exception:  # any error of parsing an invalid header
             raise self._refusal("has a damaged .npy header") from None
         if dtype.hasobject:
             raise self._refusal("holds Python objects, which are never unpickled; wanted an array of numbers")
@@ -80,7 +80,7 @@ class Source:
         return shape, fortran, dtype
 
     def release(self) -> None:
-        """Give back the pages that have been read; they are read again where they are needed again."""
+        """Release the pages that have been read; they are read again when needed."""
         _give_back(self._memory)
 
 
@@ -99,11 +99,11 @@ def same_file(one: str, other: str) -> bool:
 
 
 class NewFile:
-    """A file beside the one that it replaces, which keeps the name until this one is complete."""
+    """A temporary file next to the one that it replaces when it is complete."""
 
     def __init__(self, path: str, option: str) -> None:
         self.option, self.given, self.descriptor = option, path, -1
-        self.path = Path(os.path.realpath(path))  # what a link points to is replaced, not the link
+        self.path = Path(os.path.realpath(path))  # replace the target of a link, not the link
         self.temporary = self.path.with_name(f"{self.path.name or '.'}.{secrets.token_hex(4)}.part")
 
     def create(self) -> None:
@@ -115,7 +115,7 @@ class NewFile:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """An error of the system as one that names the file."""
+        """Turn a system error into one that names the file."""
         try:
             yield
         except OSError as error:
@@ -137,14 +137,14 @@ class NewFile:
         return older
 
     def complete(self) -> None:
-        """Everything is on the disk."""
+        """Flush everything to the disk."""
         with self.explained():
             os.fsync(self.descriptor)
 
     def take_name(self) -> None:
         with self.explained():
             os.replace(self.temporary, self.path)
-        with contextlib.suppress(OSError):  # the new name, on the disk: not every system can
+        with contextlib.suppress(OSError):  # make the rename durable, where the system can
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -152,7 +152,7 @@ class NewFile:
                 os.close(folder)
 
     def discard(self) -> None:
-        """Close the file; if it has not taken its name, there never was one."""
+        """Close the file, and delete it if it has not been renamed into place."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
         with contextlib.suppress(OSError):
@@ -160,13 +160,13 @@ class NewFile:
 
 
 class NewArray(NewFile):
-    """An .npy file that is mapped into memory and written page by page."""
+    """An .npy file that is memory-mapped and written page by page."""
 
     DIRTY = 2**26
-    """Bytes that are written before they are sent to the disk and their pages given back."""
+    """Bytes that are written before they are flushed to the disk and their pages released."""
 
     def allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-        """The array. Its bytes are reserved now, because a full disk would be no error later, but the end of the process."""
+        """Allocate the array. Its bytes are reserved on the disk now: a full disk would later kill the process instead of raising."""
         self.create()
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         with self.explained():
@@ -179,7 +179,7 @@ class NewArray(NewFile):
         return np.ndarray(shape, dtype, self._memory, start)
 
     def release(self, share: float) -> None:
-        """After another ``share`` of the array has been written: keep the number of pages that wait for the disk small."""
+        """Called after another ``share`` of the array has been written: limits the number of dirty pages."""
         self._waiting += share * self._size
         if self._waiting >= self.DIRTY:
             with self.explained():
@@ -206,7 +206,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 @contextlib.contextmanager
 def new_files() -> Iterator[list[NewFile]]:
-    """Files that take their names together, when all of them are complete; none does where anything fails before."""
+    """Files that are renamed into place together, when all of them are complete; none is if anything fails before."""
     files: list[NewFile] = []
     try:
         yield files

@@ -1,4 +1,4 @@
-"""``jitloss info``: what a report of a problem needs, and where the compiled kernels are."""
+"""``jitloss info``: what a bug report needs, and where the compiled kernels are stored."""
 
 import argparse
 import contextlib
@@ -38,7 +38,7 @@ def command(arguments: argparse.Namespace) -> None:
 
 
 def _threading_layer() -> str:
-    """The layer that numba chooses when its threads start."""
+    """The threading layer that numba chooses when its threads start."""
     with contextlib.suppress(Exception):
         from numba.np.ufunc import parallel
 
@@ -48,7 +48,7 @@ def _threading_layer() -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where the compiled kernels are, all of them in one folder; None where numba finds no folder that it may write to."""
+    """The folder of the compiled kernels; None where numba finds no folder that it may write to."""
     with contextlib.suppress(RuntimeError):
         return Path(FunctionCache(driver._serial).cache_path)
     return None
@@ -64,7 +64,7 @@ def cache_line() -> str:
 
 
 def _cuda() -> str:
-    """How many CUDA devices numba-cuda sees, and which. numba's own CUDA target, which is deprecated, is not asked."""
+    """The CUDA devices that numba-cuda sees. numba's own CUDA target, which is deprecated, is not used."""
     try:
         importlib.metadata.version("numba-cuda")
     except importlib.metadata.PackageNotFoundError:
@@ -75,6 +75,6 @@ def _cuda() -> str:
         if config.ENABLE_CUDASIM:
             return "none (NUMBA_ENABLE_CUDASIM is set: numba's simulator)"
         names = [gpu.name.decode() if isinstance(gpu.name, bytes) else str(gpu.name) for gpu in cuda.gpus]
-    except Exception as error:  # a driver that is missing or too old says so in many ways
+    except Exception as error:  # a missing or outdated driver raises many kinds of errors
         return f"none ({' '.join(str(error).split())[:100] or type(error).__name__})"
     return f"{len(names)} ({', '.join(names)})" if names else "none"

@@ -1,4 +1,4 @@
-"""Signals as exceptions, so that a command that is told to stop takes its temporary files with it."""
+"""Signals as exceptions, so that a command that is told to stop removes its temporary files."""
 
 import contextlib
 import signal
@@ -14,7 +14,7 @@ _pending: int | None = None
 
 
 class Stopped(BaseException):
-    """Ctrl-C, or a signal that asks the process to end. Like ``KeyboardInterrupt``, no ``except Exception`` stops it."""
+    """Ctrl-C, or a signal that asks the process to terminate. Like ``KeyboardInterrupt``, ``except Exception`` does not catch it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,16 +26,16 @@ def _stop(number: int, frame: Any) -> None:
     if _held:
         _pending = number
         return
-    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the cleanup
     raise Stopped(number)
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise :class:`Stopped` where the signals would end the process; those that somebody else handles or ignores stay theirs."""
+    """Raise :class:`Stopped` on signals that would end the process, except those that somebody else handles or ignores."""
     usual = (signal.SIG_DFL, signal.default_int_handler)
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():  # Python has signal handlers in the main thread only
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread only
         numbers = []
     before = {number: signal.getsignal(number) for number in numbers}
     mine = [number for number in numbers if before[number] in usual]
@@ -50,7 +50,7 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Steps that belong together: a signal waits until they are done."""
+    """Delay signals during steps that must be completed together."""
     global _held, _pending
     _held = True
     try:

@@ -1,7 +1,7 @@
 """A small network on handwritten digits, with back-propagation by hand: every gradient of a loss comes from jitloss.
 
-This is what the library is for. The network is two matrix products and a rectifier; what :func:`gradients` does is all there is to
-training with NumPy arrays.
+This is what the library is for. The network is two matrix products and a ReLU; :func:`gradients` is all there is to training with
+NumPy arrays.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ def load_data(seed: int) -> Data:
 
 
 class Network:
-    """64 pixels, 128 rectified units, 10 logits; trained by gradient descent with momentum."""
+    """64 pixels, 128 rectified linear units, 10 logits; trained by gradient descent with momentum."""
 
     def __init__(self, pixels: int, random: np.random.Generator) -> None:
         self.weights = {"hidden": _normal(random, pixels, HIDDEN), "output": _normal(random, HIDDEN, CLASSES)}
@@ -67,7 +67,7 @@ class Network:
         return loss + penalty, of_weights, {"hidden": of_hidden.sum(axis=0), "output": of_logits.sum(axis=0)}
 
     def step(self, images: np.ndarray, digits: np.ndarray) -> float:
-        """One step downhill; the loss before it."""
+        """One gradient step; returns the loss before it."""
         loss, *gradients = self.gradients(images, digits)
         for group, moments, slopes in zip((self.weights, self.biases), self.moments, gradients, strict=True):
             for name, slope in slopes.items():
@@ -83,7 +83,7 @@ def _normal(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known after an epoch; losses are means over the images, the training loss with the penalty."""
+    """The state after an epoch; losses are means over the images, the training loss includes the penalty."""
 
     number: int
     loss: float
@@ -92,7 +92,7 @@ class Epoch:
 
 
 def train(network: Network, data: Data, epochs: int, random: np.random.Generator, step: Callable[[str], None]) -> Iterator[Epoch]:
-    """Train, and say after each epoch how it went. ``step`` is told of each epoch as it begins."""
+    """Train, and report after each epoch. ``step`` is called with each epoch's title as it begins."""
     for number in range(1, epochs + 1):
         step(f"epoch {number}")
         order, total = random.permutation(len(data.digits)), 0.0

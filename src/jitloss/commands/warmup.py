@@ -1,4 +1,4 @@
-"""``jitloss warmup``: compile now, so that no later process waits for it."""
+"""``jitloss warmup``: compile now, so that later processes do not have to."""
 
 import argparse
 import time
@@ -31,7 +31,7 @@ def command(arguments: argparse.Namespace) -> None:
     begin, calls = time.perf_counter(), [(loss, inputs) for loss in losses for inputs in _inputs(loss.definition)]
     with progress(len(calls) * len(FORMS) + 1) as step:
         step("drivers")
-        for size in (1, 1, 2 * SERIAL):  # the long way, the short way, all threads
+        for size in (1, 1, 2 * SERIAL):  # the slow path, the fast path, all threads
             jitloss.mse_loss(np.zeros(size), np.zeros(size))
         for loss, inputs in calls:
             for form in FORMS:
@@ -43,7 +43,7 @@ def command(arguments: argparse.Namespace) -> None:
 
 
 def _inputs(definition: Definition) -> Iterator[tuple[np.ndarray, ...]]:
-    """Small inputs that need each of the kernels: float32 and float64, short and long rows, dense targets and labels."""
+    """Small inputs that need every kernel: float32 and float64, short and long rows, dense targets and labels."""
     cpu = compiler()
     columns = (
         4,
