@@ -1,4 +1,4 @@
-"""What ``jitloss bench`` and ``benchmarks/`` measure: this library beside NumPy, PyTorch, JAX and a plain copy.
+"""The measurements of ``jitloss bench`` and ``benchmarks/``: this library compared with NumPy, PyTorch, JAX and a plain copy.
 
 Nothing here is imported by ``import jitloss``, and a peer is imported only when it is measured.
 """

@@ -1,4 +1,4 @@
-"""The yardstick: a parallel kernel that reads what a loss reads, writes as much as its gradient, and computes nothing."""
+"""The baseline: a parallel kernel that reads what a loss reads, writes as much as its gradient, and computes nothing."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def _read_line(typing: Any, sources: Any, index: Any) -> Any:
 def _line_copier(streamed: bool) -> Any:
     @intrinsic
     def copy_line(typing: Any, to: Any, sources: Any, index: Any) -> Any:
-        """One cache line of every source, combined by XOR, to a line of every ``to``: past the caches where ``streamed``."""
+        """Copy one cache line of every source, combined by XOR, to a line of every ``to``: past the caches where ``streamed``."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             value = _combined(builder, args[1], len(sources), args[2])
@@ -109,9 +109,9 @@ def _kernel() -> Any:
 
 
 def copy(to: Sequence[np.ndarray], inputs: Sequence[np.ndarray], streamed: bool) -> Callable[[], None]:
-    """A call that reads the inputs and writes every ``to``, arrays as large as the first input and :func:`aligned_like` it.
+    """A call that reads the inputs and writes every ``to``: arrays as large as the first input, allocated by :func:`aligned_like`.
 
-    Inputs as large as that are read line by line, smaller ones (labels) beside them; a last part of a line is left out.
+    Inputs of that size are read line by line, smaller ones (labels) separately; a last incomplete line is left out.
     """
     size = inputs[0].nbytes
     targets = tuple(one.ctypes.data for one in to)

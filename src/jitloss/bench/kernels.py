@@ -1,4 +1,4 @@
-"""A kernel without the call around it: how long it takes on one core, and how many floating-point operations it does."""
+"""A kernel without the call around it: its time on one core, and its number of floating-point operations."""
 
 import ctypes
 import re
@@ -21,7 +21,7 @@ __all__ = ["BareCall", "compiled_afresh", "counted_operations"]
 
 
 class BareCall:
-    """Value and gradient by the serial driver: the kernel on one core, chunk by chunk, and one call of the driver."""
+    """Value and gradient by the serial driver: the kernel on one core, chunk by chunk, in one call of the driver."""
 
     def __init__(self, loss: Loss, inputs: tuple[np.ndarray, ...]) -> None:
         given = {"out": outputs(loss.definition, inputs)}
@@ -38,18 +38,18 @@ class BareCall:
         self.by(self.kernel)
 
     def ways(self) -> list[Callable[[], Any]]:
-        """The calls that store through the caches and past them: public calls of large arrays find out which is faster."""
+        """The calls that store through the caches and past them: public calls with large arrays try both."""
         words, count, chunk, scale = self.arguments
         past = (*words[:STREAM], cpu.PAST, *words[STREAM + 1 :])
         return [self, lambda: cpu.run(self.kernel, past, count, chunk, scale, parallel=False)]
 
     def by(self, kernel: int) -> None:
-        """The same with another kernel."""
+        """The same call with another kernel."""
         cpu.run(kernel, *self.arguments, parallel=False)
 
 
 def compiled_afresh(variant: Variant) -> Any:
-    """A kernel that was not loaded from the disk cache, as numba shows the code of no other."""
+    """A kernel that was not loaded from the disk cache: numba only shows the code of such."""
     with mock.patch.object(entry, "cached", lambda build: build(False)):
         return cpu._compile(variant)
 
@@ -61,7 +61,7 @@ _COUNTER = "jitloss.operations"
 
 
 def _operations(line: str) -> int:
-    """Additions, multiplications, divisions and roots of one instruction; a fused multiplication and addition is two."""
+    """Additions, multiplications, divisions and square roots of one instruction; a fused multiply-add is two."""
     if found := _OPERATION.search(line):
         return int(found["lanes"] or 1)
     if "call" in line and (found := _CALL.search(line)):
@@ -89,7 +89,7 @@ def _with_counter(text: str) -> str:
 
 
 def counted_operations(call: BareCall) -> int:
-    """The floating-point operations of one call: its kernel's optimised LLVM IR is run with a counter in every block."""
+    """The floating-point operations of one call, measured by running its kernel's optimised LLVM IR with a counter in every block."""
     kernel = compiled_afresh(call.variant)
     module = binding.parse_assembly(_with_counter(kernel.inspect_llvm()))
     target = binding.Target.from_default_triple()

@@ -1,4 +1,4 @@
-"""Side by side in one process: this library, its peers and a copy at one piece of work."""
+"""Side-by-side measurements in one process: this library, its peers and a copy on one piece of work."""
 
 import math
 import statistics
@@ -20,15 +20,15 @@ __all__ = ["NEW", "OUT", "Row", "agree", "copy_calls", "measure", "merge_copies"
 
 NEW, OUT = "new array", "out="
 _PLAIN, _STREAMED = "copy, plain stores", "copy, streamed"
-_LARGE = 1 << 20  # bytes of gradient below which neither a copy nor a second array says anything
+_LARGE = 1 << 20  # bytes of gradient below which neither a copy nor a second array is informative
 
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds a call, ours under :data:`NEW` and :data:`OUT`, and for each of these two the ratios with everybody else.
+    """Seconds per call, ours under :data:`NEW` and :data:`OUT`, and for each of these two the ratios with all others.
 
-    :data:`NEW` allocates its gradient in every call, as NumPy, PyTorch and JAX do; :data:`OUT` writes into an array that is there,
-    as ``copy`` and ``np.copyto`` do. Ratios with a library are its time in units of ours, with a copy our time in units of its.
+    :data:`NEW` allocates its gradient in every call, as NumPy, PyTorch and JAX do; :data:`OUT` writes into a preallocated array,
+    as ``copy`` and ``np.copyto`` do. Ratios with a library are its time relative to ours, with a copy our time relative to its.
     """
 
     work: Work
@@ -37,26 +37,26 @@ class Row:
 
 
 def copy_calls(inputs: Sequence[np.ndarray], gradients: int = 1) -> dict[str, Call]:
-    """The yardstick with plain and with streamed stores; the faster one counts. It only reads where there are no gradients."""
+    """The baseline with plain and with streaming stores; the faster one counts. It only reads where there are no gradients."""
     to = [aligned_like(inputs[0]) for _ in range(gradients)]
     return {_PLAIN: copy(to, inputs, streamed=False), _STREAMED: copy(to, inputs, streamed=True)}
 
 
 def merge_copies(times: dict[str, list[float]]) -> None:
-    """The faster of the two yardsticks, as ``copy``."""
+    """Replace the two baselines by the faster one, as ``copy``."""
     if _PLAIN in times:
         times["copy"] = list(faster(times.pop(_PLAIN), times.pop(_STREAMED)))
 
 
 def outputs(definition: jitloss.definition.Definition, inputs: Sequence[np.ndarray]) -> Any:
-    """Arrays for ``out=`` that start on a cache line: one, or a dict of them where several inputs are differentiated."""
+    """Arrays for ``out=``, aligned to cache lines: one, or a dict of them where several inputs are differentiated."""
     pairs = zip(definition.inputs, inputs, strict=True)
     arrays = {one.name: aligned_like(array) for one, array in pairs if one.differentiable}
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
 
 def measure(work: Work, rounds: int, step: Callable[[str], None] = quiet) -> Row:
-    """One row of the table. ``step`` is told of each round."""
+    """One row of the table. ``step`` is called for each round."""
     inputs = work.inputs()
     step(work.title)
     times = race(_contenders(work, inputs), rounds, step, work.title)
@@ -71,7 +71,7 @@ def _ratios(times: dict[str, list[float]], ours: list[float]) -> dict[str, float
 
 
 def _contenders(work: Work, inputs: tuple[np.ndarray, ...]) -> dict[str, Call]:
-    """Everybody who can do the work, by name; each has done it once, with the result that we have."""
+    """All contenders that can do the work, by name; each has been called once, and agreed with our result."""
     form = jitloss.LOSSES[work.loss].value_and_gradient
     calls: dict[str, Call] = {NEW: partial(form, *inputs)}
     result = calls[NEW]()
@@ -95,14 +95,14 @@ def _contenders(work: Work, inputs: tuple[np.ndarray, ...]) -> dict[str, Call]:
 
 
 def _gradients(result: Any) -> list[np.ndarray]:
-    """One gradient, or one for each differentiable input, in their order."""
+    """The gradients as a list, one for each differentiable input, in order."""
     if isinstance(result, Mapping):
         result = tuple(result.values())
     return [np.asarray(one) for one in (result if isinstance(result, tuple) else (result,))]
 
 
 def agree(who: str, theirs: tuple[Any, Any], ours: tuple[Any, Any]) -> None:
-    """Nobody is measured at something else."""
+    """Check that a contender computes the same."""
     value = float(theirs[0])
     if not math.isclose(value, ours[0], rel_tol=1e-4):
         raise RuntimeError(f"{who}: the value is {value}, jitloss has {ours[0]}")

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 __all__ = ["DELAY", "progress"]
 
 DELAY = 1.0
-"""Seconds of work without a bar: what is done by then needs none."""
+"""Seconds of work without a bar: shorter work needs none."""
 
 Step = Callable[[str], None]
 
 
 @contextlib.contextmanager
 def progress(total: int, delay: float = 0.0) -> Iterator[Step]:
-    """A bar on stderr that goes when the work is done; what this yields is told of each step as it begins.
+    """A bar on stderr that disappears when the work is done; call what this yields with the title of each step as it begins.
 
     It is drawn by rich where that is installed, and only on a terminal: a log would keep it.
     """

@@ -1,4 +1,4 @@
-"""The table: measured, shown on the terminal, as JSON and as Markdown."""
+"""The table of ``jitloss bench``: measured, and shown on the terminal, as JSON and as Markdown."""
 
 import argparse
 import contextlib
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
-"""Figures to reach: by the work's title and the kind of call, then by column."""
+"""Target figures: by the work's title and the kind of call, then by column."""
 
 _AT_LEAST = ("NumPy", "PyTorch", "JAX")
 _AT_MOST = ("copy", "np.copyto")
@@ -59,7 +59,7 @@ STARTUP = ("start", "")
 
 @dataclass(frozen=True)
 class Report:
-    """Rows of the table; seconds of first calls (by kind and loss) and of the import; on which machine."""
+    """Rows of the table; seconds of first calls (by kind and loss) and of the import; the machine."""
 
     rows: list[Row]
     first: dict[str, dict[str, float]]
@@ -88,7 +88,7 @@ def machine() -> dict[str, str]:
 
 
 def about() -> str:
-    """The same in a line, for the end of a table."""
+    """The same on one line, for the end of a table."""
     return ", ".join(f"{name} {text}" for name, text in machine().items())
 
 
@@ -109,7 +109,7 @@ def _processor() -> str:
 
 
 def run(works: Sequence[Work] = WORKS, quick: bool = False, rounds: int = 0) -> Report:
-    """Measure it all."""
+    """Measure everything."""
     rounds = rounds or (3 if quick else 15)
     works = [work.quickly() for work in works] if quick else works
     losses = list(dict.fromkeys(work.loss for work in works)) if quick else list(jitloss.LOSSES)
@@ -130,7 +130,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Report:
-    """Measure and show what the arguments of :func:`add_arguments` ask for; ``ValueError`` where they make no sense."""
+    """Measure and show what the arguments of :func:`add_arguments` select; ``ValueError`` where they are invalid."""
     works = tuple(Work.parse(text) for text in arguments.works) or WORKS
     check_arguments(arguments)
     report = run(works, arguments.quick, arguments.rounds)
@@ -141,7 +141,7 @@ def command(arguments: argparse.Namespace, targets: Targets | None = None) -> Re
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ``ValueError`` for rounds and files that cannot be: now, not after minutes of measuring."""
+    """Raise ``ValueError`` for invalid rounds and files now, not after minutes of measuring."""
     if arguments.rounds < 0:
         raise ValueError(f"--rounds must not be negative, got {arguments.rounds}")
     file = arguments.json
@@ -162,7 +162,7 @@ def duration(seconds: float) -> str:
 
 
 def digits(figure: float) -> str:
-    """Three digits of a figure, and those before its point."""
+    """A figure with three significant digits, or all those before the point."""
     return f"{figure:.{2 if abs(figure) < 10 else 1 if abs(figure) < 100 else 0}f}"
 
 
@@ -171,7 +171,7 @@ def times(ratio: float) -> str:
 
 
 def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -> str:
-    """``5.2×``, and beside it the figure that was to be reached, where there is one."""
+    """``5.2×``, followed by the target figure, where there is one."""
     limit = targets.get(column)
     if limit is None:
         return text
@@ -180,7 +180,7 @@ def _mark(text: str, column: str, figure: float, targets: Mapping[str, float]) -
 
 
 def lines(row: Row, targets: Targets | None = None) -> Iterator[list[str]]:
-    """Of one row, a line for each kind of call: what, where to, our time, then a figure a column."""
+    """The lines of one row, one for each kind of call: what, where the gradient goes, our time, then a figure per column."""
     for kind, ratios in row.ratios.items():
         wanted = (targets or {}).get((row.work.title, kind), {})
         time = _mark(duration(row.seconds[kind]), "jitloss", row.seconds[kind], wanted)
@@ -196,7 +196,7 @@ _STARTUP = {
 
 
 def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
-    """First calls, the slowest loss of all, and the import."""
+    """First calls, with the slowest loss, and the import."""
     wanted, notes = (targets or {}).get(STARTUP, {}), []
     for kind, seconds in report.first.items():
         slowest = max(seconds, key=seconds.__getitem__)
@@ -207,12 +207,12 @@ def startup_lines(report: Report, targets: Targets | None = None) -> list[str]:
 
 
 def machine_line(about: Mapping[str, str]) -> str:
-    """What :func:`machine` has told, in a line below a table."""
+    """The result of :func:`machine`, as a line below a table."""
     return "; ".join(f"{name}: {value}" for name, value in about.items())
 
 
 def show(report: Report, targets: Targets | None = None) -> None:
-    """On the terminal: a rich table where rich is installed, else plain columns."""
+    """Print to the terminal: a rich table where rich is installed, else plain columns."""
     body = [line for row in report.rows for line in lines(row, targets)]
     notes = [*startup_lines(report, targets), machine_line(report.machine)]
     try:
@@ -234,7 +234,7 @@ def show(report: Report, targets: Targets | None = None) -> None:
 
 
 def coloured(text: str) -> str:
-    """The marks of figures to reach in colour, as rich has it."""
+    """The marks of target figures in colour, in rich's markup."""
     return text.replace("✓", "[green]✓[/green]").replace("✗", "[red]✗[/red]")
 
 
@@ -246,7 +246,7 @@ def _show_plain(body: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
 
 
 def markdown(report: Report, targets: Targets | None = None) -> str:
-    """The same for a page, with what was measured and where."""
+    """The same for a page, with what was measured and on which machine."""
     body = [line for row in report.rows for line in lines(row, targets)]
     rule = ["---", "---", *["---:"] * (len(HEADINGS) - 2)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in (HEADINGS, rule, *body))

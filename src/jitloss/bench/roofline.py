@@ -1,4 +1,4 @@
-"""What each loss does an element on one core, at sizes that the caches hold and at one that they do not."""
+"""The operations and bytes per element of each loss on one core, at sizes that fit in the caches and at one that does not."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ WIDTH = 128
 
 @dataclass(frozen=True)
 class Level:
-    """Where the arrays of a call lie: a name, and how many bytes they are together."""
+    """Where the arrays of a call are: a name, and how many bytes they take together."""
 
     name: str
     size: int
@@ -32,7 +32,7 @@ LEVELS = (Level("L2 cache", 2**19), Level("last-level cache", 2**24), Level("mem
 
 @dataclass(frozen=True)
 class Point:
-    """An element of a loss at a level: operations, bytes that must be moved, seconds on one core."""
+    """One element of a loss at a level: operations, bytes that must be moved, seconds on one core."""
 
     loss: str
     level: Level
@@ -42,25 +42,25 @@ class Point:
 
     @property
     def intensity(self) -> float:
-        """Operations a byte."""
+        """Operations per byte (arithmetic intensity)."""
         return self.operations / self.bytes
 
 
 def bytes_of(loss: jitloss.Loss, inputs: Sequence[np.ndarray]) -> int:
-    """Bytes that a call must move: what it reads and the gradients."""
+    """Bytes that a call must move: its inputs and its gradients."""
     gradients = len(loss.definition.differentiable)
     return sum(one.nbytes for one in inputs) + gradients * inputs[0].nbytes
 
 
 def inputs_of_size(loss: jitloss.Loss, size: int) -> tuple[np.ndarray, ...]:
-    """Inputs of a call that moves ``size`` bytes, a row more or less."""
+    """Inputs of a call that moves about ``size`` bytes, to within a row."""
     row = (COLUMNS.get(loss.__name__, WIDTH),) if loss.definition.form == "rowwise" else ()
     few = bytes_of(loss, inputs_for(loss.definition, (64, *row))) / 64
     return inputs_for(loss.definition, (max(1, round(size / few)), *row))
 
 
 def points(levels: Sequence[Level] = LEVELS, step: Step = quiet, count: bool = True) -> Iterator[Point]:
-    """Every loss at every level; no operations where they are not counted."""
+    """Every loss at every level; operations are only counted if ``count`` is set."""
     for name, loss in jitloss.LOSSES.items():
         step(name)
         operations = 0.0

@@ -1,4 +1,4 @@
-"""What the machine can do at best: bytes moved and operations done in a second, measured."""
+"""The roofs of the machine, measured: bytes moved and operations done per second."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ _ROUNDS = 5
 
 
 def best(call: Call) -> float:
-    """Seconds of a call, the best of a few rounds: what the machine can do, not what disturbs it."""
+    """Seconds of a call, the best of a few rounds, without disturbances."""
     return min(seconds_per_call(call) for _ in range(_ROUNDS))
 
 
@@ -38,7 +38,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def copied_bytes_per_second(size: int, number: int = 1) -> float:
-    """Bytes read and written by a copy that moves ``size`` bytes in all: two arrays in, one out, the faster kind of stores."""
+    """Bytes read and written per second by a copy that moves ``size`` bytes in all: two arrays in, one out, with the faster stores."""
     inputs = [np.ones(size // 12, np.float32) for _ in range(2)]
     empty = [np.ones(16, np.float32) for _ in range(2)]
     with threads(number):
@@ -53,7 +53,7 @@ def _multiplier(lanes: int) -> Any:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def chains(typing: Any, count: Any) -> Any:
-        """``count`` fused multiply-adds in each of several chains that do not wait for each other."""
+        """``count`` fused multiply-adds in each of several independent chains."""
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("after")
@@ -85,7 +85,7 @@ def _multiplier(lanes: int) -> Any:
 
 
 def operations_per_second() -> float:
-    """Operations of float32 numbers on one core, a fused multiply-add counted as two."""
+    """Float32 operations per second on one core, with a fused multiply-add counted as two."""
     lanes, count = simd_bits() // 32, 1_000_000
     call = _multiplier(lanes)
     return 2 * lanes * _CHAINS * count / best(lambda: call(count))

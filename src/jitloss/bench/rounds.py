@@ -1,4 +1,4 @@
-"""Taking turns: every contender once a round, round after round, and the medians of the rounds' ratios."""
+"""Taking turns: every contender once per round, and the median of the rounds' ratios."""
 
 import itertools
 import math
@@ -13,17 +13,17 @@ __all__ = ["Call", "Step", "faster", "quiet", "race", "ratio", "seconds_per_call
 Call = Callable[[], Any]
 Step = Callable[[str], None]
 
-_BATCH = 0.02  # seconds that one measurement takes at least
-_REST = 0.01  # seconds of sleep in which the threads that the last contender left spinning go to sleep
-_WARM = 0.03  # seconds of calls that are not timed after it, because a processor takes some ms until its clock is up again
+_BATCH = 0.02  # minimum seconds of one measurement
+_REST = 0.01  # seconds of sleep in which threads that the last contender left spinning go to sleep
+_WARM = 0.03  # seconds of untimed calls after it, until the processor's clock is up again
 
 
 def quiet(text: str) -> None:
-    """A step that nobody is told of."""
+    """A step callback that does nothing."""
 
 
 def seconds_per_call(call: Call, number: int = 0) -> float:
-    """The time of one call, as the mean of a batch; ``number`` 0 means as many as a batch is worth."""
+    """The time of one call, as the mean of a batch; ``number`` 0 chooses the size of the batch by time."""
     call()
     begin = time.perf_counter()
     for _ in itertools.repeat(None, number or 1):
@@ -35,7 +35,7 @@ def seconds_per_call(call: Call, number: int = 0) -> float:
 def race(
     calls: Mapping[str, Call], rounds: int, step: Step = quiet, title: str = "", rest: float = _REST
 ) -> dict[str, list[float]]:
-    """Seconds a call of each contender, one figure a round. ``step`` is told of each round."""
+    """Seconds per call of each contender, one figure per round. ``step`` is called for each round."""
     numbers = {name: max(1, math.ceil(_BATCH / seconds_per_call(call))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds):
@@ -59,10 +59,10 @@ def _rotated(names: list[str], turn: int) -> list[str]:
 
 
 def faster(*times: Sequence[float]) -> Sequence[float]:
-    """Of several contenders that do the same, the one that counts."""
+    """The fastest of several contenders that do the same."""
     return min(times, key=statistics.median)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median over the rounds."""
+    """The median of the ratios over the rounds."""
     return float(statistics.median(map(operator.truediv, above, below)))

@@ -1,4 +1,4 @@
-"""What a new process waits for: the import, and the first call of a loss, cold and from the disk cache."""
+"""The start-up costs of a process: the import, and the first call of a loss, cold and from the disk cache."""
 
 import json
 import os
@@ -17,12 +17,12 @@ __all__ = ["STARTS", "first_calls", "import_seconds", "process_seconds", "python
 _SHAPE = (32, 10)
 
 STARTS = 3
-"""Processes of which a first call is the median."""
+"""Processes over which the median of a first call is taken."""
 
 
 def python(code: str, **environment: str) -> Any:
-    """What a fresh interpreter prints, read as JSON."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # packages have theirs
+    """The output of a fresh interpreter, parsed as JSON."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as in use
     done = subprocess.run([sys.executable, "-c", code], env=inherited | environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"a measuring subprocess failed:\n{done.stderr}")
@@ -34,8 +34,8 @@ def first_calls(
 ) -> dict[str, dict[str, float]]:
     """Seconds that the first ``value_and_gradient`` of each loss takes: ``cold`` with an empty disk cache, then ``cached``.
 
-    The driver and numba are warm before: a loss of another dtype has run. All processes run the losses in the same order; the medians
-    of ``rounds`` of them.
+    The driver and numba are warmed up: a loss of another dtype has run. All processes run the losses in the same order; the
+    figures are medians over ``rounds`` processes.
     """
     code = f"import jitloss.bench.startup as s; s.print_first_calls({list(names)!r})"
     measured: dict[str, list[dict[str, float]]] = {"cold": [], "cached": []}
@@ -50,7 +50,7 @@ def first_calls(
 
 
 def print_first_calls(names: Iterable[str]) -> None:
-    """The subprocess's part."""
+    """Run in the subprocess."""
     import jitloss
 
     from .work import inputs_for
@@ -67,14 +67,14 @@ def print_first_calls(names: Iterable[str]) -> None:
 
 
 def import_seconds(rounds: int = 7, step: Callable[[str], None] = lambda text: None) -> float:
-    """Seconds that ``import jitloss`` takes where numba is imported already; the median of fresh processes."""
+    """Seconds that ``import jitloss`` takes where numba is already imported; the median over fresh processes."""
     code = "import time, numba; begin = time.perf_counter(); import jitloss; print(time.perf_counter() - begin)"
     step("import")
     return statistics.median(float(python(code)) for _ in range(rounds))
 
 
 def process_seconds(rounds: int = 7) -> float:
-    """Seconds from ``import jitloss`` to the result of a loss in the disk cache, with NumPy and numba imported; the median of processes."""
+    """Seconds from ``import jitloss`` to the result of a loss in the disk cache, with NumPy and numba imported; median of processes."""
     code = (
         "import time, numpy, numba; begin = time.perf_counter(); import jitloss; "
         "jitloss.mse_loss(numpy.zeros(3), numpy.ones(3)); print(time.perf_counter() - begin)"

@@ -1,4 +1,4 @@
-"""What is measured: a loss at a shape, with inputs drawn from the spaces that its definition names."""
+"""What is measured: a loss at a shape, with inputs drawn from the spaces of its definition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Draw = Callable[[np.random.Generator, Shape, Any], np.ndarray]
 
 @dataclass(frozen=True)
 class Work:
-    """Value and gradient of a loss on float32 arrays of a shape; ``quick`` is the shape for a quick look."""
+    """Value and gradient of a loss on float32 arrays of a shape; ``quick`` is the shape for a quick run."""
 
     loss: str
     shape: Shape
@@ -68,7 +68,7 @@ WORKS = (
     Work("cross_entropy_with_logits", (65536, 10), (8192, 10)),
     Work("cross_entropy_with_logits", (32, 10)),
 )
-"""The rows of the table in the README. A line here, or ``jitloss bench LOSS:SHAPE``, is all that one more takes."""
+"""The rows of the table in the README. To add one, add a line here, or use ``jitloss bench LOSS:SHAPE``."""
 
 
 def _normal(scale: float) -> Draw:

@@ -1,4 +1,4 @@
-"""How near to its limits the library is: rows with goals, measured by ``benchmarks/limits.py`` and tracked by asv."""
+"""How close the library is to its limits: rows with goals, measured by ``benchmarks/limits.py`` and tracked by asv."""
 
 from .report import add_arguments, command, markdown
 from .row import GROUPS, Goal, Row

@@ -1,4 +1,4 @@
-"""Figures that need processes of their own: two that compute at once, and one whose memory is watched."""
+"""Figures that need separate processes: two that compute at once, and one whose memory is monitored."""
 
 import json
 import subprocess
@@ -25,11 +25,11 @@ __all__ = ["extra_memory", "importing", "starting", "two_processes"]
 # Two processes ----------------------------------------------------------------------------------------------------------------
 
 SECONDS = 0.3
-"""How long one measurement of a worker lasts."""
+"""Duration of one measurement of a worker."""
 
 
 def work_on_demand(text: str) -> None:
-    """A worker: for each line on stdin, which holds seconds, it computes as long and answers with the time of a call."""
+    """A worker: for each line on stdin, a number of seconds, it computes for that long and answers with the time per call."""
     import time
 
     from .races import value_and_gradient
@@ -79,7 +79,7 @@ def _workers(work: Work) -> Iterator[tuple[_Worker, _Worker]]:
 
 
 def two_processes(work: Work, setting: Setting) -> dict[str, float]:
-    """The time of a call while another process does the same on all cores, in units of the time of one alone."""
+    """The time of a call while another process does the same on all cores, relative to the time of one process alone."""
     alone, beside, seconds = [], [], SECONDS / 10 if setting.quick else SECONDS
     with _workers(work.quickly() if setting.quick else work) as (mine, other):
         for _ in range(setting.rounds):
@@ -99,7 +99,7 @@ MIB = 2**20
 
 
 def _status(key: str) -> int:
-    """Bytes that the kernel counts for this process."""
+    """A number of bytes that the kernel reports for this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
             return 1024 * int(line.split()[1])
@@ -107,7 +107,7 @@ def _status(key: str) -> int:
 
 
 def _grown(call: Any) -> int:
-    """By how much the peak of resident memory lies above what is there before a call; the second call, when all is compiled."""
+    """By how much a call raises the peak of resident memory; that of the second call, after compilation."""
     call()
     buffers.release()  # so that a new array needs new memory
     Path("/proc/self/clear_refs").write_text("5")
@@ -119,7 +119,7 @@ def _grown(call: Any) -> int:
 
 
 def print_memory(works: list[tuple[str, list[int], int]]) -> None:
-    """The watched process's part: for each work, MiB beyond the gradient, with a new gradient and over the predictions."""
+    """Run in the monitored process: for each work, MiB beyond the gradient, with a new gradient and over the predictions."""
     shown = []
     for name, shape, axis in works:
         loss = jitloss.LOSSES[name]
@@ -138,14 +138,14 @@ def print_memory(works: list[tuple[str, list[int], int]]) -> None:
 
 
 def extra_memory(works: Sequence[tuple[str, Sequence[int], int]], setting: Setting) -> dict[str, float]:
-    """The worst of some works (loss, shape with the classes last, class axis), in MiB."""
+    """The worst of several works (loss, shape with the classes last, class axis), in MiB."""
     if not Path("/proc/self/clear_refs").exists():
         raise Unavailable
     if setting.quick:
         works = works[:1]
     listed = [(name, list(shape), axis) for name, shape, axis in works]
     code = f"import jitloss.bench.limits.children as c; c.print_memory({listed!r})"
-    shown = python(code, MALLOC_MMAP_THRESHOLD_="131072")  # so that what is freed is gone
+    shown = python(code, MALLOC_MMAP_THRESHOLD_="131072")  # so that freed memory is returned
     worst = [max(column) for column in zip(*shown, strict=True)]
     return dict(zip(("beyond the gradient", "out=predictions"), worst, strict=True))
 

@@ -1,4 +1,4 @@
-"""Who races in the rows where this library is measured against itself, or against the bytes that a form must move."""
+"""The contenders in the rows where this library is measured against itself, or against the bytes that a form must move."""
 
 from functools import partial
 from typing import Any
@@ -41,7 +41,7 @@ OPTIONS = ("dense targets", "class_weight", "label_smoothing", "ignore_index")
 
 
 def with_option(option: str, work: Work, quick: bool) -> Race:
-    """The same logits with and without an option; a tenth of the labels is ignored where some are."""
+    """The same logits with and without an option; for ``ignore_index`` a tenth of the labels is ignored."""
     work, (logits, labels) = _sized(work, quick)
     call, targets = partial(jitloss.LOSSES[work.loss].value_and_gradient, out=aligned_like(logits)), labels
     given: dict[str, Any] = {}
@@ -101,11 +101,11 @@ def threads(work: Work, quick: bool) -> Race:
 
 
 BLAS_REST = 0.3
-"""Seconds until threads of BLAS, which wait awake for the next product, sleep."""
+"""Seconds until the threads of BLAS, which spin waiting for the next product, sleep."""
 
 
 def with_products(work: Work, setting: Setting) -> dict[str, float]:
-    """A loop of a loss and a matrix product, as in training with NumPy, beside the times of both in loops of their own."""
+    """A loop of a loss and a matrix product, as in training with NumPy, compared with the times of both in separate loops."""
     work, inputs = _sized(work, setting.quick)
     matrix = np.random.default_rng(1).random((512, 512), np.float32)
     call, product = value_and_gradient(work, inputs), partial(np.matmul, matrix, matrix, out=np.empty_like(matrix))
@@ -123,7 +123,7 @@ def with_products(work: Work, setting: Setting) -> dict[str, float]:
 
 
 def in_place(work: Work, quick: bool) -> Race:
-    """The gradient over the predictions, which it then is in the next call: the work does not depend on the numbers."""
+    """The gradient written over the predictions, which are then the gradient in the next call: the work does not depend on values."""
     work, inputs = _sized(work, quick)
     mine = tuple(one.copy() for one in inputs)
     ours = partial(jitloss.LOSSES[work.loss].value_and_gradient, *mine, out=mine[0])
@@ -134,7 +134,7 @@ SHIFTS = ("gradient off a line", "all arrays off a line", "odd size")
 
 
 def _shifted(array: np.ndarray) -> np.ndarray:
-    """A copy of an array that starts an element after a cache line."""
+    """A copy of an array that starts one element after a cache line boundary."""
     place = aligned_like(np.empty(array.size + 1, array.dtype))[1:].reshape(array.shape)
     place[...] = array
     return place
@@ -161,7 +161,7 @@ FORMS = ("value only", "gradient only", 'reduction="none"')
 
 
 def form(which: str, work: Work, quick: bool) -> Race:
-    """A form of a loss; the copy reads the inputs and writes as many arrays as the form does that are as large as these."""
+    """A form of a loss; the copy reads the inputs and writes as many arrays of their size as the form does."""
     work, inputs = _sized(work, quick)
     loss, written = jitloss.LOSSES[work.loss], gradients(work)
     call: Call

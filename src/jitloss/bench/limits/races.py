@@ -1,4 +1,4 @@
-"""Rows that are ratios of times: ours and others take turns; a ratio is the median over the rounds."""
+"""Rows that are ratios of times: jitloss and others take turns; a ratio is the median over the rounds."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ OURS = "jitloss"
 
 @dataclass(frozen=True)
 class Race:
-    """Our call, and how to make the calls of each other contender (a copy has two); they are made only when they are wanted."""
+    """jitloss's call, and factories of the calls of each other contender (a copy has two), used when they are needed."""
 
     ours: Call
     others: Mapping[str, Callable[[], Mapping[str, Call]]]
@@ -33,7 +33,7 @@ class Race:
 
 
 def race_row(group: str, name: str, goals: Iterable[Goal], prepare: Callable[[bool], Race], needs: tuple[str, ...] = ()) -> Row:
-    """A row whose figures are our time over theirs, theirs over ours where a goal is to be so many times as fast.
+    """A row whose figures are our time over theirs, or theirs over ours where the goal is a speed-up.
 
     ``prepare`` is told whether the arrays should be small.
     """
@@ -58,13 +58,13 @@ def gradients(work: Work) -> int:
 
 
 def value_and_gradient(work: Work, inputs: tuple[np.ndarray, ...], **options: Any) -> Call:
-    """Our call, into arrays that are there."""
+    """Our call, into preallocated arrays."""
     given = {"out": outputs(work.definition, inputs), **options}
     return partial(jitloss.LOSSES[work.loss].value_and_gradient, *inputs, **given)
 
 
 def with_peers(work: Work, quick: bool) -> Race:
-    """Ours beside a copy and all peers, each of which has to have our result."""
+    """Ours against a copy and all peers, each of which must agree with our result."""
     work = work.quickly() if quick else work
     inputs = work.inputs()
     ours = value_and_gradient(work, inputs)

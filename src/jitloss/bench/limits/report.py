@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(arguments: argparse.Namespace) -> Report:
-    """Measure and show what the arguments of :func:`add_arguments` ask for; ``ValueError`` where they make no sense."""
+    """Measure and show what the arguments of :func:`add_arguments` select; ``ValueError`` where they are invalid."""
     rows = chosen(arguments.only)
     check_arguments(arguments)
     report = run(rows, arguments.quick, arguments.rounds)
@@ -99,7 +99,7 @@ def _figure(figure: float, unit: str) -> str:
 
 
 def lines(report: Report) -> Iterator[tuple[str, list[str]]]:
-    """The group of each line, and its cells: a line a goal, the work's name on the first of its lines."""
+    """The group of each line, and its cells: one line per goal, with the work's name on the first of its lines."""
     for row, found in report.figures.items():
         unit = GROUPS[row.group].unit
         for position, goal in enumerate(row.goals):
@@ -110,7 +110,7 @@ def lines(report: Report) -> Iterator[tuple[str, list[str]]]:
 
 
 def show(report: Report) -> None:
-    """On the terminal: a rich table where rich is installed, else plain columns."""
+    """Print to the terminal: a rich table where rich is installed, else plain columns."""
     notes = [report.note(), machine_line(report.machine)]
     try:
         from rich.box import SIMPLE_HEAD
@@ -136,7 +136,7 @@ def show(report: Report) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The same for a page, with what was measured and where."""
+    """The same for a page, with what was measured and on which machine."""
     text, before = [], ""
     for group, line in lines(report):
         if group != before:

@@ -1,4 +1,4 @@
-"""What a row of the table of limits is: figures that are measured, and a goal for each."""
+"""What a row of the table of limits is: figures to measure, and a goal for each."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ __all__ = ["GROUPS", "Goal", "Row", "Setting", "Unavailable"]
 
 
 class Unavailable(Exception):
-    """What is measured, or what it is measured against, is not there on this machine."""
+    """What is measured, or what it is compared with, is not available on this machine."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that belong together, all of them in one unit."""
+    """Rows that belong together, all in one unit."""
 
     title: str
     unit: str = "×"
@@ -46,7 +46,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should reach: at most ``limit`` times something, or ``at_least`` so many times as fast."""
+    """What a figure should reach: at most ``limit`` times something, or ``at_least`` that many times as fast."""
 
     against: str
     limit: float
@@ -58,7 +58,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a row is measured: on small arrays where ``quick``, against whom, and who is told of each round."""
+    """How a row is measured: whether on small arrays (``quick``), against whom, and the callback for each round."""
 
     quick: bool = False
     rounds: int = 15
@@ -68,7 +68,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Row:
-    """``measured`` gives a figure for each goal that is wanted and can be measured here, by what it is measured against."""
+    """``measured`` gives a figure for each goal that is wanted and can be measured here, by what it is compared with."""
 
     group: str
     name: str
@@ -77,12 +77,12 @@ class Row:
     needs: tuple[str, ...] = ()
 
     def missing(self, against: Sequence[str]) -> str:
-        """A module that is not installed and without which this cannot be measured."""
+        """The name of a module that is required for this row but not installed."""
         modules = (*self.needs, *(MODULES[one] for one in against if one in MODULES))
         return next((one for one in modules if importlib.util.find_spec(one) is None), "")
 
     def figures(self, quick: bool = False, rounds: int = 15, against: Sequence[str] = (), step: Step = quiet) -> dict[str, float]:
-        """Figures against everybody, or those that are named; none for what is missing."""
+        """Figures against everything, or against what is named; none for what is missing."""
         names = [goal.against for goal in self.goals if not against or goal.against in against]
         wanted = tuple(name for name in names if not self.missing([name]))
         if not wanted:

@@ -1,4 +1,4 @@
-"""The table of limits: how near to the speed of memory each piece of work should come, and how far from the others."""
+"""The table of limits: how close to memory bandwidth each piece of work should come, and how it should compare with others."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -44,7 +44,7 @@ def _faster(**times: float) -> list[Goal]:
 
 
 def computes_exp(definition: Definition) -> bool:
-    """Whether a definition calls one of the functions that take more than a few instructions, itself or in a helper."""
+    """Whether a definition calls one of the functions that take more than a few instructions, directly or in a helper."""
 
     def calls(function: object) -> Iterator[object]:
         function = plain(function)
@@ -96,7 +96,7 @@ def _options() -> Iterator[Row]:
 
 
 def _dense_bytes(work: Work) -> float:
-    """The bytes that are moved with a row of float32 targets over those with an int64 label: logits, targets, gradient."""
+    """The ratio of bytes moved with float32 rows as targets to those with int64 labels: logits, targets, gradient."""
     columns = work.shape[-1]
     return 12 * columns / (8 * columns + 8)
 
@@ -139,7 +139,7 @@ def _forms() -> Iterator[Row]:
 
 
 def _call(work: Work, setting: Setting) -> dict[str, float]:
-    """µs of a whole call."""
+    """Microseconds of a whole call."""
     inputs = work.inputs()
     calls: dict[str, Call] = {
         "out=": value_and_gradient(work, inputs),
@@ -177,7 +177,7 @@ ROWS = tuple(sorted(_all(), key=lambda row: list(GROUPS).index(row.group)))
 
 
 def chosen(words: Iterable[str]) -> tuple[Row, ...]:
-    """The rows of each word that is a group, and those whose names hold a word that is none; all of them without words."""
+    """The rows of each word that is a group, and those whose names contain a word that is not; all rows without words."""
     words = tuple(words)
 
     def wanted(row: Row, word: str) -> bool:

@@ -1,4 +1,4 @@
-"""The same losses as other people write them: one table a library. What a table lacks is shown as a dash.
+"""The same losses in other libraries: one table per library. What a table lacks is shown as a dash.
 
 NumPy's functions return value and gradients; PyTorch and JAX differentiate the value themselves.
 """
@@ -32,7 +32,7 @@ def _numpy_call(name: str, inputs: Inputs) -> Call | None:
 
 
 def _torch_call(name: str, inputs: Inputs) -> Call | None:
-    """Forward and backward on leaves, with the threads that jitloss has."""
+    """Forward and backward on leaf tensors, with as many threads as jitloss uses."""
     torch: Any = importlib.import_module("torch")
     function = in_torch.functions(torch).get(name)
     if function is None:
@@ -52,7 +52,7 @@ def _torch_call(name: str, inputs: Inputs) -> Call | None:
 
 
 def _jax_call(name: str, inputs: Inputs) -> Call | None:
-    """The jitted value and gradient on JAX's own arrays, on the CPU; labels as int32, which is what JAX makes of them."""
+    """The jitted value and gradient on JAX's own arrays, on the CPU; labels as int32, to which JAX converts them."""
     jax: Any = importlib.import_module("jax")
     function = in_jax.functions(jax).get(name)
     if function is None:
@@ -65,4 +65,4 @@ def _jax_call(name: str, inputs: Inputs) -> Call | None:
 PEERS: Mapping[str, Callable[[str, Inputs], Call | None]] = {"NumPy": _numpy_call, "PyTorch": _torch_call, "JAX": _jax_call}
 
 MODULES = {"PyTorch": "torch", "JAX": "jax"}
-"""What must be installed for a peer."""
+"""The module that must be installed for a peer."""

@@ -1,6 +1,6 @@
-"""The losses in JAX: the value, which JAX differentiates and compiles. The first argument is the library.
+"""The losses in JAX: the value, which JAX differentiates and compiles. The argument is the library.
 
-They are the forms that ran fastest: those of optax, but softplus, where optax has two log-sigmoids, is twice as fast.
+They are the fastest variants: those of optax, except that one softplus is twice as fast as optax's two log-sigmoids.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The losses as a user of PyTorch writes them: the value, which PyTorch differentiates. The first argument is the library."""
+"""The losses as a user of PyTorch would write them: the value, which PyTorch differentiates. The first argument is the library."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,12 +29,12 @@ def functions(torch: Any) -> dict[str, Callable[..., Any]]:
 
 
 def _log_cosh(torch: Any, error: Any) -> Any:
-    """As Keras writes it."""
+    """As in Keras."""
     return (error + torch.nn.functional.softplus(-2 * error) - 0.6931472).mean()
 
 
 def _focal(p: Any, t: Any, cross_entropy: Any, z: Any = None) -> Any:
-    """As torchvision writes it."""
+    """As in torchvision."""
     loss = cross_entropy(p if z is None else z, t, reduction="none")
     right = p * t + (1 - p) * (1 - t)
     return ((0.25 * t + 0.75 * (1 - t)) * loss * (1 - right) ** 2).mean()
