@@ -223,7 +223,7 @@ class _MseLoss(Loss):
         ----------
         predictions : array_like
             Predicted values, any real numbers, in the unit of the targets; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             True values, any real numbers; of the shape of ``predictions``. Any integer, bool or floating
             dtype.
@@ -232,24 +232,24 @@ class _MseLoss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements of the squared error, not halved. ``reduction="none"``: an array with
-            the value of each element, of the dtype of ``predictions``.
+            the value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -436,7 +436,7 @@ class _L1Loss(Loss):
         ----------
         predictions : array_like
             Predicted values, any real numbers, in the unit of the targets; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             True values, any real numbers; of the shape of ``predictions``. Any integer, bool or floating
             dtype.
@@ -445,24 +445,24 @@ class _L1Loss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements of the absolute error. ``reduction="none"``: an array with the value
-            of each element, of the dtype of ``predictions``.
+            of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -635,7 +635,7 @@ class _HuberLoss(Loss):
         r"""Huber loss, squared near zero and linear beyond ``delta``.
 
         Half the squared error for errors up to ``delta``, and its tangent beyond: as smooth as
-        :func:`mse_loss` near the minimum, as patient with outliers as :func:`l1_loss`. Choose ``delta`` as
+        :func:`mse_loss` near the minimum, as robust to outliers as :func:`l1_loss`. Choose ``delta`` as
         the size of error, in the unit of the targets, from which a target counts as an outlier; where
         there is no such size, :func:`log_cosh_loss` needs none.
 
@@ -659,7 +659,7 @@ class _HuberLoss(Loss):
         ----------
         predictions : array_like
             Predicted values, any real numbers, in the unit of the targets; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             True values, any real numbers; of the shape of ``predictions``. Any integer, bool or floating
             dtype.
@@ -671,24 +671,24 @@ class _HuberLoss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements; the squared part is halved. ``reduction="none"``: an array with the
-            value of each element, of the dtype of ``predictions``.
+            value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -860,10 +860,10 @@ class _LogCoshLoss(Loss):
     ) -> float:
         r"""Logarithm of the hyperbolic cosine of the error, a smooth absolute error.
 
-        About half the squared error for small errors and the absolute error less log 2 for large ones, with
-        derivatives of every order: a :func:`huber_loss` without a parameter, and with a curvature for
-        second-order methods. The turn comes at errors of about 1, so scale targets to that size, or choose
-        :func:`huber_loss` and set its ``delta``.
+        About half the squared error for small errors and the absolute error less log 2 for large ones,
+        with derivatives of every order: a :func:`huber_loss` without a parameter, and with a curvature
+        for second-order methods. The transition is at errors of about 1, so scale targets to that size,
+        or choose :func:`huber_loss` and set its ``delta``.
 
         .. math::
 
@@ -882,7 +882,7 @@ class _LogCoshLoss(Loss):
         ----------
         predictions : array_like
             Predicted values, any real numbers, in the unit of the targets; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             True values, any real numbers; of the shape of ``predictions``. Any integer, bool or floating
             dtype.
@@ -891,24 +891,24 @@ class _LogCoshLoss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements of log cosh of the error. ``reduction="none"``: an array with the
-            value of each element, of the dtype of ``predictions``.
+            value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -917,9 +917,9 @@ class _LogCoshLoss(Loss):
 
         Notes
         -----
-        Errors of any size give exact values: nothing overflows at an error of 1e4, and nothing is lost to
-        rounding at one of 1e-4. Keras' ``LogCosh`` and optax's ``log_cosh`` are the same function. [1]_
-        studies the estimator that it leads to.
+        Errors of any size give accurate values: nothing overflows at an error of 1e4, and nothing is
+        lost to rounding at one of 1e-4. Keras' ``LogCosh`` and optax's ``log_cosh`` are the same
+        function. [1]_ studies the resulting estimator.
 
         References
         ----------
@@ -1115,36 +1115,36 @@ class _QuantileLoss(Loss):
         ----------
         predictions : array_like
             Predicted quantiles, any real numbers, in the unit of the targets; of any shape. float16,
-            bfloat16, float32 or float64; integers are taken as float64.
+            bfloat16, float32 or float64; integers are converted to float64.
         targets : array_like
             True values, any real numbers; of the shape of ``predictions``. Any integer, bool or floating
             dtype.
         quantile : float, default 0.5
-            Which quantile is wanted, a number strictly between 0 and 1: the share of the targets that
+            Which quantile is predicted, a number strictly between 0 and 1: the share of the targets that
             should lie below the predictions.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the elements by the normalizer, ``"sum"`` does not. ``"none"``
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements; at ``quantile=0.5`` half the mean absolute error.
-            ``reduction="none"``: an array with the value of each element, of the dtype of ``predictions``.
+            ``reduction="none"``: an array with the value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -1323,10 +1323,10 @@ class _PoissonNllLoss(Loss):
     ) -> float:
         r"""Negative log-likelihood of Poisson counts whose log rate is predicted.
 
-        For targets that count events: the prediction is the logarithm of the expected count, so that any
-        real number is a valid prediction and effects multiply. It is minimised where the expected count is
-        the mean of the counts. Where the variance is far above the mean, a Poisson model is too sure of
-        itself.
+        For targets that count events: the prediction is the logarithm of the expected count, so that
+        any real number is a valid prediction and effects multiply. It is minimised where the expected
+        count is the mean of the counts. Where the variance is far above the mean (overdispersion), a
+        Poisson model is overconfident.
 
         .. math::
 
@@ -1345,7 +1345,7 @@ class _PoissonNllLoss(Loss):
         ----------
         predictions : array_like
             Natural logarithms of the expected counts, any real numbers; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             Counts, not negative; of the shape of ``predictions``. Any integer, bool or floating dtype.
         full : bool, default False
@@ -1356,24 +1356,24 @@ class _PoissonNllLoss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
             The mean over the elements, up to :math:`\log t!`; it may be negative. ``reduction="none"``: an
-            array with the value of each element, of the dtype of ``predictions``.
+            array with the value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -1613,15 +1613,15 @@ class _CrossEntropyLoss(Loss):
         Parameters
         ----------
         predictions : array_like
-            Probabilities in [0, 1], a row of them along ``axis``. A row should sum to 1; it is not made to.
-            float16, bfloat16, float32 or float64; integers are taken as float64.
+            Probabilities in [0, 1], a row of them along ``axis``. A row should sum to 1; it is not
+            normalised. float16, bfloat16, float32 or float64; integers are converted to float64.
         targets : array_like
             Integer labels from 0 to C - 1, of the shape of ``predictions`` without ``axis``; or dense
-            targets of the shape of ``predictions``, a weight for each class that is not negative. Labels
-            have any integer or bool dtype, dense targets any floating one too.
+            targets of the shape of ``predictions``, a weight for each class that is not negative. Labels:
+            any integer or bool dtype; dense targets: any floating dtype too.
         epsilon : float, default 1e-07
-            Where probabilities are clipped from below, a number strictly between 0 and 0.5; never less than
-            2**-24 in float32 arithmetic.
+            Lower bound to which probabilities are clipped, a number strictly between 0 and 0.5; never less
+            than 2**-24 in float32 arithmetic.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the rows by the normalizer, ``"sum"`` does not. ``"none"`` gives
             the value of each row, and the gradient of each row's own value.
@@ -1629,22 +1629,22 @@ class _CrossEntropyLoss(Loss):
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
             the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
             dense targets has the sum of target times class weight, where PyTorch divides by the number of
-            rows. A positive number: a count of your own, that of the whole batch where it is computed in
-            pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            rows. A positive number: a count of your own, such as that of the whole batch where it is
+            processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
-            shape is that of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives
-            exactly 0, whatever the row holds.
+            shape is that of ``predictions`` without ``axis``, or a prefix of that. Weight 0 gives exactly
+            0, whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: an array with one for each, or a dict by
             label. A pandas Series is read like a dict, by its index. Classes that are not named have weight
             1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: rows / (classes
             that occur × rows of the class); dense targets are counted by their sums.
         axis : int, default -1
-            The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
+            The axis along which a row lies. An inner axis is read in place, without a transposed copy.
         ignore_index : int or None, default -100
             Rows with this label have value 0 and gradient 0, whatever their ``predictions`` hold, and are
-            not counted. Any other label that is no class is an error. None: every label must be a class.
+            not counted. Any other label that is not a class is an error. None: every label must be a class.
         label_smoothing : float, default 0.0
             A number :math:`s` from 0 to 1: targets become :math:`(1 - s) t + s / C` over :math:`C` classes,
             labels and dense targets alike.
@@ -1653,19 +1653,19 @@ class _CrossEntropyLoss(Loss):
         -------
         float
             The mean over the rows that are not ignored. ``reduction="none"``: an array with the value of
-            each row, of the dtype of ``predictions``.
+            each row, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
         cross_entropy_with_logits : From logits, without a clip.
-        kl_divergence : The same gradient; the value is 0 where predictions meet the targets.
-        binary_cross_entropy : Two classes, or several yes-or-no answers at once.
+        kl_divergence : The same gradient; the value is 0 where predictions equal the targets.
+        binary_cross_entropy : Two classes, or several independent labels.
 
         Notes
         -----
@@ -1924,19 +1924,20 @@ class _CrossEntropyWithLogits(Loss):
         ----------
         logits : array_like
             Unnormalised log-probabilities, any real numbers or -inf for a class that is masked out, a row
-            of them along ``axis``. float16, bfloat16, float32 or float64; integers are taken as float64.
+            of them along ``axis``. float16, bfloat16, float32 or float64; integers are converted to
+            float64.
         targets : array_like
             Integer labels from 0 to C - 1, of the shape of ``logits`` without ``axis``; or dense targets of
             the shape of ``logits``, a weight for each class that is not negative, which need not sum to 1.
-            Labels have any integer or bool dtype, dense targets any floating one too.
+            Labels: any integer or bool dtype; dense targets: any floating dtype too.
         z_loss : float or None, default None
             A number :math:`\zeta` that is not negative: each row's value gains
             :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample
             weights scale it, class weights and the targets' sum do not. None: off.
         softcap : float or None, default None
-            A positive number :math:`c`: logits become :math:`c \tanh(z / c)` first, infinite ones
-            :math:`\pm c`, so that -inf masks no class, as in Gemma 2 [3]_, and the gradient is with respect
-            to the logits that are given. None: off.
+            A positive number :math:`c`: logits first become :math:`c \tanh(z / c)`, as in Gemma 2 [3]_;
+            infinite ones become :math:`\pm c`, so that -inf masks no class. The gradient is with respect to
+            the original logits. None: off.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the rows by the normalizer, ``"sum"`` does not. ``"none"`` gives
             the value of each row, and the gradient of each row's own value.
@@ -1944,22 +1945,22 @@ class _CrossEntropyWithLogits(Loss):
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
             the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
             dense targets has the sum of target times class weight, where PyTorch divides by the number of
-            rows. A positive number: a count of your own, that of the whole batch where it is computed in
-            pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            rows. A positive number: a count of your own, such as that of the whole batch where it is
+            processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
-            shape is that of ``logits`` without ``axis``, or the beginning of that. Weight 0 gives exactly
-            0, whatever the row holds.
+            shape is that of ``logits`` without ``axis``, or a prefix of that. Weight 0 gives exactly 0,
+            whatever the row holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: an array with one for each, or a dict by
             label. A pandas Series is read like a dict, by its index. Classes that are not named have weight
             1. ``"balanced"`` computes scikit-learn's weights from the targets of the call: rows / (classes
             that occur × rows of the class); dense targets are counted by their sums.
         axis : int, default -1
-            The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
+            The axis along which a row lies. An inner axis is read in place, without a transposed copy.
         ignore_index : int or None, default -100
             Rows with this label have value 0 and gradient 0, whatever their ``logits`` hold, and are not
-            counted. Any other label that is no class is an error. None: every label must be a class.
+            counted. Any other label that is not a class is an error. None: every label must be a class.
         label_smoothing : float, default 0.0
             A number :math:`s` from 0 to 1: targets become :math:`(1 - s) t + s / C` over :math:`C` classes,
             labels and dense targets alike.
@@ -1968,27 +1969,27 @@ class _CrossEntropyWithLogits(Loss):
         -------
         float
             The mean over the rows that are not ignored, in nats. ``reduction="none"``: an array with the
-            value of each row, of the dtype of ``logits``.
+            value of each row, in the dtype of ``logits``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
         cross_entropy_loss : From probabilities.
-        binary_cross_entropy_with_logits : One logit and a yes-or-no target.
-        focal_loss_with_logits : Fades for what is well classified.
+        binary_cross_entropy_with_logits : One logit and a binary target.
+        focal_loss_with_logits : Down-weights well-classified elements.
 
         Notes
         -----
-        Nothing overflows: logits of 1e4 and -1e4 give the limits. The value of a row whose label is almost
-        certain, and the gradient at that label, are differences of numbers near 1 and have their absolute
-        accuracy: beyond a lead of about 17 in float32, 37 in float64, they are 0. A logit of -inf is a
-        class of probability 0: it counts 0 where its target is 0, and makes the value inf where it is not.
-        A logit of +inf or NaN makes its row NaN, and no other.
+        Nothing overflows: logits of 1e4 and -1e4 give the limits. The value of a row whose label is
+        almost certain, and the gradient at that label, are differences of numbers near 1 and have their
+        absolute accuracy: beyond a lead of about 17 in float32, 37 in float64, they are 0. A logit of
+        -inf is a class of probability 0: it contributes 0 where its target is 0, and makes the value
+        inf where it is not. A logit of +inf or NaN makes its row NaN, and no other.
 
         PyTorch's ``cross_entropy`` has the classes on axis 1: ``axis=1`` here. Its mean under class weights
         is ``normalizer="weights"``; ``ignore_index`` and ``label_smoothing`` [1]_ mean the same. Keras'
@@ -2021,7 +2022,7 @@ class _CrossEntropyWithLogits(Loss):
         >>> round(cross_entropy_with_logits(logits, [0, -100]), 4)
         0.4076
 
-        ``out`` writes the gradient over the logits, where they are needed no more:
+        ``out`` writes the gradient over the logits, where they are no longer needed:
 
         >>> value, gradient = cross_entropy_with_logits.value_and_gradient(logits, labels, out=logits)
         >>> gradient is logits
@@ -2195,10 +2196,10 @@ class _KlDivergence(Loss):
     ) -> float:
         r"""Kullback-Leibler divergence of a row of probabilities from a target distribution.
 
-        How much is lost when the predicted distribution stands for the target: 0 where both are equal, more
-        elsewhere. Choose it where the targets are distributions, of a teacher model or of several
-        annotators, and the value should say how far they are. :func:`cross_entropy_loss` has the same
-        gradient; its value includes the entropy of the targets, and it takes labels.
+        The information lost when the predicted distribution is used for the target: 0 where both are
+        equal, more elsewhere. Choose it where the targets are distributions, of a teacher model or of
+        several annotators, and the value should say how far they are. :func:`cross_entropy_loss` has
+        the same gradient; its value includes the entropy of the targets, and it takes labels.
 
         .. math::
 
@@ -2218,38 +2219,39 @@ class _KlDivergence(Loss):
         ----------
         predictions : array_like
             Probabilities in [0, 1], not their logarithms, a row of them along ``axis``. A row should sum to
-            1; it is not made to. float16, bfloat16, float32 or float64; integers are taken as float64.
+            1; it is not normalised. float16, bfloat16, float32 or float64; integers are converted to
+            float64.
         targets : array_like
-            Target probabilities in [0, 1], of the shape of ``predictions``. A target of 0 counts 0. Any
-            integer, bool or floating dtype.
+            Target probabilities in [0, 1], of the shape of ``predictions``. A target of 0 contributes 0.
+            Any integer, bool or floating dtype.
         epsilon : float, default 1e-07
-            Where predicted probabilities are clipped from below, a number strictly between 0 and 0.5; never
-            less than 2**-24 in float32 arithmetic.
+            Lower bound to which predicted probabilities are clipped, a number strictly between 0 and 0.5;
+            never less than 2**-24 in float32 arithmetic.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the rows by the normalizer, ``"sum"`` does not. ``"none"`` gives
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
-            shape is that of ``predictions`` without ``axis``, or the beginning of that. Weight 0 gives
-            exactly 0, whatever the row holds.
+            shape is that of ``predictions`` without ``axis``, or a prefix of that. Weight 0 gives exactly
+            0, whatever the row holds.
         axis : int, default -1
-            The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
+            The axis along which a row lies. An inner axis is read in place, without a transposed copy.
 
         Returns
         -------
         float
-            The mean over the rows, in nats. ``reduction="none"``: an array with the value of each row, of
+            The mean over the rows, in nats. ``reduction="none"``: an array with the value of each row, in
             the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -2282,7 +2284,7 @@ class _KlDivergence(Loss):
         array([[-0.5, -0.5, -0.5],
                [-1. , -0.5, -0. ]])
 
-        The divergence of each row; the first is as predicted:
+        The divergence of each row; the first row is predicted exactly:
 
         >>> kl_divergence(predictions, targets, reduction="none").round(4)
         array([0.    , 0.3466])
@@ -2454,7 +2456,7 @@ class _BinaryCrossEntropy(Loss):
         sample_weight: ArrayLike | None = None,
         class_weight: ArrayLike | Mapping[int, float] | Literal["balanced"] | None = None,
     ) -> float:
-        r"""Cross-entropy of a probability and a yes-or-no target.
+        r"""Cross-entropy of a probability and a binary target.
 
         For a model that gives the probability of an event, or of each of several events that may happen
         together. Where the model computes logits, leave out its sigmoid and choose
@@ -2479,13 +2481,13 @@ class _BinaryCrossEntropy(Loss):
         ----------
         predictions : array_like
             Probabilities of the positive class in [0, 1]; of any shape. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         targets : array_like
             1 for the positive class and 0 for the negative, or a probability between them; of the shape of
             ``predictions``. Any integer, bool or floating dtype.
         epsilon : float, default 1e-07
-            Where :math:`p` and :math:`1 - p` are each clipped from below, a number strictly between 0 and
-            0.5; never less than 2**-24 in float32 arithmetic.
+            Lower bound to which :math:`p` and :math:`1 - p` are each clipped, a number strictly between 0
+            and 0.5; never less than 2**-24 in float32 arithmetic.
         pos_weight : float, "balanced" or None, default None
             A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
             class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
@@ -2496,11 +2498,12 @@ class _BinaryCrossEntropy(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of
-            sample weight times class weight. A positive number: a count of your own, that of the whole
-            batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weight times class weight. A positive number: a count of your own, such as that of the
+            whole batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the
+            gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
@@ -2514,25 +2517,25 @@ class _BinaryCrossEntropy(Loss):
         -------
         float
             The mean over the elements, in nats. ``reduction="none"``: an array with the value of each
-            element, of the dtype of ``predictions``.
+            element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
         binary_cross_entropy_with_logits : From logits, without a clip.
         cross_entropy_loss : One class of several.
-        focal_loss : Fades for what is well classified.
+        focal_loss : Down-weights well-classified elements.
 
         Notes
         -----
         The gradient is taken at the clipped point: at a probability of 0 with a target of 1 it is
         :math:`-1 / \varepsilon`, finite and not vanishing. Keras clips to
-        :math:`[\varepsilon, 1 - \varepsilon]`, where its gradient is 0; PyTorch holds the logarithms at
+        :math:`[\varepsilon, 1 - \varepsilon]`, where its gradient is 0; PyTorch clamps the logarithms to
         -100 or above instead. A prediction outside [0, 1] is not an error.
 
         Examples
@@ -2711,11 +2714,11 @@ class _BinaryCrossEntropyWithLogits(Loss):
         sample_weight: ArrayLike | None = None,
         class_weight: ArrayLike | Mapping[int, float] | Literal["balanced"] | None = None,
     ) -> float:
-        r"""Cross-entropy of the sigmoid of a logit and a yes-or-no target.
+        r"""Cross-entropy of the sigmoid of a logit and a binary target.
 
-        The usual loss of a yes-or-no question, or of several labels of which any number may be right:
-        sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes is
-        right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
+        The usual loss of a binary classifier, or of several labels of which any number may be right:
+        sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes
+        is right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
         :func:`focal_loss_with_logits`.
 
         .. math::
@@ -2736,7 +2739,7 @@ class _BinaryCrossEntropyWithLogits(Loss):
         ----------
         logits : array_like
             Log-odds of the positive class, any real numbers; of any shape. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         targets : array_like
             1 for the positive class and 0 for the negative, or a probability between them; of the shape of
             ``logits``. Numbers are taken as they are: turn targets of -1 and 1, or of 0 and 255, into bools
@@ -2751,12 +2754,13 @@ class _BinaryCrossEntropyWithLogits(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of
-            sample weight times class weight. A positive number: a count of your own, that of the whole
-            batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weight times class weight. A positive number: a count of your own, such as that of the
+            whole batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the
+            gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0,
-            whatever the element holds.
+            axes: its shape is that of ``logits``, or a prefix of that. Weight 0 gives exactly 0, whatever
+            the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
             them; an element with a target :math:`t` between them has the weight
@@ -2769,20 +2773,20 @@ class _BinaryCrossEntropyWithLogits(Loss):
         -------
         float
             The mean over the elements, in nats. ``reduction="none"``: an array with the value of each
-            element, of the dtype of ``logits``.
+            element, in the dtype of ``logits``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
         binary_cross_entropy : From probabilities.
         cross_entropy_with_logits : One class of several.
-        focal_loss_with_logits : Fades for what is well classified.
-        hinge_loss : Stops caring beyond a margin.
+        focal_loss_with_logits : Down-weights well-classified elements.
+        hinge_loss : 0 beyond a margin.
 
         Notes
         -----
@@ -2985,7 +2989,7 @@ class _FocalLoss(Loss):
         sample_weight: ArrayLike | None = None,
         class_weight: ArrayLike | Mapping[int, float] | Literal["balanced"] | None = None,
     ) -> float:
-        r"""Binary cross-entropy of a probability that fades for well-classified elements.
+        r"""Binary cross-entropy of a probability, down-weighted for well-classified elements.
 
         Cross-entropy times a power of how wrong the prediction is, so that the many easy elements of an
         unbalanced task, such as the background in object detection, do not drown the few hard ones.
@@ -2999,8 +3003,8 @@ class _FocalLoss(Loss):
         over :math:`n` elements, where :math:`q_i` is the probability given to the class that is right,
         :math:`p_i` where :math:`t_i = 1` and :math:`1 - p_i` elsewhere, and :math:`\alpha_i` is
         :math:`\alpha` where :math:`t_i = 1` and :math:`1 - \alpha` elsewhere; :math:`q_i` and
-        :math:`1 - q_i` are each held at :math:`\varepsilon` or above. The gradient, before the factor
-        :math:`1/n`, is
+        :math:`1 - q_i` are each clipped to :math:`\varepsilon` from below. The gradient, before the
+        factor :math:`1/n`, is
 
         .. math::
 
@@ -3018,28 +3022,29 @@ class _FocalLoss(Loss):
         ----------
         predictions : array_like
             Probabilities of the positive class in [0, 1]; of any shape. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         targets : array_like
             1 for the positive class and 0 for the negative; of the shape of ``predictions``. Any number but
             1 counts as 0: there are no soft targets. Any integer, bool or floating dtype.
         gamma : float, default 2.0
-            How fast the loss fades, a number that is not negative; 0 is no fading.
+            The focusing parameter, a number that is not negative; 0 does not down-weight anything.
         alpha : float or None, default 0.25
             The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
             both have weight 1.
         epsilon : float, default 1e-07
-            Where :math:`q` and :math:`1 - q` are each clipped from below, a number strictly between 0 and
-            0.5; never less than 2**-24 in float32 arithmetic.
+            Lower bound to which :math:`q` and :math:`1 - q` are each clipped, a number strictly between 0
+            and 0.5; never less than 2**-24 in float32 arithmetic.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the elements by the normalizer, ``"sum"`` does not. ``"none"``
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of
-            sample weight times class weight. A positive number: a count of your own, that of the whole
-            batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weight times class weight. A positive number: a count of your own, such as that of the
+            whole batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the
+            gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
@@ -3050,14 +3055,14 @@ class _FocalLoss(Loss):
         Returns
         -------
         float
-            The mean over the elements, all of them and not the positive ones. ``reduction="none"``: an
-            array with the value of each element, of the dtype of ``predictions``.
+            The mean over all elements, not only the positive ones. ``reduction="none"``: an array with the
+            value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -3294,12 +3299,12 @@ class _FocalLossWithLogits(Loss):
         ----------
         logits : array_like
             Log-odds of the positive class, any real numbers; of any shape. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         targets : array_like
             1 for the positive class and 0 for the negative; of the shape of ``logits``. Any number but 1
             counts as 0: there are no soft targets. Any integer, bool or floating dtype.
         gamma : float, default 2.0
-            How fast the loss fades, a number that is not negative; 0 is no fading.
+            The focusing parameter, a number that is not negative; 0 does not down-weight anything.
         alpha : float or None, default 0.25
             The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
             both have weight 1.
@@ -3308,12 +3313,13 @@ class _FocalLossWithLogits(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of
-            sample weight times class weight. A positive number: a count of your own, that of the whole
-            batch where it is computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weight times class weight. A positive number: a count of your own, such as that of the
+            whole batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the
+            gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``logits``, or the beginning of that. Weight 0 gives exactly 0,
-            whatever the element holds.
+            axes: its shape is that of ``logits``, or a prefix of that. Weight 0 gives exactly 0, whatever
+            the element holds.
         class_weight : array_like, dict or "balanced", default None
             A weight, finite and not negative, for each class: a pair for the targets 0 and 1, or a dict by
             them. A pandas Series is read like a dict, by its index. Classes that are not named have weight
@@ -3323,14 +3329,14 @@ class _FocalLossWithLogits(Loss):
         Returns
         -------
         float
-            The mean over the elements, all of them and not the positive ones. ``reduction="none"``: an
-            array with the value of each element, of the dtype of ``logits``.
+            The mean over all elements, not only the positive ones. ``reduction="none"``: an array with the
+            value of each element, in the dtype of ``logits``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -3339,12 +3345,12 @@ class _FocalLossWithLogits(Loss):
 
         Notes
         -----
-        Value and gradient keep their digits in both tails, with no clip; ``gamma`` multiplies what rounding
-        there is in the power. A logit of -inf gives the exact limit, 0 or inf; one of +inf or NaN gives
-        NaN. The paper [1]_ divides the sum by the number of elements assigned to an object: give that
-        number as ``normalizer``. torchvision's ``sigmoid_focal_loss`` has the same parameters and defaults
-        but for its reduction, which is ``"none"``, and its ``alpha=-1``, which is None here. optax's
-        ``sigmoid_focal_loss`` leaves ``alpha`` off and the mean to the caller.
+        Value and gradient are accurate in both tails, without a clip, except that ``gamma`` multiplies
+        the rounding error of the power. A logit of -inf gives the exact limit, 0 or inf; one of +inf or
+        NaN gives NaN. The paper [1]_ divides the sum by the number of elements assigned to an object:
+        give that number as ``normalizer``. torchvision's ``sigmoid_focal_loss`` has the same parameters
+        and defaults except for its reduction, which is ``"none"``, and its ``alpha=-1``, which is None
+        here. optax's ``sigmoid_focal_loss`` leaves ``alpha`` off and the mean to the caller.
 
         References
         ----------
@@ -3535,7 +3541,7 @@ class _HingeLoss(Loss):
         ----------
         predictions : array_like
             Scores, any real numbers, positive for the positive class; of any shape. float16, bfloat16,
-            float32 or float64; integers are taken as float64.
+            float32 or float64; integers are converted to float64.
         targets : array_like
             -1 or 1, or bools, where False stands for -1; of the shape of ``predictions``. Numbers are taken
             as they are: turn targets of 0 and 1 into bools first. Any integer, bool or floating dtype.
@@ -3544,24 +3550,24 @@ class _HingeLoss(Loss):
             gives the value of each element, and the gradient of each element's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of elements. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each element, or for all elements that share leading
-            axes: its shape is that of ``predictions``, or the beginning of that. Weight 0 gives exactly 0,
+            axes: its shape is that of ``predictions``, or a prefix of that. Weight 0 gives exactly 0,
             whatever the element holds.
 
         Returns
         -------
         float
-            The mean over the elements. ``reduction="none"``: an array with the value of each element, of
+            The mean over the elements. ``reduction="none"``: an array with the value of each element, in
             the dtype of ``predictions``.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -3570,8 +3576,8 @@ class _HingeLoss(Loss):
         Notes
         -----
         At the kink, where :math:`t p = 1`, the gradient is 0. scikit-learn's ``hinge_loss`` has the
-        same value for targets of -1 and 1, and takes the targets first. Keras' ``Hinge`` turns targets of 0
-        into -1, which happens to bools only here. The loss is that of [1]_.
+        same value for targets of -1 and 1, and takes the targets first. Keras' ``Hinge`` turns targets
+        of 0 into -1; here only bools are converted. The loss is that of [1]_.
 
         References
         ----------
@@ -3759,13 +3765,13 @@ class _TripletLoss(Loss):
         ----------
         anchors : array_like
             Embeddings, any real numbers, a row of them along ``axis``. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         positives : array_like
             Embeddings of the same kind as the anchors, of the same shape. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         negatives : array_like
             Embeddings of another kind, of the same shape. float16, bfloat16, float32 or float64; integers
-            are taken as float64.
+            are converted to float64.
         margin : float, default 1.0
             By how much the negative should be farther away than the positive, a number that is not
             negative, in the unit of the distance (or of its square).
@@ -3776,27 +3782,27 @@ class _TripletLoss(Loss):
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
-            shape is that of ``anchors`` without ``axis``, or the beginning of that. Weight 0 gives exactly
-            0, whatever the row holds.
+            shape is that of ``anchors`` without ``axis``, or a prefix of that. Weight 0 gives exactly 0,
+            whatever the row holds.
         axis : int, default -1
-            The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
+            The axis along which a row lies. An inner axis is read in place, without a transposed copy.
 
         Returns
         -------
         float
             The mean over the rows, those that cost nothing included. ``reduction="none"``: an array with
-            the value of each row, of the dtype of ``anchors``, or where dtypes differ that of the
+            the value of each row, in the dtype of ``anchors``, or where dtypes differ that of the
             arithmetic, float32 or float64.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -4004,10 +4010,10 @@ class _ContrastiveLoss(Loss):
         ----------
         embeddings1 : array_like
             Embeddings, any real numbers, a row of them along ``axis``. float16, bfloat16, float32 or
-            float64; integers are taken as float64.
+            float64; integers are converted to float64.
         embeddings2 : array_like
             Embeddings to compare them with, of the same shape. float16, bfloat16, float32 or float64;
-            integers are taken as float64.
+            integers are converted to float64.
         labels : array_like
             One for each pair, 1 where it is of the same kind and 0 where it is not; of the shape of
             ``embeddings1`` without ``axis``. Numbers are taken as they are: turn labels of -1 and 1, or of
@@ -4020,27 +4026,27 @@ class _ContrastiveLoss(Loss):
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows. ``"weights"``: the sum of their
-            sample weights. A positive number: a count of your own, that of the whole batch where it is
-            computed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            sample weights. A positive number: a count of your own, such as that of the whole batch where it
+            is processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
-            shape is that of ``embeddings1`` without ``axis``, or the beginning of that. Weight 0 gives
-            exactly 0, whatever the row holds.
+            shape is that of ``embeddings1`` without ``axis``, or a prefix of that. Weight 0 gives exactly
+            0, whatever the row holds.
         axis : int, default -1
-            The axis along which a row lies. An inner axis is read as it lies, without a transposed copy.
+            The axis along which a row lies. An inner axis is read in place, without a transposed copy.
 
         Returns
         -------
         float
             The mean over the rows; neither part is halved. ``reduction="none"``: an array with the value of
-            each row, of the dtype of ``embeddings1``, or where dtypes differ that of the arithmetic,
+            each row, in the dtype of ``embeddings1``, or where dtypes differ that of the arithmetic,
             float32 or float64.
 
         Raises
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -4223,7 +4229,7 @@ class _L1Regularization(Penalty):
         params : array_like or dict
             Trained parameters, any real numbers, as an array of any shape; or a dict of such arrays by
             name, or of such dicts, all of which are added up. float16, bfloat16, float32 or float64;
-            integers are taken as float64.
+            integers are converted to float64.
         strength : float, default 0.01
             The factor :math:`\lambda` of the penalty, a number that is not negative.
 
@@ -4236,7 +4242,7 @@ class _L1Regularization(Penalty):
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -4373,8 +4379,8 @@ class _L2Regularization(Penalty):
     ) -> float:
         r"""L2 penalty on parameters, half of ``strength`` times the sum of their squares.
 
-        Added to a loss it keeps parameters small, large ones above all: ridge regression, or weight decay
-        under plain gradient descent. Where parameters should be few rather than small, choose
+        Added to a loss it keeps parameters small, especially large ones: ridge regression, or weight
+        decay under plain gradient descent. Where parameters should be few rather than small, choose
         :func:`l1_regularization`.
 
         .. math::
@@ -4394,7 +4400,7 @@ class _L2Regularization(Penalty):
         params : array_like or dict
             Trained parameters, any real numbers, as an array of any shape; or a dict of such arrays by
             name, or of such dicts, all of which are added up. float16, bfloat16, float32 or float64;
-            integers are taken as float64.
+            integers are converted to float64.
         strength : float, default 0.01
             The factor :math:`\lambda` of the penalty, a number that is not negative.
 
@@ -4407,7 +4413,7 @@ class _L2Regularization(Penalty):
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
@@ -4558,7 +4564,7 @@ class _ElasticNet(Penalty):
 
         The compromise between :func:`l1_regularization`, which makes a model sparse, and
         :func:`l2_regularization`, which keeps it stable: of several correlated parameters it keeps or
-        drops all together.
+        drops all of them together.
 
         .. math::
 
@@ -4578,7 +4584,7 @@ class _ElasticNet(Penalty):
         params : array_like or dict
             Trained parameters, any real numbers, as an array of any shape; or a dict of such arrays by
             name, or of such dicts, all of which are added up. float16, bfloat16, float32 or float64;
-            integers are taken as float64.
+            integers are converted to float64.
         strength : float, default 0.01
             The factor :math:`\lambda` of the penalty, a number that is not negative.
         l1_ratio : float, default 0.5
@@ -4593,7 +4599,7 @@ class _ElasticNet(Penalty):
         ------
         ValueError, TypeError
             For shapes, dtypes, labels, weights or options that do not fit; the message names the argument,
-            what came and what is wanted. Nothing has been written then.
+            what was given and what is wanted. In that case nothing has been written.
 
         See Also
         --------
