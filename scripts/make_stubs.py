@@ -68,7 +68,7 @@ def head() -> str:
             lines.append(f"from . import {name} as {name}")
         elif isinstance(value, type) or inspect.isfunction(value):
             lines.append(f"from {value.__module__.removeprefix('jitloss')} import {name} as {name}")
-    lines += [f"from . import {name} as {name}" for name in ("math", *jitloss._ROOMS)]
+    lines += [f"from . import {name} as {name}" for name in ("math", *jitloss._SUBPACKAGES)]
     names = "".join(f'    "{name}",\n' for name in jitloss.__all__)
     return (
         f"{HEAD}{chr(10).join(sorted(lines))}\n\n__version__: str\n__all__ = [\n{names}]\n\nLOSSES: dict[str, Loss]\n\n"

@@ -15,7 +15,7 @@ SHAPES = {
     "patched": ((40, 30), -1),
     "rows": ((3, 2000), -1),
     "lanes": ((3, 20, 30), 1),
-    "long lanes": ((3, cpu.LONGEST_KEPT_BESIDE + 6, 30), 1),
+    "long lanes": ((3, cpu.LONGEST_KEPT_LANES + 6, 30), 1),
 }
 """Shapes and class axes of calls that take each layout of a kernel."""
 

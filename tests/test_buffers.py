@@ -175,7 +175,7 @@ def test_systems_that_take_nothing_back_have_numpys_arrays(monkeypatch):
 
 
 def test_none_is_kept_where_memory_is_counted(all_is_large):
-    with buffers.none_kept():
+    with buffers.without_reuse():
         numbers()
     assert not kept()
     numbers()

@@ -48,7 +48,7 @@ def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | N
 @pytest.fixture
 def helpers(monkeypatch):
     """Helpers of a test's own, for whom all work is worth waking them."""
-    monkeypatch.setattr(module, "SOON", float("inf"))
+    monkeypatch.setattr(module, "RECENT", float("inf"))
     made = Helpers()
     yield made
     made.stop()
@@ -68,7 +68,7 @@ def asleep(helpers: Helpers, seconds: float = 10.0) -> None:
 
 def cover(rounds: int) -> dict[str, int]:
     """Calls of all sizes, for all numbers of threads; how many there were, and how many missed or repeated an element."""
-    module.SOON = float("inf")
+    module.RECENT = float("inf")
     helpers, numbers = Helpers(), np.random.default_rng(0)
     calls = list(itertools.product((17, 64, 1000, 4001), (1, 3, 16), range(2, numba.config.NUMBA_NUM_THREADS + 1)))
     right = []
@@ -88,7 +88,7 @@ def test_each_element_once(threads):
 
 def cover_at_once(threads: int, rounds: int) -> dict[str, int]:
     """The same from more Python threads than calls can share the helpers."""
-    module.SOON = float("inf")
+    module.RECENT = float("inf")
     helpers = Helpers()
 
     def one(number: int) -> list[bool | None]:
@@ -173,7 +173,7 @@ def test_a_helper_that_is_about_to_sleep_sees_a_call(helpers, monkeypatch):
 def test_what_is_worth_waking_a_helper(helpers, monkeypatch):
     """A call with much work, or one that comes soon after another; what comes while a helper is awake has its help anyway."""
     clock = [100.0]
-    monkeypatch.setattr(module, "SOON", 1.0)
+    monkeypatch.setattr(module, "RECENT", 1.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     few, many = WORTH_WAKING - 1, WORTH_WAKING
 
@@ -264,7 +264,7 @@ def limited() -> list[int]:
         jitloss.mse_loss(*large)
         counts.append(len(driver._helpers._threads) if driver._helpers else 0)
     module.PATIENCE = 10**12  # from now on nobody sleeps
-    module.SOON = float("inf")
+    module.RECENT = float("inf")
     helpers = Helpers()
     assert rendezvous(helpers, 4) == 4
     return [*counts, threads_allowed(), len(in_python(helpers, lambda: time.sleep(0.001), 64, 2))]
@@ -295,7 +295,7 @@ def interrupted(seconds: float) -> list[Any]:
         if armed[0]:
             raise InterruptedError
 
-    module.SOON = float("inf")
+    module.RECENT = float("inf")
     some, delays, rounds = LARGE[:50_000], np.random.default_rng(0), 0
     jitloss.mse_loss(some, some)
     helpers = driver._helpers

@@ -7,7 +7,7 @@ import jitloss
 from cases import agree
 from jitloss import cross_entropy_with_logits
 from jitloss.compilers import cpu
-from jitloss.compilers.cpu.beside import BESIDE
+from jitloss.compilers.cpu.beside import ROWS_AT_ONCE
 from jitloss.compilers.cpu.long_plan import BLOCK
 from jitloss.compilers.usage import only_term
 from jitloss.definition import Positive, Real
@@ -177,7 +177,7 @@ def test_rows_past_the_caches(monkeypatch):
 def test_rows_side_by_side_are_those_that_come_alone(columns, over):
     """Whatever the number of rows, and with rows that count for nothing among them, whose numbers may be anything."""
     random = np.random.default_rng(columns)
-    for count in (1, 2, BESIDE - 1, BESIDE, BESIDE + 1, 2 * BESIDE + 3):
+    for count in (1, 2, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3):
         logits = random.normal(size=(count, columns)).astype(np.float32)
         labels, weights = random.integers(columns, size=count), random.random(count).astype(np.float32)
         labels[1::3], weights[2::4] = -100, 0.0

@@ -6,7 +6,7 @@ import pytest
 
 import jitloss
 from jitloss.math import exp, log, maximum, power, softplus, times, where
-from jitloss.proportional import FREE, MOST_WAYS, all_ways
+from jitloss.proportional import FREE, MOST_COMBINATIONS, proportional_or_free
 
 YES = [
     lambda x, t: t,
@@ -44,7 +44,7 @@ NO = [
 
 @pytest.mark.parametrize(("function", "want"), [*((one, True) for one in YES), *((one, False) for one in NO)])
 def test_what_is_in_proportion(function, want):
-    assert all_ways(function, ("x", "t"), "t", {}) is want
+    assert proportional_or_free(function, ("x", "t"), "t", {}) is want
 
 
 def test_all_ways_of_options_are_looked_at():
@@ -52,12 +52,12 @@ def test_all_ways_of_options_are_looked_at():
         return x - t if a is not None and b else t * x
 
     options = {"a": (None, FREE), "b": (False, True)}
-    assert not all_ways(both, ("x", "t", "a", "b"), "t", options)
+    assert not proportional_or_free(both, ("x", "t", "a", "b"), "t", options)
     for name in options:
-        assert all_ways(both, ("x", "t", "a", "b"), "t", {**options, name: options[name][:1]})
-    many = tuple(f"o{number}" for number in itertools.takewhile(lambda number: 2**number <= MOST_WAYS, itertools.count()))
-    assert all_ways(lambda t, *rest: t, ("t", *many[:-1]), "t", dict.fromkeys(many, (False, True)))
-    assert not all_ways(lambda t, *rest: t, ("t", *many, "more"), "t", dict.fromkeys((*many, "more"), (False, True)))
+        assert proportional_or_free(both, ("x", "t", "a", "b"), "t", {**options, name: options[name][:1]})
+    many = tuple(f"o{number}" for number in itertools.takewhile(lambda number: 2**number <= MOST_COMBINATIONS, itertools.count()))
+    assert proportional_or_free(lambda t, *rest: t, ("t", *many[:-1]), "t", dict.fromkeys(many, (False, True)))
+    assert not proportional_or_free(lambda t, *rest: t, ("t", *many, "more"), "t", dict.fromkeys((*many, "more"), (False, True)))
 
 
 def test_a_loss_and_the_same_with_other_defaults_are_judged_alike():

@@ -75,7 +75,7 @@ LAYOUTS = {
     "rows": (3, 300),
     "long": (2, cpu.LONGEST_KEPT_ROW + 3),
     "lanes": (2, 5, 6),
-    "long lanes": (2, cpu.LONGEST_KEPT_BESIDE + 1, 6),
+    "long lanes": (2, cpu.LONGEST_KEPT_LANES + 1, 6),
 }
 
 

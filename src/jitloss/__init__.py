@@ -28,15 +28,15 @@ globals().update(_losses)
 if _TYPE_CHECKING:
     from .gradcheck import GradientCheck, check_gradient
 
-_ROOMS = ("objectives", "torch")
-_CHECKS = ("GradientCheck", "check_gradient")
+_SUBPACKAGES = ("objectives", "torch")
+_FROM_GRADCHECK = ("GradientCheck", "check_gradient")
 
 
 def __getattr__(name: str) -> Any:
     """Subpackages that only some users need, imported on first access."""
-    if name in _ROOMS:
+    if name in _SUBPACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _CHECKS:
+    if name in _FROM_GRADCHECK:
         found = globals()[name] = getattr(importlib.import_module(f"{__name__}.gradcheck"), name)
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -62,4 +62,4 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *__all__, *_SUBPACKAGES})

@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from mmap import mmap
 
-__all__ = ["empty", "none_kept", "release"]
+__all__ = ["empty", "release", "without_reuse"]
 
 LARGE = 2**25
 """Bytes from which on memory is kept here: allocators request such blocks from the system each time, and reuse smaller ones."""
@@ -50,7 +50,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 @contextmanager
-def none_kept() -> Iterator[None]:
+def without_reuse() -> Iterator[None]:
     """Keep no memory for arrays that are made within the context, because somebody is tracking the memory of the process."""
     token = _keeps.set(False)
     try:

@@ -22,8 +22,8 @@ from .options import (
     binary_counts,
     binary_weights,
     class_weights,
-    held,
     ignored_label,
+    in_precision,
     int64_labels,
     normalizer_of,
     out_of_range,
@@ -258,7 +258,7 @@ class Evaluation:
             mine = binary_weights(flat[part], pair[0], pair[1], graded)
             if sample is not None:
                 mine = mine * sample[part].astype(np.float64)
-            each[part] = held(mine, self.working, owner, "sample_weight times class_weight", self._place_behind(start))
+            each[part] = in_precision(mine, self.working, owner, "sample_weight times class_weight", self._place_behind(start))
         self.sample = Weights(each.reshape(self.geometry.items), 1)
 
     def _place_behind(self, start: int) -> Callable[[int, tuple[int, ...]], tuple[tuple[int, ...], int]]:

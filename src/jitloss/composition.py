@@ -16,7 +16,7 @@ from .inputs import FLOATS, dtype_name, one_library
 from .keys import ON_DEVICES
 from .loss import Loss
 from .outputs import check_apart, leaves, pair_of
-from .plans import ABSENT, LONG_WAY
+from .plans import ABSENT, SLOW_PATH
 
 if TYPE_CHECKING:
     from .arrays.cuda import Library
@@ -69,9 +69,9 @@ def _weights(options: Mapping[str, Any]) -> list[Any]:
 
 def _check_apart(owner: str, library: "Library | None", calls: Mapping[str, tuple[Any, Any]]) -> None:
     if library is not None:
-        from .device import places
+        from .device import extents
 
-        calls = {name: places(call) for name, call in calls.items()}
+        calls = {name: extents(call) for name, call in calls.items()}
     elif _plainly_apart(calls.values()):
         return
     check_apart(owner, calls)
@@ -85,13 +85,13 @@ def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
         mine, its = leaves(outs), leaves(inputs)
         if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)):
             return False
-        written += [_place(one) for one in mine]
-        read.update([_place(one) for one in its if not any(one is out for out in mine)])
-    places = sorted(one for one in (*read, *written) if one[0] < one[1])
-    return all(one[1] <= other[0] for one, other in itertools.pairwise(places))
+        written += [_extent(one) for one in mine]
+        read.update([_extent(one) for one in its if not any(one is out for out in mine)])
+    extents = sorted(one for one in (*read, *written) if one[0] < one[1])
+    return all(one[1] <= other[0] for one, other in itertools.pairwise(extents))
 
 
-def _place(array: np.ndarray) -> tuple[int, int]:
+def _extent(array: np.ndarray) -> tuple[int, int]:
     start = array.ctypes.data
     return start, start + array.nbytes
 
@@ -128,7 +128,7 @@ class PenaltyForm(Form):
     def __call__(self, /, *args: Any, out: Any = ABSENT, **options: Any) -> Any:
         if self._quick is not None and args and type(args[0]) is np.ndarray:
             result = self._quick(args, options, out)
-            if result is not LONG_WAY:
+            if result is not SLOW_PATH:
                 return result
         if out is not ABSENT:
             options["out"] = out
@@ -150,10 +150,10 @@ class PenaltyForm(Form):
             _check_addable(self.__name__, library, params, [extra.get("stream")])
         results = {}
         for key, array in params.items():
-            mine = LONG_WAY
+            mine = SLOW_PATH
             if self._quick is not None and type(array) is np.ndarray:
                 mine = self._quick((array,), arguments, outs[key].get("out", ABSENT))
-            if mine is LONG_WAY:
+            if mine is SLOW_PATH:
                 more = extra if extra and _is_on_device(array) else {}
                 mine = _named(f"{name}[{key!r}]", self, array, **arguments, **outs[key], **more)
             results[key] = mine

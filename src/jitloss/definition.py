@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .binding import DefinitionError, argument_names, bind, check, check_results, frozen, plain
-from .proportional import FREE, all_ways
+from .proportional import FREE, proportional_or_free
 from .spaces import (
     ANY_NUMBER,
     Binary,
@@ -411,7 +411,7 @@ def _fades(definition: Definition) -> bool:
     part, target = definition.parts["terms"], definition.target
     switches = [one for one in definition.parameters if one.has_other]
     options = {one.name: (False, True) if isinstance(one.default, bool) else (None, FREE) for one in switches}
-    return all_ways(bind(part.function, np.float64), part.arguments, target.name if target else "", options)
+    return proportional_or_free(bind(part.function, np.float64), part.arguments, target.name if target else "", options)
 
 
 def _count(bound: Function, values: Sequence[Any], owner: str, label: str) -> int:

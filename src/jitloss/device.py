@@ -22,7 +22,7 @@ from .launches import compiler, memory, packed
 from .options import binary_weights, check_leading_axes, class_weights, ignored_as_read, ignored_label, sample_weights
 from .outputs import by_name, pair_of
 
-__all__ = ["DeviceEvaluation", "places", "stream_of"]
+__all__ = ["DeviceEvaluation", "extents", "stream_of"]
 
 
 def stream_of(owner: str, library: Library, first: Any, given: Any) -> int:
@@ -41,15 +41,15 @@ _NEVER = -(2**63) + 0x1D0E5A0F
 produce."""
 
 
-def places(value: Any) -> Any:
+def extents(value: Any) -> Any:
     """Device arrays, in any nesting, as byte arrays at the same addresses on the host: for overlap checks, never to be read.
 
     An array with gaps is represented by everything between its ends, as where a call has copied it.
     """
     if isinstance(value, Mapping):
-        return {name: places(one) for name, one in value.items()}
+        return {name: extents(one) for name, one in value.items()}
     if isinstance(value, tuple):
-        return tuple(map(places, value))
+        return tuple(map(extents, value))
     library = library_of(value)
     if library is None:
         return value

@@ -14,7 +14,7 @@ from .inputs import library_of_call, working_dtype
 from .keys import ON_DEVICES, new_key
 from .large import Large
 from .options import DEFAULTS, option_names
-from .plans import ABSENT, LONG_WAY
+from .plans import ABSENT, SLOW_PATH
 from .quick import Quick
 from .registry import adapter_of, array_type, is_supported
 from .results import one_or_tuple
@@ -143,7 +143,7 @@ class Form:
         quick = self._quick
         if quick is not None:
             result = quick(args, options, out)
-            if result is not LONG_WAY:
+            if result is not SLOW_PATH:
                 return result
         if out is not ABSENT:
             options["out"] = out

@@ -14,7 +14,7 @@ from .buffers import empty
 from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import watching
-from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
+from .plans import ABSENT, SLOW_PATH, Plan, Plans, key_of, readable, taken_as_they_are
 from .running import SERIAL, Memory, total_of
 
 __all__ = ["Large"]
@@ -47,26 +47,26 @@ class Large(Plans):
         """The results of a call with these options besides ``out``; :data:`.plans.SLOW_PATH` where there is no plan for it."""
         if len(args) < self.count:
             found = self.in_order(args, options)
-            return LONG_WAY if found is None else self(*found, out)
+            return SLOW_PATH if found is None else self(*found, out)
         if self.count == 1 and type(args[0]) is ndarray and args[0].size <= SERIAL:
             return self._small(args, options, out)
         inputs = args[: self.count]
         for one in inputs:
             if type(one) is not ndarray or not one.size:
-                return LONG_WAY
+                return SLOW_PATH
         shape = inputs[0].shape
         if self.rowwise and not shape:
-            return LONG_WAY
+            return SLOW_PATH
         items, columns = (shape[:-1], shape[-1]) if self.rowwise else (shape, 1)
         shapes = (items if one.per_row else shape for one in self.definition.inputs)
         if any(one.shape != wanted or not readable(one) for one, wanted in zip(inputs, shapes, strict=True)) or watching():
-            return LONG_WAY
+            return SLOW_PATH
         key = (*[one.dtype for one in inputs], columns)
         exact = key_of(key, inputs[0], args[self.count :], options)
         plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         gradients = None if plan is None else self._outputs(inputs, out, plan.output)
         if plan is None or gradients is None:
-            return LONG_WAY
+            return SLOW_PATH
         return self._results(self._run(plan, inputs, gradients, columns, out), gradients)
 
     def _results(self, value: float, gradients: list[np.ndarray]) -> Any:
@@ -81,24 +81,24 @@ class Large(Plans):
         shape, columns = first.shape, 1
         if self.rowwise:
             if not shape:
-                return LONG_WAY
+                return SLOW_PATH
             columns = shape[-1]
         key = (first.dtype, columns)
         exact = key_of(key, first, args[1:], options)
         plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         if plan is None or watching():
-            return LONG_WAY
+            return SLOW_PATH
         gradient = first
         if self.gradient and (out is None or out is ABSENT):
             gradient = np.empty(shape, plan.output)  # small allocations are not reused
         elif out is not ABSENT:
             given = self._outputs(args[:1], out, plan.output)
             if not given:
-                return LONG_WAY
+                return SLOW_PATH
             gradient = given[0]
         value: float | None = self.small(plan.known, first, gradient, None, None, None, True)
         if value is None:
-            return LONG_WAY
+            return SLOW_PATH
         return (value, gradient) if self.value and self.gradient else gradient if self.gradient else value
 
     def _outputs(self, inputs: tuple[np.ndarray, ...], out: Any, dtype: np.dtype[Any]) -> list[np.ndarray] | None:

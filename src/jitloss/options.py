@@ -22,9 +22,9 @@ __all__ = [
     "checked_class_weights",
     "class_weights",
     "fitting_sample_weights",
-    "held",
     "ignored_as_read",
     "ignored_label",
+    "in_precision",
     "int64_labels",
     "normalizer_of",
     "numbers_of",
@@ -115,7 +115,7 @@ def _at(weight: Any, first: int, shape: tuple[int, ...], place: Place) -> str:
     return f"{weight} at index {list(where) if len(where) > 1 else number}"
 
 
-def held(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
+def in_precision(weights: np.ndarray, working: Any, owner: str, option: str, place: Place = place_of) -> np.ndarray:
     """Weights in the working precision; raises where one is too large for it."""
     try:
         with np.errstate(over="raise"):
@@ -144,7 +144,7 @@ def sample_weights(value: Any, shape: tuple[int, ...], working: Any, owner: str,
     array = fitting_sample_weights(value, shape, owner)
     _refuse_negative(array, owner, "sample_weight", place)
     span = int(np.prod(shape[array.ndim :], dtype=np.int64))
-    return Weights(held(array, working, owner, "sample_weight", place), span)
+    return Weights(in_precision(array, working, owner, "sample_weight", place), span)
 
 
 def fitting_sample_weights(value: Any, shape: tuple[int, ...], owner: str) -> np.ndarray:
@@ -184,7 +184,7 @@ def class_weights(value: Any, counts: Callable[[], np.ndarray], classes: int, wo
             weights[label] = weight
     else:
         weights = checked
-    return held(weights, working, owner, "class_weight")
+    return in_precision(weights, working, owner, "class_weight")
 
 
 def checked_class_weights(value: Any, owner: str, classes: int | None = None) -> str | dict[int, float] | np.ndarray | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["Order", "order_of"]
 
-BESIDE = 16
+INNER_ROWS = 16
 """The fewest rows along an inner axis that are read side by side rather than copied."""
 
 
@@ -42,5 +42,5 @@ def order_of(first: np.ndarray, axis: int | None) -> Order | None:
     else:
         rest = [one for one in range(first.ndim) if one != axis]
         orders = [Order((*rest[:place], axis, *rest[place:]), place) for place in range(first.ndim)]
-        orders = [one for one in orders if one.inner(first) == 1 or one.inner(first) >= BESIDE]
+        orders = [one for one in orders if one.inner(first) == 1 or one.inner(first) >= INNER_ROWS]
     return next((one for one in orders if one.inwards(first).flags.c_contiguous), None)

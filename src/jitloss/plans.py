@@ -18,12 +18,12 @@ from .keys import PLAIN, plain
 from .options import DEFAULTS, NO_LABEL, normalizer_of, smoothing
 from .running import SERIAL, chunk_rows, compiler
 
-__all__ = ["ABSENT", "LONG_WAY", "MOST_PLANS", "Plan", "Plans", "key_of", "readable", "taken_as_they_are"]
+__all__ = ["ABSENT", "MOST_PLANS", "SLOW_PATH", "Plan", "Plans", "key_of", "readable", "taken_as_they_are"]
 
 ABSENT: Any = object()
 """Marks an ``out`` that was not given, not even as None."""
 
-LONG_WAY: Any = object()
+SLOW_PATH: Any = object()
 """Returned by a fast path that cannot serve a call."""
 
 MOST_PLANS = 256

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-__all__ = ["FREE", "Symbol", "all_ways"]
+__all__ = ["FREE", "Symbol", "proportional_or_free"]
 
-MOST_WAYS = 64
+MOST_COMBINATIONS = 64
 """Combinations of options up to which all are tried."""
 
 
@@ -78,13 +78,15 @@ def _chosen(condition: Any, there: Any, elsewhere: Any) -> Kind:
     return Kind.PROPORTIONAL if kinds[0] is Kind.IS_ZERO and fit and _is_zero(there) else Kind.OTHER
 
 
-def all_ways(function: Callable[..., Any], arguments: tuple[str, ...], name: str, options: Mapping[str, tuple[Any, ...]]) -> bool:
+def proportional_or_free(
+    function: Callable[..., Any], arguments: tuple[str, ...], name: str, options: Mapping[str, tuple[Any, ...]]
+) -> bool:
     """Whether each result is proportional to the argument ``name`` or independent of it, for all combinations of the ``options``.
 
     A function that needs more than symbols offer, such as one that branches on its numbers, counts as neither.
     """
     choices = [(PROPORTIONAL,) if one == name else options.get(one, (FREE,)) for one in arguments]
-    if np.prod([len(one) for one in choices]) > MOST_WAYS:
+    if np.prod([len(one) for one in choices]) > MOST_COMBINATIONS:
         return False
     try:
         for given in itertools.product(*choices):

@@ -17,7 +17,7 @@ from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import are_weights
-from .plans import ABSENT, LONG_WAY, Plan, Plans, key_of, readable, taken_as_they_are
+from .plans import ABSENT, SLOW_PATH, Plan, Plans, key_of, readable, taken_as_they_are
 from .running import SERIAL, Memory, compiler, total_of
 
 __all__ = ["Quick"]
@@ -68,7 +68,7 @@ class Quick(Plans):
         if last is not None and not options and len(args) == 2:
             first, second = args
             if type(first) is not ndarray or type(second) is not ndarray or (WATCHED and watching()):
-                return LONG_WAY
+                return SLOW_PATH
             gradient = None
             if out is not ABSENT:
                 gradient = out if self.gradient else ABSENT  # which the compiled step rejects
@@ -83,22 +83,22 @@ class Quick(Plans):
         """The same with the plan for these dtypes, columns and options."""
         if len(args) < 2:
             found = self.in_order(args, options)
-            return LONG_WAY if found is None else self(*found, out)
+            return SLOW_PATH if found is None else self(*found, out)
         if type(args[0]) is not ndarray or type(args[1]) is not ndarray:
-            return LONG_WAY
+            return SLOW_PATH
         if out is not ABSENT and not self.gradient:
-            return LONG_WAY
+            return SLOW_PATH
         first, second = args[:2]
         shape, columns = first.shape, 1
         if self.rowwise:
             if not shape:
-                return LONG_WAY
+                return SLOW_PATH
             columns = shape[-1]
         key = (first.dtype, second.dtype, columns)
         exact = key_of(key, first, args[2:], options)
         plan = self.plans.get(exact) or self.of_kind(exact, key, args, options)
         if plan is None or second.shape != (shape[:-1] if plan.labelled else shape) or watching():
-            return LONG_WAY
+            return SLOW_PATH
         self._remember(plan, args, options)
         if not (plan.sample or plan.classes):
             return self._run(plan, first, second, columns, out, None, None)
@@ -106,23 +106,23 @@ class Quick(Plans):
         out = None if out is ABSENT else out
         sample = _weights(options["sample_weight"], items, plan.working, out) if plan.sample else None
         classes = _weights(options["class_weight"], (columns,), plan.working, out) if plan.classes else None
-        if sample is LONG_WAY or classes is LONG_WAY:
-            return LONG_WAY
+        if sample is SLOW_PATH or classes is SLOW_PATH:
+            return SLOW_PATH
         return self._run(plan, first, second, columns, out, sample, classes)
 
     def _run(self, plan: Plan, first: np.ndarray, second: np.ndarray, columns: int, out: Any, sample: Any, classes: Any) -> Any:
         small, gradient = first.size <= SERIAL, None
         if small and plan.items is not None:  # which the compiled step does not return
-            return LONG_WAY
+            return SLOW_PATH
         if not small and not (readable(first) and readable(second)):
-            return LONG_WAY
+            return SLOW_PATH
         if self.gradient and (out is None or out is ABSENT):
             gradient = empty(first.shape, first.dtype)
         elif self.gradient:
             if type(out) is not np.ndarray or out.dtype != first.dtype or out.shape != first.shape:
-                return LONG_WAY
+                return SLOW_PATH
             if plan.labelled and second.dtype is not _INT64 and np.may_share_memory(out, second):
-                return LONG_WAY
+                return SLOW_PATH
             gradient = out
         labels = second.astype(np.int64) if plan.labelled and second.dtype is not _INT64 else second
         if small:
@@ -130,7 +130,7 @@ class Quick(Plans):
         else:
             value = self._large(plan, first, second, labels, columns, gradient, out is not gradient, sample, classes)
         if value is None:
-            return LONG_WAY
+            return SLOW_PATH
         if gradient is None:
             return value
         return (value, gradient) if self.value else gradient
@@ -179,14 +179,14 @@ def _plain_weights(done: Evaluation) -> bool:
 def _weights(given: np.ndarray, shape: tuple[int, ...], working: Any, out: Any) -> Any:
     """Weights as a kernel takes them; :data:`.plans.SLOW_PATH` where they need any conversion."""
     if given.shape != shape or given.dtype.kind not in "fiub" or not given.size or not are_weights(given):
-        return LONG_WAY
+        return SLOW_PATH
     if out is not None and (type(out) is not np.ndarray or np.may_share_memory(out, given)):
-        return LONG_WAY
+        return SLOW_PATH
     try:
         with np.errstate(over="raise"):
             return np.ascontiguousarray(given, working)
     except FloatingPointError:
-        return LONG_WAY
+        return SLOW_PATH
 
 
 def _usable(out: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from . import stores
 
-__all__ = ["BESIDE", "CHUNK", "SERIAL", "Memory", "chunk_rows", "compiler", "total_of"]
+__all__ = ["CHUNK", "INNER_ROWS", "SERIAL", "Memory", "chunk_rows", "compiler", "total_of"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
 
-BESIDE = 128
+INNER_ROWS = 128
 """The fewest rows of a chunk where rows lie along an inner axis, side by side."""
 
 SERIAL = 2 * CHUNK
@@ -25,7 +25,7 @@ SERIAL = 2 * CHUNK
 def compiler() -> Any:
     """The CPU compiler, loaded when the first array arrives."""
     with _loading:
-        _again()
+        _register_again()
         from .compilers import cpu
 
         return cpu
@@ -61,21 +61,21 @@ def _in_child() -> None:
     _after_fork()
 
 
-def _watch_forks() -> None:
+def _register_fork_hooks() -> None:
     """A child has no thread that would finish an import, so a fork waits for it, and for any compilation."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
-_watch_forks()
+_register_fork_hooks()
 
 
 @functools.cache
-def _again() -> None:
+def _register_again() -> None:
     """Register again. Hooks before a fork run in reverse order: so ours comes before that of logging, whose lock numba takes on import."""
     import logging  # noqa: F401
 
-    _watch_forks()
+    _register_fork_hooks()
 
 
 class Memory(NamedTuple):
@@ -89,7 +89,7 @@ class Memory(NamedTuple):
 
 def chunk_rows(columns: int, inner: int = 1) -> int:
     """Rows of a chunk. Rows along an inner axis are read side by side: with few of them, only part of each cache line would be used."""
-    return max(CHUNK // columns, 1 if inner == 1 else BESIDE)
+    return max(CHUNK // columns, 1 if inner == 1 else INNER_ROWS)
 
 
 def total_of(

@@ -21,7 +21,7 @@ from dask.array.utils import meta_from_array
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..buffers import none_kept
+from ..buffers import without_reuse
 from ..results import one_or_tuple
 
 __all__ = ["call", "to_numpy"]
@@ -82,7 +82,7 @@ def _step(
     arrays = zip(names.items(), blocks, strict=True)
     given = {name: block if axis is None else np.moveaxis(block, axis, -1) for (name, axis), block in arrays}
     try:
-        with none_kept():  # workers over their memory limit are stopped, even if the memory could be reclaimed
+        with without_reuse():  # workers over their memory limit are stopped, even if the memory could be reclaimed
             return getattr(_unpacked(packed).parts(), step)({**options, **given}, *found, **fixed)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{error} (in {where})") from None

@@ -185,7 +185,7 @@ class _Export:
         }
 
 
-_NO_ORDER = -1
+_NO_SYNC = -1
 """The stream argument of DLPack for a consumer that needs no synchronisation."""
 
 
@@ -193,7 +193,7 @@ def by_dlpack(value: Any, stream: int | None) -> DeviceArray:
     """The view of an array for use on a stream, or only for inspection."""
     from cuda.core.utils import StridedMemoryView
 
-    view = StridedMemoryView.from_dlpack(value, stream_ptr=_NO_ORDER if stream is None else stream or DEFAULT)
+    view = StridedMemoryView.from_dlpack(value, stream_ptr=_NO_SYNC if stream is None else stream or DEFAULT)
     export = _Export(view)
     strides = export.__cuda_array_interface__["strides"]
     contiguous = _is_c(view.shape, strides, view.dtype.itemsize)

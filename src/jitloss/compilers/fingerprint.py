@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from types import FunctionType
 
-__all__ = ["fingerprint_of", "placeless"]
+__all__ = ["fingerprint_of", "without_filename"]
 
 
 def fingerprint_of(compiler: Path) -> str:
@@ -14,7 +14,7 @@ def fingerprint_of(compiler: Path) -> str:
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def placeless(function: FunctionType) -> FunctionType:
+def without_filename(function: FunctionType) -> FunctionType:
     """The function without the name of its source file.
 
     Disk caches find a kernel by the pickled functions that it holds. In a module that was just compiled from source, the file

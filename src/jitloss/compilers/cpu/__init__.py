@@ -15,7 +15,7 @@ from . import elementary  # noqa: F401  # teaches numba the functions of jitloss
 from .cache import fingerprint
 from .driver import run, single_threaded
 from .labels import labels_kernel
-from .lane_plan import LONGEST_KEPT_BESIDE
+from .lane_plan import LONGEST_KEPT_LANES
 from .lanes import lanes_kernel
 from .long_plan import LONGEST_KEPT as LONGEST_KEPT_ROW
 from .long_rows import long_rows_kernel
@@ -29,7 +29,7 @@ from .table import OVER, PAST, THROUGH
 __all__ = [
     "BLOCKS_UP_TO",
     "LONGEST",
-    "LONGEST_KEPT_BESIDE",
+    "LONGEST_KEPT_LANES",
     "LONGEST_KEPT_ROW",
     "OVER",
     "PAST",
@@ -133,7 +133,7 @@ def layout(
         return "flat"
     keeps = any("terms" in member.parts["slope"].arguments for member in definition.members)
     if inner > 1:
-        return "long lanes" if keeps and columns > LONGEST_KEPT_BESIDE else "lanes"
+        return "long lanes" if keeps and columns > LONGEST_KEPT_LANES else "lanes"
     peaks = any("peak" in member.parts for member in definition.members)
     with_peak, without, several = BLOCKS_UP_TO[vector_bytes()]
     short = (LONGEST if double or smoothed or not gradient else with_peak) if peaks else without

@@ -10,7 +10,7 @@ from numba.core import cgutils
 
 from ..intrinsics import intrinsic
 
-__all__ = ["add", "give_way", "look", "number", "pause", "put", "put_number"]
+__all__ = ["atomic_add", "atomic_load", "atomic_store", "load_number", "pause", "store_number", "yield_thread"]
 
 _WORD, _NUMBER = ir.IntType(64), ir.DoubleType()
 _IN_ORDER = "seq_cst"
@@ -24,7 +24,7 @@ def _at(builder: Any, place: Any, kind: Any = _WORD) -> Any:
 
 
 @intrinsic
-def look(typing: Any, memory: Any, index: Any) -> Any:
+def atomic_load(typing: Any, memory: Any, index: Any) -> Any:
     """Load a word. Loads, stores and additions are sequentially consistent, and publish what was written before them."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -34,7 +34,7 @@ def look(typing: Any, memory: Any, index: Any) -> Any:
 
 
 @intrinsic
-def put(typing: Any, memory: Any, index: Any, value: Any) -> Any:
+def atomic_store(typing: Any, memory: Any, index: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store_atomic(args[2], _at(builder, args[:2]), _IN_ORDER, 8)
         return context.get_dummy_value()
@@ -43,7 +43,7 @@ def put(typing: Any, memory: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def add(typing: Any, memory: Any, index: Any, value: Any) -> Any:
+def atomic_add(typing: Any, memory: Any, index: Any, value: Any) -> Any:
     """Add to a word, and return what it was before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -53,7 +53,7 @@ def add(typing: Any, memory: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def number(typing: Any, memory: Any, index: Any) -> Any:
+def load_number(typing: Any, memory: Any, index: Any) -> Any:
     """A float64, which no thread writes at the same time."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -63,7 +63,7 @@ def number(typing: Any, memory: Any, index: Any) -> Any:
 
 
 @intrinsic
-def put_number(typing: Any, memory: Any, index: Any, value: Any) -> Any:
+def store_number(typing: Any, memory: Any, index: Any, value: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[2], _at(builder, args[:2], _NUMBER))
         return context.get_dummy_value()
@@ -88,7 +88,7 @@ def pause(typing: Any) -> Any:
 
 
 @intrinsic
-def give_way(typing: Any) -> Any:
+def yield_thread(typing: Any) -> Any:
     """Yield the processor to another thread that waits for it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -9,9 +9,9 @@ from itertools import accumulate, pairwise
 from ..canonical import Call
 from ..rowwise import RowLoop
 
-__all__ = ["BESIDE", "SideBySide", "consecutive", "side_by_side"]
+__all__ = ["ROWS_AT_ONCE", "SideBySide", "consecutive", "side_by_side"]
 
-BESIDE = 8
+ROWS_AT_ONCE = 8
 """Rows that a loop over long rows computes side by side, where they are short enough. For a single row the other lanes are unused."""
 
 

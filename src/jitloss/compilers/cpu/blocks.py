@@ -14,19 +14,19 @@ from ..tuples import weighted
 from . import table as at
 from .loops import over_columns
 from .memory import label_of, literals, row_weight, word_of
-from .repeat import COLUMN, Pass, convert, pick, repeat
+from .repeat import COLUMN, Iteration, convert, pick, repeat
 
 __all__ = [
     "add_values",
-    "bring",
+    "clear_marks",
+    "copy_in",
     "each_label",
     "fill",
-    "lay_background",
+    "fill_background",
     "mix",
     "mix_columns",
     "read_rows",
     "set_aside",
-    "wipe_marks",
 ]
 
 _I64 = ir.IntType(64)
@@ -67,7 +67,7 @@ def mix(
     make = _target(typing, inputs, given, dtypes, working, kind)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def step(one: Pass, carried: Any) -> None:
+        def step(one: Iteration, carried: Any) -> None:
             column = builder.add(args[5], one.index)
             with one.own():
                 number = make(context, builder, args[2], args[3], builder.add(args[4], column), column, args[6])
@@ -90,7 +90,7 @@ def mix_columns(typing: Any, columns: Any, rows: Any, grids: Any, classes: Any, 
         def column(which: Any, pieces: list[Any]) -> None:
             arrays = context.make_tuple(builder, grids, pieces)
 
-            def step(one: Pass, carried: Any) -> None:
+            def step(one: Iteration, carried: Any) -> None:
                 with one.own():
                     number = make(context, builder, args[3], arrays, one.index, which, args[4])
                 one.store(pieces[-1:], [number], str(working.dtype))
@@ -104,7 +104,7 @@ def mix_columns(typing: Any, columns: Any, rows: Any, grids: Any, classes: Any, 
 
 
 @intrinsic(prefer_literal=True)
-def lay_background(typing: Any, columns: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any) -> Any:
+def fill_background(typing: Any, columns: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any) -> Any:
     """Fill a grid with the targets of elements that no label marks."""
     make, name = _target(typing, _NO_ARRAYS, given, _NO_ARRAYS, working, kind), str(working.dtype)
 
@@ -171,7 +171,7 @@ def each_label(builder: Any, table: Any, begin: Any, count: Any, rows: int, step
 
 
 @intrinsic(prefer_literal=True)
-def wipe_marks(
+def clear_marks(
     typing: Any, table: Any, begin: Any, count: Any, rows: Any, grid: Any, classes: Any, given: Any, working: Any, kind: Any
 ) -> Any:
     """Restore the background targets where rows have their marks."""
@@ -218,7 +218,7 @@ def add_values(
             kind = LOADS[output.literal_value][0]
             written = [address(builder, word_of(builder, args[0], at.ITEMS, ir.IntType(8).as_pointer()), args[1], kind)]
 
-        def step(one: Pass, carried: Any) -> Any:
+        def step(one: Iteration, carried: Any) -> Any:
             value = one.load(context, args[3], name, real)
             if factored.literal_value:
                 weight = one.load(context, args[4], name, real)
@@ -255,7 +255,7 @@ def set_aside(typing: Any, count: Any, pieces: Any, places: Any, working: Any) -
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         memories, others = pick(builder, args[1]), pick(builder, args[2])
 
-        def step(one: Pass, carried: Any) -> None:
+        def step(one: Iteration, carried: Any) -> None:
             one.store(others, [one.load(context, memory, name, real) for memory in memories], name)
             one.store(memories, [context.get_constant(real, 0.0)] * len(memories), name)
 
@@ -266,7 +266,7 @@ def set_aside(typing: Any, count: Any, pieces: Any, places: Any, working: Any) -
 
 
 @intrinsic(prefer_literal=True)
-def bring(typing: Any, pieces: Any, arrays: Any, first: Any, count: Any, dtypes: Any, working: Any) -> Any:
+def copy_in(typing: Any, pieces: Any, arrays: Any, first: Any, count: Any, dtypes: Any, working: Any) -> Any:
     """Copy ``count`` numbers of each array from ``first`` on, in the working precision, to a piece of its own."""
     names, real = literals(dtypes), working.dtype
 

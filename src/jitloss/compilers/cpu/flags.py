@@ -5,7 +5,7 @@ from typing import Any
 
 from numba.extending import register_jitable
 
-from ..fingerprint import placeless
+from ..fingerprint import without_filename
 from .pipeline import InlinedCompiler
 
 __all__ = ["FLAGS", "GUEST_FLAGS", "guest_jitable", "jitable", "maths_jitable"]
@@ -27,17 +27,17 @@ _OPTIONS = {
 
 def jitable(function: Any) -> Callable[..., Any]:
     """Compile a small function that kernels call."""
-    made: Callable[..., Any] = register_jitable(fastmath=FLAGS, **_OPTIONS)(placeless(function))
+    made: Callable[..., Any] = register_jitable(fastmath=FLAGS, **_OPTIONS)(without_filename(function))
     return made
 
 
 def maths_jitable(function: Any) -> Callable[..., Any]:
     """Compile a function of a definition: its additions and subtractions are not reordered."""
-    made: Callable[..., Any] = register_jitable(fastmath=FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
+    made: Callable[..., Any] = register_jitable(fastmath=FLAGS - {"reassoc"}, **_OPTIONS)(without_filename(function))
     return made
 
 
 def guest_jitable(function: Any) -> Callable[..., Any]:
     """Compile a function of a definition that users' own compiled functions call."""
-    made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS - {"reassoc"}, **_OPTIONS)(placeless(function))
+    made: Callable[..., Any] = register_jitable(fastmath=GUEST_FLAGS - {"reassoc"}, **_OPTIONS)(without_filename(function))
     return made

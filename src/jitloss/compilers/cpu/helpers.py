@@ -21,7 +21,7 @@ import numpy as np
 from numba import config, types
 from numba.np.ufunc import parallel
 
-from .atomics import add, give_way, look, number, pause, put, put_number
+from .atomics import atomic_add, atomic_load, atomic_store, load_number, pause, store_number, yield_thread
 from .entry import call, entry_point
 from .flags import jitable
 from .memory import smaller, word
@@ -35,13 +35,13 @@ CALLS = 4
 PATIENCE = 80_000
 """How often a helper polls for work before it sleeps: for a millisecond or two."""
 
-GIVE_WAY = 32
+YIELD_EVERY = 32
 """After every so many polls a helper yields its processor. After the others it executes a pause instruction."""
 
 WORTH_WAKING = 24
 """Chunks of work for each helper that is woken: waking one takes as long as some chunks, and its caches are cold."""
 
-SOON = 0.001
+RECENT = 0.001
 """Seconds since the previous call within which helpers are woken for any amount of work: more calls will follow."""
 
 WAKE_AT_ONCE = 4
@@ -50,7 +50,7 @@ WAKE_AT_ONCE = 4
 LINE = 16
 """Distance in words between fields that threads write: two cache lines, which are fetched as a pair."""
 
-OVER = 0
+EXIT = 0
 """Of all calls: whether helpers are to exit."""
 
 FIRST = 8 * LINE
@@ -67,61 +67,61 @@ NEXT = 3 * LINE
 def _compute(place: Any, me: Any) -> Any:
     """Take chunks until there are none left: first from this thread's own share, then from the others'."""
     kernel, table, count, chunk = word(place, KERNEL), word(place, TABLE), word(place, COUNT), word(place, CHUNK)
-    scale, sums, shares = number(place, SCALE), word(place, SUMS), word(place, SHARES)
+    scale, sums, shares = load_number(place, SCALE), word(place, SUMS), word(place, SHARES)
     chunks = (count + chunk - 1) // chunk
     for step in range(shares):
         share = (me + step) % shares
         stop = (share + 1) * chunks // shares
-        index = add(place, NEXT + share * LINE, 1)
+        index = atomic_add(place, NEXT + share * LINE, 1)
         while index < stop:
-            put_number(sums, index, call(kernel, table, index * chunk, smaller(count, (index + 1) * chunk), scale))
-            index = add(place, NEXT + share * LINE, 1)
-    put(place, THREADS, 0)
+            store_number(sums, index, call(kernel, table, index * chunk, smaller(count, (index + 1) * chunk), scale))
+            index = atomic_add(place, NEXT + share * LINE, 1)
+    atomic_store(place, THREADS, 0)
 
 
 def _lead(kernel: Any, words: Any, count: Any, chunk: Any, scale: Any, where: Any) -> Any:
     """Publish a call's work, take part in it, and add the sums of the chunks in order."""
     place, sums, shares = word(address_of(where), 0), word(address_of(where), 1), word(address_of(where), 2)
     chunks = (count + chunk - 1) // chunk
-    put(place, KERNEL, kernel)
-    put(place, TABLE, address_of(words))
-    put(place, COUNT, count)
-    put(place, CHUNK, chunk)
-    put_number(place, SCALE, scale)
-    put(place, SUMS, sums)
-    put(place, SHARES, shares)
+    atomic_store(place, KERNEL, kernel)
+    atomic_store(place, TABLE, address_of(words))
+    atomic_store(place, COUNT, count)
+    atomic_store(place, CHUNK, chunk)
+    store_number(place, SCALE, scale)
+    atomic_store(place, SUMS, sums)
+    atomic_store(place, SHARES, shares)
     for share in range(shares):
-        put(place, NEXT + share * LINE, share * chunks // shares)
-    put(place, THREADS, shares)
+        atomic_store(place, NEXT + share * LINE, share * chunks // shares)
+    atomic_store(place, THREADS, shares)
     _compute(place, 0)
     waited = 0
-    while look(place, WITHIN) > 0:
+    while atomic_load(place, WITHIN) > 0:
         waited += 1
-        if waited % GIVE_WAY == 0:
-            give_way()
+        if waited % YIELD_EVERY == 0:
+            yield_thread()
         else:
             pause()
     total = 0.0
     for index in range(chunks):
-        total += number(sums, index)
+        total += load_number(sums, index)
     return total
 
 
 def _help(memory: Any, size: Any, me: Any, patience: Any) -> Any:
     """Take part in calls until there has been no work for a while; returns whether there was any."""
     quiet, helped = 0, False
-    while quiet < patience and not look(memory, OVER):
+    while quiet < patience and not atomic_load(memory, EXIT):
         quiet += 1
         for position in range(CALLS):
             place = memory + FIRST + position * size
-            if look(place, THREADS) > me:
-                add(place, WITHIN, 1)
-                if look(place, THREADS) > me:  # otherwise the call ended before its thread could see this helper
+            if atomic_load(place, THREADS) > me:
+                atomic_add(place, WITHIN, 1)
+                if atomic_load(place, THREADS) > me:  # otherwise the call ended before its thread could see this helper
                     _compute(place, me)
                     quiet, helped = 0, True
-                add(place, WITHIN, -1)
-        if quiet % GIVE_WAY == 0:
-            give_way()
+                atomic_add(place, WITHIN, -1)
+        if quiet % YIELD_EVERY == 0:
+            yield_thread()
         else:
             pause()
     return helped
@@ -193,7 +193,7 @@ class Helpers:
     def _call_for(self, threads: int, chunks: int) -> bool:
         """Start missing helpers, and wake sleeping ones, as far as the work justifies it; returns whether any is awake."""
         now = time.perf_counter()
-        if now - self._last > SOON:
+        if now - self._last > RECENT:
             threads = min(threads, 1 + chunks // WORTH_WAKING)
         self._last = now
         if len(self._threads) < threads - 1 and not self._over:
@@ -264,7 +264,7 @@ class Helpers:
     def stop(self) -> None:
         """At exit: no helper may be in compiled code when the interpreter shuts down."""
         self._over = True
-        self._words[OVER] = 1
+        self._words[EXIT] = 1
         for me in range(1, len(self._threads) + 1):
             if sleeper := self._asleep.pop(me, None):
                 with contextlib.suppress(RuntimeError):  # another thread has released it

@@ -16,15 +16,15 @@ from ..tuples import patch
 from .blocks import each_label
 from .loops import NOTHING, body_of
 from .memory import literals
-from .repeat import Pass, pick, repeat, vectors_of
+from .repeat import Iteration, pick, repeat, vectors_of
 
-__all__ = ["correct_sums", "place_labelled", "take_labelled"]
+__all__ = ["correct_sums", "gather_labelled", "scatter_labelled"]
 
 _I64 = ir.IntType(64)
 
 
 @intrinsic(prefer_literal=True)
-def take_labelled(
+def gather_labelled(
     typing: Any,
     table: Any,
     begin: Any,
@@ -74,7 +74,7 @@ def correct_sums(
         pieces = pick(builder, args[2])
         sums, terms = ([pieces[position] for position in literals(one)] for one in (totals, kept))
 
-        def step(one: Pass, carried: Any) -> None:
+        def step(one: Iteration, carried: Any) -> None:
             there, elsewhere = (body.results(context, one, pieces, args[5]) for body in (after, before))
             found = [one.load(context, piece, name, real) for piece in sums]
             tuples = tuple(context.make_tuple(builder, numbers, values) for values in (found, there, elsewhere))
@@ -87,7 +87,7 @@ def correct_sums(
 
 
 @intrinsic(prefer_literal=True)
-def place_labelled(typing: Any, table: Any, begin: Any, count: Any, rows: Any, pieces: Any, grids: Any, working: Any) -> Any:
+def scatter_labelled(typing: Any, table: Any, begin: Any, count: Any, rows: Any, pieces: Any, grids: Any, working: Any) -> Any:
     """Copy one number per row from pieces to the labelled element of each row in the grids."""
     real, name = working.dtype, str(working.dtype)
 

@@ -12,7 +12,7 @@ from ..intrinsics import intrinsic
 from . import table as at
 from .entry import range_kernel
 from .memory import word_of
-from .repeat import Pass, repeat
+from .repeat import Iteration, repeat
 
 __all__ = ["counting_rows", "labels_kernel"]
 
@@ -28,7 +28,7 @@ def counting_rows(typing: Any, table: Any, start: Any, stop: Any) -> Any:
         labels = builder.gep(word_of(builder, table, at.LABELS, _I64.as_pointer()), [start])
         columns, ignored = (word_of(builder, table, place, _I64) for place in (at.COLUMNS, at.IGNORED))
 
-        def step(one: Pass, found: Sequence[Any]) -> Sequence[Any]:
+        def step(one: Iteration, found: Sequence[Any]) -> Sequence[Any]:
             with one.own():
                 label = builder.load(builder.gep(labels, [one.index]))
             counts = builder.icmp_signed("!=", label, ignored)

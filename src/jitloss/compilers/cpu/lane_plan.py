@@ -6,12 +6,12 @@ from ..usage import only_term
 from ..variant import Variant
 from .row_plan import RowPlan, row_plan
 
-__all__ = ["LANES", "LONGEST_KEPT_BESIDE", "Lanes", "rows_beside"]
+__all__ = ["LANES", "LONGEST_KEPT_LANES", "Lanes", "plan_lanes"]
 
 LANES = 512
 """Rows that are processed side by side."""
 
-LONGEST_KEPT_BESIDE = 64
+LONGEST_KEPT_LANES = 64
 """Elements of a row up to which the only term that a slope takes is kept, for all rows side by side."""
 
 
@@ -31,7 +31,7 @@ class Lanes(RowPlan):
 
     @property
     def kept_bytes(self) -> int:
-        return LONGEST_KEPT_BESIDE * self.number_bytes
+        return LONGEST_KEPT_LANES * self.number_bytes
 
     @property
     def as_terms(self) -> tuple[int, ...]:
@@ -57,7 +57,7 @@ class Lanes(RowPlan):
         return LANES * self.itemsize
 
 
-def rows_beside(variant: Variant) -> Lanes:
+def plan_lanes(variant: Variant) -> Lanes:
     """Set up the loop of a variant."""
     row = row_plan(variant)
     only = only_term(variant.definition, variant.statics) if row.with_outputs and variant.layout == "lanes" else None

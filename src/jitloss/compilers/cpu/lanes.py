@@ -8,7 +8,7 @@ from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
 from .lane_parts import begin_lanes, find_peaks, find_sums, find_values, write_slopes
-from .lane_plan import LANES, rows_beside
+from .lane_plan import LANES, plan_lanes
 from .memory import columns_of_row, fence, pointer, smaller, wide_vectors, word
 
 __all__ = ["lanes_kernel"]
@@ -19,7 +19,7 @@ EVEN = 16
 
 def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
     """Compile a loop over rows whose elements are ``inner`` apart, up to :data:`.lane_plan.LANES` neighbouring rows at a time."""
-    plan = rows_beside(variant)
+    plan = plan_lanes(variant)
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]

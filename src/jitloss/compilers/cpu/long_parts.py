@@ -9,22 +9,22 @@ from ..targets import element, mark
 from ..tuples import cast, scaled, select
 from . import table as at
 from .across import peak_across, sum_across
-from .blocks import bring, fill, mix, set_aside
-from .long_plan import BLOCK, FLOWING, TILE, LongRows
+from .blocks import copy_in, fill, mix, set_aside
+from .long_plan import BLOCK, SLOPE_STRIP, TILE, LongRows
 from .loops import each_scaled, fold_lanes
 from .memory import (
     advanced,
-    claim,
     clear_all,
     columns_of_row,
     either,
     label_of,
-    places,
     pointer,
     pointers,
     prefetch,
+    prefetch_for_writing,
     row_weight,
     smaller,
+    source_pointers,
     word,
 )
 from .stream import begin, finish, flow_out, flowing
@@ -35,7 +35,7 @@ __all__ = ["add_terms", "find_peaks", "write_slopes"]
 STRIP = 4096
 """Elements between two additions in float64."""
 
-QUARTER, HALF_BLOCK, HALF = BLOCK // 4, BLOCK // 2, FLOWING // 2
+QUARTER, HALF_BLOCK, HALF = BLOCK // 4, BLOCK // 2, SLOPE_STRIP // 2
 
 
 @part
@@ -59,7 +59,7 @@ def find_peaks(plan: LongRows, table, first_row, last_row, ahead, given, of_rows
                 mix(mixture[0], BLOCK, classes, inputs, base, place, given, plan.dtypes, working, plan.source)
             if plan.marked_peaks and place <= label and label < place + BLOCK:
                 spread(mixture, label - place, (marked,), plan.name)
-            sources = places(mixture + kept, table, plan.flat_at, (), dtypes, base + place, 0)
+            sources = source_pointers(mixture + kept, table, plan.flat_at, (), dtypes, base + place, 0)
             if plan.with_outputs and spread_out:
                 prefetch(wished, base + ahead + place // 4, dtypes, QUARTER, 2)
             fold_lanes("peak", plan.peak, BLOCK, sources, dtypes, plan.peak_takes, given, (), lanes, working)
@@ -115,22 +115,22 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
                     prefetch(wished, following + place // 2, dtypes, HALF_BLOCK, 2)
                 else:
                     prefetch(wished, following + place, dtypes, BLOCK, 1)
-                    claim(destinations, (base + place) * itemsize, BLOCK * itemsize)
-                if plan.lent:
-                    homes = select(kept + advanced(destinations, (base + place) * itemsize), plan.at_home)
+                    prefetch_for_writing(destinations, (base + place) * itemsize, BLOCK * itemsize)
+                if plan.kept_in_output:
+                    homes = select(kept + advanced(destinations, (base + place) * itemsize), plan.terms_at)
                     pieces = mixture + either(streamed or first < 0, kept, homes)
                 else:
                     pieces = mixture + advanced(kept, (which * columns + place) * plan.number_size)
-                sources = places(pieces, table, plan.flat_at, (), dtypes, base + place, 0)
+                sources = source_pointers(pieces, table, plan.flat_at, (), dtypes, base + place, 0)
                 numbers, taken = given + tops, plan.terms_take
                 fold_lanes("sum", plan.terms, BLOCK, sources, dtypes, taken, numbers, plan.own_terms, lanes, working)
                 if first < 0:
                     set_aside(BLOCK, lanes, last_lanes, working)
             counted_twice = BLOCK if strip + STRIP < columns else -columns % BLOCK
             totals = sum_across(lanes, last_lanes, counted_twice, BLOCK, totals, working)
-        if plan.lent and not streamed:
+        if plan.kept_in_output and not streamed:
             ends = select(advanced(destinations, (base + columns - tail) * itemsize), (0,))
-            bring(ends, select(kept, (plan.only,)), BLOCK - tail, tail, plan.own, working)
+            copy_in(ends, select(kept, (plan.only,)), BLOCK - tail, tail, plan.own, working)
         spread(select(of_rows, its.sums), which, cast(totals, working), plan.name)
         own_inputs = load(pointers(table, plan.row_inputs_at), row, plan.row_dtypes, working)
         spread(select(of_rows, its.own), which, own_inputs, plan.name)
@@ -144,7 +144,7 @@ def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_ro
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     wished, destinations = pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     mixture = stacks(plan.mixtures, plan.mixed_bytes)
-    step = FLOWING if word(table, at.STREAM) != at.THROUGH else TILE if plan.mixed else columns
+    step = SLOPE_STRIP if word(table, at.STREAM) != at.THROUGH else TILE if plan.mixed else columns
     for row in range(first_row, last_row):
         base, which = row * columns, row - first_row
         weight = load(select(of_rows, its.counts), which, plan.own, working)[0]
@@ -164,13 +164,15 @@ def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_ro
                 mix(mixture[0], count, classes, inputs, base, first, given, plan.dtypes, working, plan.source)
             final = advanced(destinations, (base + first) * itemsize)
             to = flowing(streamed, buffers, flows, final)
-            if plan.lent and not streamed:
-                sources = places(mixture + select(kept + final, plan.at_home), table, plan.flat_at, (), dtypes, base + first, 0)
+            if plan.kept_in_output and not streamed:
+                sources = source_pointers(
+                    mixture + select(kept + final, plan.terms_at), table, plan.flat_at, (), dtypes, base + first, 0
+                )
                 slope, taken = plan.slope, plan.slope_takes
                 each_scaled(slope, count, sources, dtypes, taken, plan.own_terms, others, to, plan.output, factor, working)
             else:
                 pieces = mixture + advanced(kept, (which * columns + first) * plan.number_size)
-                sources = places(pieces, table, plan.flat_at, (), dtypes, base + first, 0)
+                sources = source_pointers(pieces, table, plan.flat_at, (), dtypes, base + first, 0)
                 again, takes = plan.again, plan.again_takes
                 each_scaled(again, count, sources, dtypes, takes, plan.own_terms, others, to, plan.output, factor, working)
             if plan.with_labels and first <= label and label < first + count:

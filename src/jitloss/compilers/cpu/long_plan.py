@@ -7,12 +7,12 @@ from ..elements import ITEMSIZE
 from ..tuples import cast, select
 from ..usage import only_term
 from ..variant import Variant
-from .beside import BESIDE, SideBySide, consecutive, side_by_side
+from .beside import ROWS_AT_ONCE, SideBySide, consecutive, side_by_side
 from .flags import jitable
 from .memory import LINE
 from .row_plan import RowPlan, row_plan
 
-__all__ = ["BLOCK", "FLOWING", "LONGEST_KEPT", "NEAR", "TILE", "LongRows", "long_rows"]
+__all__ = ["BLOCK", "LONGEST_KEPT", "NEAR", "SLOPE_STRIP", "TILE", "LongRows", "long_rows"]
 
 LONGEST_KEPT = 32768
 """Elements of a row up to which their terms are kept, on the stack: they stay in the L2 cache. For longer rows the only term that
@@ -21,7 +21,7 @@ a slope takes is kept where the slope goes, unless that is stored past the cache
 TILE = 1024
 """Elements whose targets are mixed (smoothed, weighted) before they are used."""
 
-FLOWING = 256
+SLOPE_STRIP = 256
 """Elements of slopes that are written at once, past the caches or over the input. With each such part goes a prefetch of half as
 many elements of what is read next; the passes before have prefetched the other half, so that memory is read all the time."""
 
@@ -60,17 +60,17 @@ class LongRows(RowPlan):
     """The positions of the element's own terms, if they are kept."""
 
     @property
-    def lent(self) -> bool:
+    def kept_in_output(self) -> bool:
         """Whether the only term is kept in the output, where the slope will be written."""
         return self.only is not None
 
     @property
     def pieces(self) -> int:
         """Pieces of stack for terms."""
-        return self.sums * (self.kept or self.lent)
+        return self.sums * (self.kept or self.kept_in_output)
 
     @property
-    def at_home(self) -> tuple[int, ...]:
+    def terms_at(self) -> tuple[int, ...]:
         """Where terms are written if one of them is kept in the output: to pieces of stack, and after these the output."""
         return tuple(self.sums if which == self.only else which for which in range(self.pieces))
 
@@ -89,7 +89,7 @@ class LongRows(RowPlan):
 
     @property
     def buffer_bytes(self) -> int:
-        return FLOWING * self.itemsize + LINE
+        return SLOPE_STRIP * self.itemsize + LINE
 
     @property
     def lane_bytes(self) -> int:
@@ -97,7 +97,7 @@ class LongRows(RowPlan):
 
     @property
     def row_bytes(self) -> int:
-        return BESIDE * self.number_size
+        return ROWS_AT_ONCE * self.number_size
 
     @property
     def top_dtypes(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from ..elements import stacks
 from ..tuples import parameters, select
 from ..variant import Variant
 from . import table as at
-from .beside import BESIDE
+from .beside import ROWS_AT_ONCE
 from .blocks import add_values
 from .entry import range_kernel
 from .labelled import correct_sums
@@ -44,7 +44,7 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         kept, of_rows = stacks(plan.pieces, plan.kept_bytes), stacks(its.pieces, plan.row_bytes)
         clear_all(of_rows, plan.row_bytes)
         begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
-        together = larger(1, smaller(BESIDE, plan.near // columns))
+        together = larger(1, smaller(ROWS_AT_ONCE, plan.near // columns))
         ahead = larger(together * columns, AHEAD)
         for first in range(start, stop, together):
             last = smaller(stop, first + together)
@@ -52,10 +52,10 @@ def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:
                 find_peaks(plan, table, first, last, ahead, given, of_rows, kept)
             add_terms(plan, table, first, last, ahead, given, of_rows, kept)
             if plan.with_labels:
-                correct_sums(plan.terms, BESIDE, of_rows, its.old_takes, its.here_takes, given, its.sums, its.here, working)
-            each(plan.value, BESIDE, of_rows, its.value_takes, its.sums, given, its.results, working)
+                correct_sums(plan.terms, ROWS_AT_ONCE, of_rows, its.old_takes, its.here_takes, given, its.sums, its.here, working)
+            each(plan.value, ROWS_AT_ONCE, of_rows, its.value_takes, its.sums, given, its.results, working)
             if plan.with_labels and plan.with_outputs:
-                each(plan.slope, BESIDE, of_rows, its.slope_takes, its.here, given, its.slopes, working)
+                each(plan.slope, ROWS_AT_ONCE, of_rows, its.slope_takes, its.here, given, its.slopes, working)
             values, counts = select(of_rows, its.values)[0], select(of_rows, its.counts)[0]
             rows, factored, items = last - first, plan.factored, plan.with_items
             total = add_values(table, first, rows, values, counts, total, factored, items, plan.output, working)

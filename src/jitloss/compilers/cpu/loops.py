@@ -20,8 +20,8 @@ from numba.core.typing import fold_arguments
 from ..elements import ITEMSIZE
 from ..intrinsics import intrinsic
 from ..tuples import add, maximum_of, scaled, weighted
-from .memory import LINE, literals, wish
-from .repeat import COLUMN, Pass, pick, repeat, vectors_of
+from .memory import LINE, literals, llvm_prefetch
+from .repeat import COLUMN, Iteration, pick, repeat, vectors_of
 
 __all__ = [
     "NOTHING",
@@ -50,7 +50,7 @@ class _Body:
     given: Any
     real: Any
 
-    def results(self, context: Any, one: Pass, sources: Sequence[Any], given: Any) -> list[Any]:
+    def results(self, context: Any, one: Iteration, sources: Sequence[Any], given: Any) -> list[Any]:
         """The results for the element of a pass, in the working precision."""
         builder = one.builder
 
@@ -143,7 +143,7 @@ def each(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pieces = pick(builder, args[2])
 
-        def step(one: Pass, carried: Any) -> None:
+        def step(one: Iteration, carried: Any) -> None:
             results = body.results(context, one, pieces, args[5])
             one.store([pieces[position] for position in chosen], results[: len(chosen)], str(body.real))
 
@@ -185,10 +185,10 @@ def fold_lanes(
 
 def _folding(
     context: Any, body: _Body, together: Fold, pieces: list[Any], kept: list[Any], into: list[Any], given: Any
-) -> Callable[[Pass, Any], None]:
+) -> Callable[[Iteration, Any], None]:
     name = str(body.real)
 
-    def step(one: Pass, carried: Any) -> None:
+    def step(one: Iteration, carried: Any) -> None:
         results = body.results(context, one, pieces, given)
         if kept:
             one.store(kept, results, name)
@@ -221,7 +221,7 @@ def each_scaled(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pieces, outputs = pick(builder, args[2]), pick(builder, args[7])
 
-        def step(one: Pass, carried: Any) -> None:
+        def step(one: Iteration, carried: Any) -> None:
             results = body.results(context, one, pieces, args[6])[: len(outputs)]
             product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), args[9]))
             one.store(outputs, pick(builder, product), name)
@@ -263,7 +263,7 @@ def fold_points(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pieces, tiles = pick(builder, args[2]), pick(builder, args[8], range(len(outputs)))
 
-        def step(one: Pass, carried: Any) -> Any:
+        def step(one: Iteration, carried: Any) -> Any:
             numbers = body.results(context, one, pieces, args[5])
             for position in weights:
                 by = one.load(context, pieces[position], name, real)
@@ -315,7 +315,8 @@ def fold_columns(
             for which, (line, size) in enumerate(zip(pieces[len(sources) :], sizes, strict=True)):
                 for place in range(0, size, LINE):
                     builder.call(
-                        wish(builder), [builder.gep(line, [_I64(place)]), _I32(int(which >= len(ahead))), _I32(3), _I32(1)]
+                        llvm_prefetch(builder),
+                        [builder.gep(line, [_I64(place)]), _I32(int(which >= len(ahead))), _I32(3), _I32(1)],
                     )
             repeat(builder, _I64(rows.literal_value), step)
 
@@ -360,7 +361,7 @@ def scaled_columns(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def column(number: Any, pieces: list[Any]) -> None:
-            def step(one: Pass, carried: Any) -> None:
+            def step(one: Iteration, carried: Any) -> None:
                 results = body.results(context, one, pieces, args[7])[: len(into)]
                 by = one.load(context, pieces[factors[0]], name, real) if factors else args[10]
                 product = multiply(context, builder, multiplied, (context.make_tuple(builder, slopes, results), by))

@@ -15,7 +15,6 @@ __all__ = [
     "advance",
     "advanced",
     "assume_positive",
-    "claim",
     "clear_all",
     "columns_of_row",
     "copy_out",
@@ -25,15 +24,16 @@ __all__ = [
     "label_of",
     "larger",
     "literals",
-    "places",
+    "llvm_prefetch",
     "pointer",
     "pointers",
     "prefetch",
+    "prefetch_for_writing",
     "row_weight",
     "smaller",
+    "source_pointers",
     "wide",
     "wide_vectors",
-    "wish",
     "word",
     "word_of",
     "write",
@@ -46,7 +46,7 @@ LINE = 64
 """Bytes of a cache line."""
 
 
-def wish(builder: Any) -> Any:
+def llvm_prefetch(builder: Any) -> Any:
     """LLVM's prefetch intrinsic."""
     kind = ir.FunctionType(ir.VoidType(), [_BYTES, _I32, _I32, _I32])
     return cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
@@ -61,7 +61,7 @@ def prefetch(typing: Any, pointers: Any, index: Any, dtypes: Any, count: Any, ca
     names = [one.literal_value for one in dtypes]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        ask = wish(builder)
+        ask = llvm_prefetch(builder)
         for position, name in enumerate(names):
             first = address(builder, builder.extract_value(args[0], position), args[1], LOADS[name][0])
             first = builder.bitcast(first, _BYTES)
@@ -130,7 +130,7 @@ def pointers(typing: Any, table: Any, positions: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def places(typing: Any, pieces: Any, table: Any, elements: Any, rows: Any, dtypes: Any, element: Any, row: Any) -> Any:
+def source_pointers(typing: Any, pieces: Any, table: Any, elements: Any, rows: Any, dtypes: Any, element: Any, row: Any) -> Any:
     """Pieces of stack, followed by words of the table as pointers to an element or a row of arrays of those dtypes."""
     words, kinds = literals(elements) + literals(rows), [LOADS[name][0] for name in literals(dtypes)]
     result = types.UniTuple(types.voidptr, len(pieces) + len(words))
@@ -261,11 +261,11 @@ def either(typing: Any, condition: Any, yes: Any, no: Any) -> Any:
 
 
 @intrinsic
-def claim(typing: Any, pointers: Any, offset: Any, count: Any) -> Any:
+def prefetch_for_writing(typing: Any, pointers: Any, offset: Any, count: Any) -> Any:
     """Prefetch ``count`` bytes from each pointer for writing: otherwise a store waits until its line is there."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        ask = wish(builder)
+        ask = llvm_prefetch(builder)
         for which in range(len(pointers)):
             first = builder.gep(builder.extract_value(args[0], which), [args[1]])
             with cgutils.for_range_slice(builder, _I64(0), args[2], _I64(LINE), _I64) as (line, _):

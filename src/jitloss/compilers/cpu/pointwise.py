@@ -13,7 +13,19 @@ from . import table as at
 from .entry import range_kernel
 from .flags import maths_jitable
 from .loops import fold_points
-from .memory import LINE, advanced, claim, fill_weights, places, pointer, pointers, prefetch, smaller, wide_vectors, word
+from .memory import (
+    LINE,
+    advanced,
+    fill_weights,
+    pointer,
+    pointers,
+    prefetch,
+    prefetch_for_writing,
+    smaller,
+    source_pointers,
+    wide_vectors,
+    word,
+)
 from .stream import FLOW, begin, finish, flow_out, flowing
 
 __all__ = ["TILE", "pointwise_kernel"]
@@ -124,11 +136,11 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
             count, final = smaller(TILE, stop - first), advanced(destinations, first * plan.itemsize)
             prefetch(arrays, first + AHEAD, plan.dtypes, TILE, 1)
             if not streamed:
-                claim(final, AHEAD * plan.itemsize, count * plan.itemsize)
+                prefetch_for_writing(final, AHEAD * plan.itemsize, count * plan.itemsize)
             if plan.with_weights:
                 of_items, span = pointer(table, at.WEIGHTS), word(table, at.WEIGHT_SPAN)
                 fill_weights(weights[0], of_items, span, first, count, plan.weight_size)
-            sources = places(weights, table, plan.inputs_at, (), plan.dtypes, first, 0)
+            sources = source_pointers(weights, table, plan.inputs_at, (), plan.dtypes, first, 0)
             tiles = flowing(streamed, buffers, flows, final)
             function, dtypes, takes = plan.function, plan.dtypes, plan.takes
             weight, results = plan.weight, plan.results

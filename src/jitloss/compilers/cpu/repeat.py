@@ -14,7 +14,7 @@ from llvmlite.ir.values import MDValue
 
 from ..elements import ITEMSIZE, load_one, store_one
 
-__all__ = ["COLUMN", "Pass", "convert", "pick", "repeat", "vector_bytes", "vectors_of"]
+__all__ = ["COLUMN", "Iteration", "convert", "pick", "repeat", "vector_bytes", "vectors_of"]
 
 COLUMN = 128
 """Bytes of a column of a block of rows: the numbers of 32 rows in float32, of 16 in float64."""
@@ -47,7 +47,7 @@ class _Distinct(MDValue):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Pass:
+class Iteration:
     """One iteration of a loop: its index, and its access group, in which no other iteration accesses memory."""
 
     builder: Any
@@ -77,7 +77,7 @@ class Pass:
                 store_one(self.builder, memory, self.index, number, name)
 
 
-Step = Callable[[Pass, Sequence[Any]], Sequence[Any] | None]
+Step = Callable[[Iteration, Sequence[Any]], Sequence[Any] | None]
 
 
 def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = (), together: int = 0) -> Sequence[Any]:
@@ -95,7 +95,7 @@ def repeat(builder: Any, count: Any, step: Step, carried: Sequence[Any] = (), to
             phi.add_incoming(one, before)
         builder.cbranch(builder.icmp_signed("<", index, count), body, after)
     builder.position_at_end(body)
-    results = step(Pass(builder, index, group), values) or ()
+    results = step(Iteration(builder, index, group), values) or ()
     following = builder.add(index, _I64(1))
     for phi, one in zip(phis, (following, *results), strict=True):
         phi.add_incoming(one, builder.block)
@@ -131,7 +131,7 @@ def _hints(module: Any, group: Any, count: Any, together: int) -> Any:
 def convert(context: Any, builder: Any, to: Any, to_name: str, source: Any, name: str, count: Any, working: Any) -> None:
     """Copy ``count`` numbers of one dtype to another."""
 
-    def step(one: Pass, carried: Any) -> None:
+    def step(one: Iteration, carried: Any) -> None:
         one.store([to], [one.load(context, source, name, working)], to_name)
 
     repeat(builder, count, step)

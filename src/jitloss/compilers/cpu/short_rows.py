@@ -8,9 +8,9 @@ from ..tuples import parameters, select
 from ..variant import Variant
 from . import table as at
 from .beside import consecutive
-from .blocks import add_values, bring, fill, lay_background, mix_columns, read_rows, wipe_marks
+from .blocks import add_values, clear_marks, copy_in, fill, fill_background, mix_columns, read_rows
 from .entry import range_kernel
-from .labelled import correct_sums, place_labelled, take_labelled
+from .labelled import correct_sums, gather_labelled, scatter_labelled
 from .loops import each, fold_columns, scaled_columns
 from .memory import (
     LINE,
@@ -18,10 +18,10 @@ from .memory import (
     assume_positive,
     columns_of_row,
     either,
-    places,
     pointer,
     pointers,
     smaller,
+    source_pointers,
     wide_vectors,
     word,
 )
@@ -202,7 +202,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         marks, values, counts = select(sources, plan.marked), select(sources, plan.values)[0], select(sources, plan.counts)[0]
         begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
         if plan.made:
-            lay_background(columns, plan.lanes, marks[0], classes, given, working, plan.source)
+            fill_background(columns, plan.lanes, marks[0], classes, given, working, plan.source)
         for first in range(start, stop, plan.lanes):
             rows = smaller(plan.lanes, stop - first)
             read_block(plan, table, first, rows, sources, scratch, given, factor)
@@ -213,7 +213,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             if plan.with_outputs:
                 write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor)
             if plan.made:
-                wipe_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.source)
+                clear_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.source)
         finish(word(table, at.STREAM) == at.PAST, buffers, flows)
         return total
 
@@ -226,14 +226,14 @@ def read_block(plan: ShortRows, table, first, rows, sources, scratch, given, fac
     columns, working, grids = columns_of_row(table), plan.working, select(sources, plan.elements)
     classes, counted, lanes = pointer(table, at.CLASS_WEIGHTS), select(sources, plan.counts), plan.lanes
     columns_of(grids, pointers(table, plan.inputs_at), first * columns, rows, columns, scratch, plan.dtypes, working)
-    bring(select(sources, plan.own_inputs), pointers(table, plan.row_inputs_at), first, rows, plan.row_dtypes, working)
+    copy_in(select(sources, plan.own_inputs), pointers(table, plan.row_inputs_at), first, rows, plan.row_dtypes, working)
     fill(lanes, select(sources, plan.folded), plan.unfolded, working)
     if plan.factored:
         marks, labels, weights = select(sources, plan.marked), plan.with_labels, plan.with_weights
         counts, factors, kind = counted[0], counted[1], plan.source
         read_rows(table, first, rows, lanes, marks, counts, factors, factor, classes, given, labels, weights, working, kind)
     if plan.apart:
-        take_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.source)
+        gather_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.source)
     if plan.mixed:
         mix_columns(columns, lanes, grids, classes, given, working, plan.source)
 
@@ -246,7 +246,7 @@ def fold_block(plan: ShortRows, table, first, rows, sources, buffers, given):  #
     if plan.with_peak:
         takes, tops = plan.peak_takes, plan.tops
         fold_columns("peak", plan.peak, columns, lanes, grids, sources, takes, given, (), tops, (), (), (), working)
-    following = places((), table, plan.inputs_at, (), plan.dtypes, base + rows * columns, 0)
+    following = source_pointers((), table, plan.inputs_at, (), plan.dtypes, base + rows * columns, 0)
     claimed = either(streamed, buffers, advanced(pointers(table, plan.outputs_at), base * plan.itemsize))
     wanted, kept, totals, moved = plan.terms_take, plan.kept, plan.totals, plan.moved
     terms = plan.terms
@@ -266,6 +266,6 @@ def write_block(plan: ShortRows, table, first, rows, sources, scratch, buffers, 
     if plan.apart:
         own_takes, terms, own = plan.there_slope_takes, plan.there_terms, plan.there_slopes
         scaled_columns(slope, 1, lanes, 0, sources, own_takes, terms, given, own, factors, factor, working)
-        place_labelled(table, first, rows, lanes, select(sources, own), written, working)
+        scatter_labelled(table, first, rows, lanes, select(sources, own), written, working)
     final = advanced(pointers(table, plan.outputs_at), first * columns * plan.itemsize)
     rows_of(final, buffers, flows, written, rows, columns, scratch, streamed, plan.output, working)

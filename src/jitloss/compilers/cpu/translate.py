@@ -21,7 +21,7 @@ from numba.core.ir_utils import (
     simplify_CFG,
 )
 
-from ..fingerprint import placeless
+from ..fingerprint import without_filename
 
 __all__ = ["Translate", "part"]
 
@@ -29,7 +29,7 @@ __all__ = ["Translate", "part"]
 def part(function: Any) -> Any:
     """Mark a part of a kernel: its statements replace its calls, whose arguments are positional."""
     function.is_part = True
-    return placeless(function)
+    return without_filename(function)
 
 
 class _Interpreter(Interpreter):  # type: ignore[misc]

@@ -96,11 +96,11 @@ def _kept(file: Path) -> bytes | None:
         written = file.read_bytes()
     except OSError:
         return None
-    code = written[: -len(_seal(b""))]
-    return code if code + _seal(code) == written else None
+    code = written[: -len(_digest(b""))]
+    return code if code + _digest(code) == written else None
 
 
-def _seal(code: bytes) -> bytes:
+def _digest(code: bytes) -> bytes:
     """A checksum written after machine code: it detects what a crash, a full disk or another program has left."""
     return hashlib.sha256(code).digest()
 
@@ -112,7 +112,7 @@ def _keep(file: Path, code: bytes) -> None:
         unfinished = tempfile.NamedTemporaryFile(dir=file.parent, delete=False)  # noqa: SIM115  # it is closed before it is moved
         try:
             with unfinished:
-                unfinished.write(code + _seal(code))
+                unfinished.write(code + _digest(code))
             os.replace(unfinished.name, file)
         except BaseException:
             with contextlib.suppress(OSError):

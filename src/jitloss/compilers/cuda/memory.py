@@ -23,8 +23,8 @@ __all__ = [
     "flush",
     "integer",
     "local",
+    "opaque",
     "repeated",
-    "settled",
 ]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -327,7 +327,7 @@ def integer(typing: Any, pointer: Any, index: Any, dtype: Any) -> Any:
 
 
 @intrinsic(plain=lambda value: value)
-def settled(typing: Any, value: Any) -> Any:
+def opaque(typing: Any, value: Any) -> Any:
     """The number itself, computed here: LLVM would sink a conversion from float64 into the loop that uses it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -366,5 +366,5 @@ def repeated(
     return state(step, count, state, types.int64, types.int64, rest, places, columns), codegen
 
 
-for _one in (local, fetch, fetch_row, flush, clear, clear_row, integer, expand, settled, repeated):
+for _one in (local, fetch, fetch_row, flush, clear, clear_row, integer, expand, opaque, repeated):
     teach_intrinsic(_one)

@@ -11,7 +11,7 @@ from ..targets import element
 from ..tuples import add, cast, maximum_of, patch, scaled, select
 from .memory import clear, clear_row, fetch, flush, repeated
 from .plan import Plan
-from .sums import gather, gathered
+from .sums import compensated_add, compensated_sum
 from .toolchain import jitable
 
 __all__ = ["Passes", "Row", "Span", "own_dtypes", "passes"]
@@ -20,16 +20,16 @@ __all__ = ["Passes", "Row", "Span", "own_dtypes", "passes"]
 class Row(NamedTuple):
     """What all elements of a row share; what is not yet known, or not needed, is empty.
 
-    ``taken``, ``made`` and ``heights`` are the thread's own memory for elements, slopes and terms. Slopes are multiplied by ``factor``.
+    ``kept_elements``, ``kept_slopes`` and ``kept_terms`` are in the thread's own memory. Slopes are multiplied by ``factor``.
     """
 
-    taken: Any
+    kept_elements: Any
     classes: Any
     label: Any
     target: Any
     given: Any
-    heights: Any
-    made: Any
+    kept_terms: Any
+    kept_slopes: Any
     peaks: Any
     coefficients: Any
     factor: Any
@@ -98,11 +98,14 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
 
     @jitable
     def numbers(place, column, row):  # type: ignore[no-untyped-def]
-        return element(row.classes, row.taken, place, column, None, row.target, row.given, own, working, kind) + row.peaks
+        return element(row.classes, row.kept_elements, place, column, None, row.target, row.given, own, working, kind) + row.peaks
 
     @jitable
     def marked(place, column, row):  # type: ignore[no-untyped-def]
-        return element(row.classes, row.taken, place, column, row.label, row.target, row.given, own, working, kind) + row.peaks
+        return (
+            element(row.classes, row.kept_elements, place, column, row.label, row.target, row.given, own, working, kind)
+            + row.peaks
+        )
 
     @jitable
     def highest(peaks, place, column, row):  # type: ignore[no-untyped-def]
@@ -120,7 +123,7 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
             own_numbers = numbers(place, column, row)
         found = cast(summed(*select(own_numbers, of_terms)), working)
         if keeps:
-            spread(row.heights, place, found, name)
+            spread(row.kept_terms, place, found, name)
         return add(state, found)
 
     @jitable
@@ -135,10 +138,10 @@ def _steps(loop: RowLoop, plan: Plan, name: str) -> tuple[Any, ...]:
     def slopes(state, place, column, row):  # type: ignore[no-untyped-def]
         found = numbers(place, column, row)
         if keeps:
-            own_found = load(row.heights, place, own_terms, working)
+            own_found = load(row.kept_terms, place, own_terms, working)
         else:
             own_found = cast(summed(*select(found, of_terms)), working)
-        spread(row.made, place, bend(found, own_found, row), name)
+        spread(row.kept_slopes, place, bend(found, own_found, row), name)
         return state
 
     @jitable
@@ -178,11 +181,11 @@ def _row_pass(
         row, span = both
         if column < span.columns:
             if reads:
-                fetch(row.taken, place, span.inputs, span.base + column * span.distance, dtypes, width, working)
+                fetch(row.kept_elements, place, span.inputs, span.base + column * span.distance, dtypes, width, working)
             if steps:
                 state = repeated(step, width, state, place, column, row, 1, 1)
             if writes:
-                flush(span.outs, span.base + column * span.distance, row.made, place, output, width, working)
+                flush(span.outs, span.base + column * span.distance, row.kept_slopes, place, output, width, working)
             if clears:
                 clear(span.outs, span.base + column * span.distance, output, width)
         return state
@@ -198,9 +201,9 @@ def _row_pass(
         def over_the_row(state, lane, row, span):  # type: ignore[no-untyped-def]
             found, column = nothing, span.begin + lane * width
             while column < span.columns:
-                found = gather(found, vector(zeros, 0, column, (row, span)))
+                found = compensated_add(found, vector(zeros, 0, column, (row, span)))
                 column += reach
-            return add(state, gathered(found))
+            return add(state, compensated_sum(found))
     else:
 
         @jitable

@@ -17,7 +17,7 @@ MOST_KEPT = 32
 """Elements of a row, over all inputs, that a thread keeps in registers; half as many in float64, and twice as many where they are
 packed, which they are if several threads share a row."""
 
-MOST_TOGETHER = 8
+CLUSTER_BLOCKS = 8
 """Blocks of a cluster, which exchange numbers through distributed shared memory: as many as every device with clusters supports."""
 
 MOST_COUNTING_BLOCKS = 64
@@ -39,7 +39,7 @@ class Plan:
 
     ``kept`` is how many such vectors of a row each thread keeps in registers; 0 where rows are read again in each pass.
     ``packed`` says that they stay two in a register. ``cluster`` is how many blocks share a row, where the team is a block.
-    ``apart`` says that the elements of a row are not contiguous.
+    ``strided`` says that the elements of a row are not contiguous.
 
     ``divided`` says that the sum is divided by a number that is on the device, and ``here`` that the kernel's only block counts
     that number itself, ``weighted`` or not. ``total`` is what becomes of the sum: a partial sum for each block, the value of the
@@ -55,7 +55,7 @@ class Plan:
     labels: str = "int64"
     weights: str = "float32"
     cluster: int = 1
-    apart: bool = False
+    strided: bool = False
     here: bool = False
     weighted: bool = False
     total: Literal["parts", "value", "nothing"] = "parts"
@@ -95,7 +95,7 @@ def choose(
     if variant.definition.form == "pointwise":
         return Plan(_threads(512), 1, 16 // first if aligned else 1, 0, *last, each=each and variant.weights)
     if inner > 1:
-        return Plan(_threads(128), 1, 1, 0, *last, apart=True)
+        return Plan(_threads(128), 1, 1, 0, *last, strided=True)
     width = math.gcd(columns, 16 // first) if aligned else 1
     vectors, inputs = -(-columns // width), len(_by_element(variant))
     packed = _packs(variant)
@@ -117,7 +117,7 @@ def choose(
     return Plan(1024, 1024, width, 0, *last)
 
 
-_TEAMS = ((128, 1), (256, 1), (512, 1), (256, 4), (256, MOST_TOGETHER), (512, MOST_TOGETHER))
+_TEAMS = ((128, 1), (256, 1), (512, 1), (256, 4), (256, CLUSTER_BLOCKS), (512, CLUSTER_BLOCKS))
 """Threads of a block and blocks of a cluster: small blocks, several of which are resident, so that one computes while another
 waits; but blocks of a cluster wait for each other, so rows that would take two of them use one block of twice the threads."""
 

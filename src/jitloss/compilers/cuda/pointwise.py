@@ -10,9 +10,9 @@ from ..elements import load, spread
 from ..tuples import cast, scaled, select, weighted
 from ..variant import Variant
 from .exchange import WARP
-from .memory import expand, fetch, flush, local, repeated, settled
+from .memory import expand, fetch, flush, local, opaque, repeated
 from .plan import Plan
-from .sums import divider, ending, gather
+from .sums import compensated_add, divider, ending
 from .toolchain import jitable, jitable_for
 
 __all__ = ["pointwise_kernel"]
@@ -100,7 +100,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
             whole_scale = divide(
                 scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, cuda.threadIdx.x, memory
             )
-        factor, own = settled(working(whole_scale)), settled(working(times))
+        factor, own = opaque(working(whole_scale)), opaque(working(times))
         sources, high, low = inputs + select((weights,), own_weights), zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width
         step = np.int64(cuda.gridDim.x) * threads * width
@@ -125,7 +125,7 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
                         spread(items, index, scaled(select(result, of_items), own), output)
                     if with_outputs:
                         spread(outs, index, scaled(select(result, of_outputs), factor), output)
-            high, low = gather((high, low), (partial,))
+            high, low = compensated_add((high, low), (partial,))
             first += step
         exact = np.float64(high) if low != low else np.float64(high) + np.float64(low)  # an infinite sum has no remainder
         if totalled:

@@ -10,7 +10,7 @@ from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Variant
 from .exchange import WARP, across, arrive, reducer, shared_pieces, wait
-from .memory import expand, fetch_row, local, settled
+from .memory import expand, fetch_row, local, opaque
 from .passes import Row, Span, own_dtypes, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing
@@ -34,7 +34,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     with_peak, with_labels, with_items, with_outputs = peaks_count > 0, variant.targets == "labels", variant.items, outputs > 0
 
     team, threads, width, cluster, held, reach = plan.team, plan.threads, plan.width, plan.cluster, plan.kept, plan.reach
-    kept, apart, clustered, divided, totalled = held > 0, plan.apart, cluster > 1, plan.divided, plan.total != "nothing"
+    kept, strided, clustered, divided, totalled = held > 0, plan.strided, cluster > 1, plan.divided, plan.total != "nothing"
     teams, exchanged, stored = threads // team, peaks_count + sums_count, max(held, 1) * width
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
@@ -57,7 +57,7 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         memory = cuda.shared.array(slots, types.float64)
         shared = shared_pieces(cuda.shared.array(exchanged, types.float64), exchanged)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
-        taken, made, heights = local(inputs_count, stored), local(outputs, stored), local(sums_count, stored)
+        kept_elements, kept_slopes, kept_terms = local(inputs_count, stored), local(outputs, stored), local(sums_count, stored)
         thread, rank = cuda.threadIdx.x, cuda.blockIdx.x & (cluster - 1)
         own_lane, total = thread & (team - 1), 0.0
         lane = rank * team + own_lane
@@ -67,24 +67,26 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         row = np.int64(cuda.blockIdx.x >> cluster_bits) * teams + (thread >> team_bits)
         active = row < count
         row = min(row, count - 1)  # all threads of a warp take part in exchanges, also those without a row of their own
-        if apart:
+        if strided:
             distance, base = inner, (row // inner) * columns * inner + row % inner
         else:
             distance, base = np.int64(1), row * columns
         span = Span(inputs, outs, base, columns, distance, np.int64(0))
         if kept:
-            fetch_row(taken, inputs, base, np.int64(lane * width), columns, dtypes, own_as, width, held, reach, working)
+            fetch_row(kept_elements, inputs, base, np.int64(lane * width), columns, dtypes, own_as, width, held, reach, working)
         if divided and not early:
             whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
-        factor, own = settled(working(whole_scale)), settled(working(times))
+        factor, own = opaque(working(whole_scale)), opaque(working(times))
         label, target, weight = open_row(labels, ignored, columns, classes, given, weights, each, row)
         peaks = lowest
         if with_peak:
-            peaks = find_peaks(peaks, lane, Row(taken, classes, label, target, given, heights, made, (), (), ()), span)
+            peaks = find_peaks(
+                peaks, lane, Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, (), (), ()), span
+            )
             peaks = highest_of(peaks, own_lane, shared_pieces(memory, peaks_count))
             if clustered:
                 peaks = highest_across(peaks, thread, select(shared, of_peaks))
-        known = Row(taken, classes, label, target, given, heights, made, peaks, (), ())
+        known = Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, peaks, (), ())
         mine = with_labels and (label >> width_bits) & (everybody - 1) == lane
         totals = add_terms(zeros, lane, known, span)
         if mine:
@@ -99,7 +101,9 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
             if with_items:
                 spread(items, row, scaled(seen, own), output)
         if with_outputs and active:
-            final = Row(taken, classes, label, target, given, heights, made, peaks, coefficients, factor * weight)
+            final = Row(
+                kept_elements, classes, label, target, given, kept_terms, kept_slopes, peaks, coefficients, factor * weight
+            )
             write_row(weight, lane, mine, final, span)
         if clustered:
             wait()  # shared memory must stay valid until all blocks have read it

@@ -14,7 +14,7 @@ from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Stage, Variant
 from .exchange import WARP, reducer, shared_pieces
-from .memory import expand, local, settled
+from .memory import expand, local, opaque
 from .passes import Row, Span, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing
@@ -48,7 +48,7 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
     ):  # fmt: skip
         memory = cuda.shared.array(slots, types.float64)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
-        taken, made, heights = local(inputs_count, width), local(outputs, width), local(sums_count, width)
+        kept_elements, kept_slopes, kept_terms = local(inputs_count, width), local(outputs, width), local(sums_count, width)
         block, lane = np.int64(cuda.blockIdx.x), cuda.threadIdx.x
         row, piece = block // pieces, block % pieces
         begin, end = piece * length, min(columns, (piece + 1) * length)
@@ -58,14 +58,16 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
         mine = mine and ((label - begin) >> width_bits) & (threads - 1) == lane
         peaks = lowest
         if finds_peaks:
-            peaks = find_peaks(peaks, lane, Row(taken, classes, label, target, given, heights, made, (), (), ()), span)
+            peaks = find_peaks(
+                peaks, lane, Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, (), (), ()), span
+            )
             peaks = highest_of(peaks, lane, shared_pieces(memory, peaks_count))
             if lane == 0:
                 spread(found_peaks, block, peaks, name)
         elif with_peak:
             for other in range(row * pieces, (row + 1) * pieces):
                 peaks = maximum_of(peaks, load(found_peaks, other, peak_dtypes, working))
-        known = Row(taken, classes, label, target, given, heights, made, peaks, (), ())
+        known = Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, peaks, (), ())
         if finds_sums:
             totals = add_terms(zeros, lane, known, span)
             if mine:
@@ -87,8 +89,8 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
                 factor = working(scale)
                 if divided:
                     factor = working(share(scale, divisors, parts))
-                factor = settled(factor) * weight
-                final = Row(taken, classes, label, target, given, heights, made, peaks, coefficients, factor)
+                factor = opaque(factor) * weight
+                final = Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, peaks, coefficients, factor)
                 write_row(weight, lane, mine, final, span)
 
     return kernel

@@ -18,7 +18,7 @@ from .memory import integer
 from .plan import Plan
 from .toolchain import jitable, teach_intrinsic
 
-__all__ = ["adding_kernel", "count_kernel", "divider", "ending", "gather", "gathered", "share", "total_kernel"]
+__all__ = ["adding_kernel", "compensated_add", "compensated_sum", "count_kernel", "divider", "ending", "share", "total_kernel"]
 
 
 _DOUBLE = ("float64",)
@@ -163,20 +163,20 @@ def count_kernel(threads: int, working: str, labels: str, weights: str, classes:
     return kernel
 
 
-def _gather(total: Any, lost: Any, more: Any, plus: Any, minus: Any) -> tuple[Any, Any]:
+def _compensated_add(total: Any, lost: Any, more: Any, plus: Any, minus: Any) -> tuple[Any, Any]:
     joined = plus(total, more)
     rest = minus(joined, total)
     return joined, plus(lost, plus(minus(total, minus(joined, rest)), minus(more, rest)))
 
 
-def _plain_gather(state: Any, more: Any) -> tuple[Any, ...]:
+def _plain_compensated_add(state: Any, more: Any) -> tuple[Any, ...]:
     halves = zip(state[: len(more)], state[len(more) :], more, strict=True)
-    pairs = [_gather(*one, operator.add, operator.sub) for one in halves]
+    pairs = [_compensated_add(*one, operator.add, operator.sub) for one in halves]
     return (*(total for total, _ in pairs), *(lost for _, lost in pairs))
 
 
-@intrinsic(plain=_plain_gather)
-def gather(typing: Any, state: Any, more: Any) -> Any:
+@intrinsic(plain=_plain_compensated_add)
+def compensated_add(typing: Any, state: Any, more: Any) -> Any:
     """Compensated sums: sums followed by the accumulated rounding errors of each, with ``more`` added to each sum.
 
     Kernels for CUDA are compiled without fast-math flags, which would remove the compensation.
@@ -186,22 +186,22 @@ def gather(typing: Any, state: Any, more: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         parts, added = ([builder.extract_value(one, index) for index in range(one.type.count)] for one in args)
         halves = zip(parts[:count], parts[count:], added, strict=True)
-        pairs = [_gather(*one, builder.fadd, builder.fsub) for one in halves]
+        pairs = [_compensated_add(*one, builder.fadd, builder.fsub) for one in halves]
         return context.make_tuple(builder, state, [*(total for total, _ in pairs), *(lost for _, lost in pairs)])
 
     return state(state, more), codegen
 
 
-def _plain_gathered(state: Any) -> tuple[Any, ...]:
+def _plain_compensated_sum(state: Any) -> tuple[Any, ...]:
     count = len(state) // 2
     return tuple(
         total + (lost if lost == lost else lost.dtype.type(0.0)) for total, lost in zip(state[:count], state[count:], strict=True)
     )
 
 
-@intrinsic(plain=_plain_gathered)
-def gathered(typing: Any, state: Any) -> Any:
-    """The totals of :func:`gather`. An infinite sum has no rounding error to add."""
+@intrinsic(plain=_plain_compensated_sum)
+def compensated_sum(typing: Any, state: Any) -> Any:
+    """The totals of :func:`compensated_add`. An infinite sum has no rounding error to add."""
     count = len(state) // 2
     result = types.UniTuple(state.dtype, count)
 
@@ -216,5 +216,5 @@ def gathered(typing: Any, state: Any) -> Any:
     return result(state), codegen
 
 
-for _one in (gather, gathered):
+for _one in (compensated_add, compensated_sum):
     teach_intrinsic(_one)

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from ... import math as maths
 from .. import elementary, elements, targets, tuples
 from ..cpu import elementary as _of_the_cpu  # noqa: F401  # registered first: for numba-cuda the last registration counts
-from ..fingerprint import placeless
+from ..fingerprint import without_filename
 from ..variant import Variant
 
 __all__ = ["SIMULATED", "device_kind", "jitable", "jitable_for", "teach_intrinsic"]
@@ -36,7 +36,7 @@ def jitable(function: Any) -> Callable[..., Any]:
         return function
     from numba.cuda import extending
 
-    made: Callable[..., Any] = extending.register_jitable(forceinline=True)(placeless(function))
+    made: Callable[..., Any] = extending.register_jitable(forceinline=True)(without_filename(function))
     return made
 
 
