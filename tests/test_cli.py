@@ -137,7 +137,7 @@ BAD = {
     "no such folder": ([*MSE, "--gradient", "no/out.npy"], "cannot write --gradient 'no/out.npy': no such file or directory"),
     "a folder as output": ([*MSE, "--gradient", "folder.npy"], "cannot write --gradient 'folder.npy': it is a folder"),
     "a device as output": ([*MSE, "--gradient", "/dev/null"], "cannot write --gradient '/dev/null': it is not a regular file"),
-    "no name as output": ([*MSE, "--gradient", ""], "cannot write --gradient '': a name is wanted"),
+    "no name as output": ([*MSE, "--gradient", ""], "cannot write --gradient '': a file name is required"),
     "a long name as output": ([*MSE, "--gradient", "x" * 300], "file name too long"),
     "an input as output": ([*MSE, "--gradient", "q.npy"], "--gradient 'q.npy' is the file of targets: an input is not overwritten"),
     "an input by another name": ([*MSE, "--gradient", "hard_link.npy"], "--gradient 'hard_link.npy' is the file of predictions"),

@@ -234,7 +234,7 @@ POINT = "def bad(prediction, target{more}):\n    {body}"
 REFUSED = {
     "for": ("for i in (1.0, 2.0):\n        prediction = prediction - i\n    return prediction, 1.0", "line 2", "no loops"),
     "while": ("while prediction > 1.0:\n        prediction = prediction - 1.0\n    return prediction, 1.0", "line 2|line 3", "no loops"),
-    "comprehension": ("return max([x for x in (prediction, target)]), 1.0", "line 2", "no functions inside|no loops|no arrays"),
+    "comprehension": ("return max([x for x in (prediction, target)]), 1.0", "line 2", "no nested functions|no loops|no arrays"),
     "attribute": ("return prediction.real, 1.0", "line 2", "no attributes"),
     "method": ("return prediction.sum(), 1.0", "line 2", "no attributes"),
     "module": ("return np.exp(prediction), 1.0", "line 2", "module 'np'.*write exp"),
@@ -266,13 +266,13 @@ REFUSED = {
     "integer base": ("return 2 ** prediction, 1.0", "line 2", "integer literal 2"),
     "complex": ("return prediction * 1j, 1.0", "line 2", "1j is a complex"),
     "text": ("return 'value', prediction", "line 2", "'value' is a str"),
-    "f-string": ("return f'{target}', prediction", "line 2", "no texts"),
+    "f-string": ("return f'{target}', prediction", "line 2", "no strings"),
     "bytes": ("return b'value', prediction", "line 2", "b'value' is a bytes"),
-    "lambda": ("return (lambda x: x)(prediction), 1.0", "line 2", "no functions inside"),
-    "def": ("def inner(x):\n        return x\n    return inner(prediction), 1.0", "line 2", "no functions inside"),
+    "lambda": ("return (lambda x: x)(prediction), 1.0", "line 2", "no nested functions"),
+    "def": ("def inner(x):\n        return x\n    return inner(prediction), 1.0", "line 2", "no nested functions"),
     "yield": ("yield prediction, 1.0", "line 1|line 2", "no generators"),
     "global": ("global ARRAY\n    ARRAY = prediction\n    return prediction, 1.0", "line 3", "from outside"),
-    "del": ("del target\n    return prediction, 1.0", "line 2", "nothing is deleted"),
+    "del": ("del target\n    return prediction, 1.0", "line 2", "no del:"),
     "raise": ("raise ValueError", "line 2", "no exceptions"),
     "assert": ("assert prediction > 0.0\n    return prediction, 1.0", "line 2", "no exceptions"),
     "try": ("try:\n        return prediction, 1.0\n    except ValueError:\n        return 1.0, 1.0", "line [34]", "no exceptions"),
@@ -461,7 +461,7 @@ def test_closures_over_what_is_no_number():
     def itself(prediction, target):
         return later(prediction), 1.0
 
-    with pytest.raises(DefinitionError, match=r"itself, line \d+: the name 'later' stands for nothing yet"):
+    with pytest.raises(DefinitionError, match=r"itself, line \d+: the name 'later' is not defined yet"):
         jitloss.pointwise(itself)
     later, count = abs, 0.0
     assert jitloss.pointwise(itself)([-2.0], [0.0]) == 2.0

@@ -86,7 +86,7 @@ def test_other_kinds_of_picture(epochs, tmp_path, kind):
     [
         (["--output", "missing/curves.png"], "cannot write --output 'missing/curves.png': no such file or directory"),
         (["--output", "."], "cannot write --output '.': it is a folder"),
-        (["--output", "curves.xyz"], "--output 'curves.xyz' must be a picture: .jpg, .pdf, .png, .svg"),
+        (["--output", "curves.xyz"], "--output 'curves.xyz' must be an image file: .jpg, .pdf, .png, .svg"),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'; see jitloss demo --help"),
         (["--seed", "-1"], "--seed must not be negative, got -1"),

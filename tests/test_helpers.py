@@ -22,7 +22,7 @@ import jitloss
 import processes
 from jitloss.compilers.cpu import driver
 from jitloss.compilers.cpu import helpers as module
-from jitloss.compilers.cpu.atomics import add
+from jitloss.compilers.cpu.atomics import atomic_add
 from jitloss.compilers.cpu.entry import range_kernel
 from jitloss.compilers.cpu.helpers import CALLS, WORTH_WAKING, Helpers, threads_allowed
 from jitloss.compilers.cpu.memory import word
@@ -34,7 +34,7 @@ LARGE = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
 def counting(table, start, stop, scale):
     """A kernel that adds 1 to each element of its range, and gives the sum of their numbers times the scale."""
     for index in range(start, stop):
-        add(word(table, 0), index, 1)
+        atomic_add(word(table, 0), index, 1)
     return scale * (start + stop - 1) * (stop - start) / 2
 
 

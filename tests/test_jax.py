@@ -286,7 +286,7 @@ def test_traced_options():
     assert given.shape == ()
     with pytest.raises(ValueError, match="class_weight must hold one weight for each of 6 classes"):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=w), LOGITS, jnp.ones(5))
-    with pytest.raises(TypeError, match="class_weight holds numbers that are traced, which must stand in an array"):
+    with pytest.raises(TypeError, match="class_weight holds traced numbers, which must be in one array"):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight={0: w}), LOGITS, 1.0)
 
 
@@ -373,7 +373,7 @@ def test_functions_that_are_called_back_have_an_end(monkeypatch):
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lists_of_traced_numbers(kind):
     with pytest.raises(
-        TypeError, match="cross_entropy_with_logits: class_weight holds numbers that are traced, which must stand in an array"
+        TypeError, match="cross_entropy_with_logits: class_weight holds traced numbers, which must be in one array"
     ):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=kind([w] * 6)), LOGITS, 1.0)
 

@@ -62,7 +62,7 @@ def test_chosen_rows():
     assert chosen([]) == ROWS
     assert {row.group for row in chosen(["short"])} == {"short"}
     assert [row.group for row in chosen(["4096×32000, float16"])] == ["half"]
-    with pytest.raises(ValueError, match=r"no row is called like nothing; there are the groups pointwise, "):
+    with pytest.raises(ValueError, match=r"no row matches nothing; the groups are pointwise, "):
         chosen(["nothing"])
 
 

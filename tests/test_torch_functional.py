@@ -214,7 +214,7 @@ def test_arguments_that_are_no_tensors(name):
 )
 def test_weights_that_spread_over_nothing(name, argument):
     function, inputs = getattr(jitloss.torch, name), (probabilities(4, 3), probabilities(4, 3))
-    said = rf"^{name}: {argument} must spread over input, whose shape is \(4, 3\); got the shape \(5,\)$"
+    said = rf"^{name}: {argument} must be broadcastable to input, whose shape is \(4, 3\); got the shape \(5,\)$"
     with pytest.raises(ValueError, match=said):
         function(*inputs, **{argument: torch.ones(5)})
     with pytest.raises(TypeError, match=f"^{name}: {argument} must be a tensor, got list$"):

@@ -73,7 +73,7 @@ def _merge(one: Input, other: Input) -> Input:
     if one.space.name in _LOOSE or other.space.name in _LOOSE:
         looser = min((one, other), key=lambda each: _LOOSE.get(each.space.name, 2))
         return dataclasses.replace(one, space=(other if looser is one else one).space)
-    raise TypeError(f"{one.public} are of a {one.space.name} for the one and of a {other.space.name} for the other")
+    raise TypeError(f"{one.public} are {one.space.name!r} inputs of one loss and {other.space.name!r} inputs of the other")
 
 
 def _parameters(

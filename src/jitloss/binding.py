@@ -198,7 +198,7 @@ def _resolve(name: str, cell: CellType | None, scope: dict[str, Any], owner: str
         except ValueError as error:
             if isinstance(error, DefinitionError):
                 raise
-            raise DefinitionError(f"{owner}: the name {name!r} stands for nothing yet: define it before the loss") from None
+            raise DefinitionError(f"{owner}: the name {name!r} is not defined yet: define it before the loss") from None
     if name in scope:
         return _known(name, scope[name], owner)
     if name in maths.FUNCTIONS:
@@ -263,10 +263,10 @@ _REFUSED = {
     "BUILD_SET": _ARRAYS,
     "BUILD_CONST_KEY_MAP": _ARRAYS,
     "UNPACK_EX": _ARRAYS,
-    "BUILD_STRING": "no texts: a definition works on numbers",
-    "FORMAT_": "no texts: a definition works on numbers",
-    "DELETE_": "nothing is deleted: a definition's names live for one element",
-    "MAKE_FUNCTION": "no functions inside: write them beside the definition and call them",
+    "BUILD_STRING": "no strings: a definition works on numbers",
+    "FORMAT_": "no strings: a definition works on numbers",
+    "DELETE_": "no del: a definition's names live for one element",
+    "MAKE_FUNCTION": "no nested functions: write them next to the definition and call them",
     "LOAD_ASSERTION_ERROR": _ERRORS,
     "RAISE_VARARGS": _ERRORS,
     "PUSH_EXC_INFO": _ERRORS,

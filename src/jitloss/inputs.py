@@ -238,7 +238,9 @@ def one_library(owner: str, arrays: Iterable[tuple[str, Any]]) -> "Library | Non
     libraries = set(found.values())
     if len(libraries) > 1:
         sides = ", ".join(f"{name}: {'host memory' if one is None else one.name}" for name, one in found.items())
-        raise TypeError(f"{owner}: the arrays of a call must be of one library and on one side; got {sides}")
+        raise TypeError(
+            f"{owner}: the arrays of a call must be from one library, all on the host or all on a device; got {sides}"
+        )
     return libraries.pop() if libraries else None
 
 
@@ -248,6 +250,6 @@ def _refuse_weights_elsewhere(definition: Definition, arguments: Mapping[str, An
         library = library_of(arguments.get(name))
         if library is not None:
             raise TypeError(
-                f"{definition.name}: the arrays of a call must be on one side; got {name}: {library.name}, "
+                f"{definition.name}: the arrays of a call must be all on the host or all on a device; got {name}: {library.name}, "
                 f"{definition.inputs[0].public}: host memory"
             )

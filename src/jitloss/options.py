@@ -102,7 +102,7 @@ def are_weights(weights: np.ndarray) -> bool:
 
 
 def _refuse_negative(weights: np.ndarray, owner: str, option: str, place: Place = place_of) -> None:
-    """Raise for weights that are negative, infinite or NaN, even of items that are ignored or have weight 0."""
+    """Raise for weights that are negative, infinite or NaN: with all others an ignored item, or one of weight 0, contributes 0."""
     if weights.size and not are_weights(weights):
         flat = weights.reshape(-1)
         first = int(np.argmax(~((flat >= 0) & (flat < np.inf))))
@@ -124,7 +124,7 @@ def in_precision(weights: np.ndarray, working: Any, owner: str, option: str, pla
         flat = weights.reshape(-1)
         first = int(np.argmax(flat > LARGEST))
         got = _at(flat[first], first, weights.shape, place)
-        raise ValueError(f"{owner}: {option} must hold numbers that {np.dtype(working)} arithmetic can, got {got}") from None
+        raise ValueError(f"{owner}: {option} must hold numbers that {np.dtype(working)} arithmetic can hold, got {got}") from None
 
 
 class Weights(NamedTuple):

@@ -138,7 +138,7 @@ def _check(definition: Definition, mine: Any, shape: tuple[int, ...], dtype: np.
     if not mine.flags.writeable:
         raise ValueError(f"{definition.name}: out must be writable, this array is read-only")
     if _overlaps_itself(mine):
-        raise ValueError(f"{definition.name}: out has several elements at one place, by its strides {mine.strides}")
+        raise ValueError(f"{definition.name}: out has elements that overlap each other, with the strides {mine.strides}")
 
 
 def _overlaps_itself(array: np.ndarray) -> bool:

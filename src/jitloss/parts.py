@@ -89,7 +89,7 @@ class Piece(Evaluation):
         return total
 
     def _missing(self, outputs: Any) -> int:
-        """The table's words for outputs that are not requested: the peaks and sums come after them."""
+        """How many words of the table stay empty for outputs that are not requested; peaks and sums follow them."""
         return sum(len(self.definition.differentiable) for one in outputs[1:] if one is None)
 
     def _variant(self, items: bool) -> Variant:

@@ -355,7 +355,7 @@ class Jax(Library):
 
     def stream(self, like: Any, given: Any) -> int:
         if given is not None:
-            raise ValueError("is not for JAX arrays, whose streams nobody sees")
+            raise ValueError("is not for JAX arrays, whose streams are not exposed")
         return 0
 
     def given_back(self, value: Any, like: Any) -> Any:

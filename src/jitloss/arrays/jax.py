@@ -148,9 +148,7 @@ def _shapes(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> li
 def _check(form: Any, rest: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     for name, value in rest.items():
         if _holds_a_tracer(value):
-            raise TypeError(
-                f"{form.__name__}: {name} holds numbers that are traced, which must stand in an array: jnp.stack them"
-            )
+            raise TypeError(f"{form.__name__}: {name} holds traced numbers, which must be in one array: use jnp.stack")
     for name, array in arrays.items():
         if jnp.issubdtype(array.dtype, jax.dtypes.extended):
             raise TypeError(f"{form.__name__}: {name} must hold numbers, got the dtype {array.dtype}")

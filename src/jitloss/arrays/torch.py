@@ -97,7 +97,7 @@ def _trained(form: Any, given: Arguments) -> bool:
     for name in wanted:
         if not isinstance(given[name], Tensor):
             raise NotImplementedError(
-                f"{form.__name__}: {name} holds a tensor that requires a gradient, and there is none with respect to what lies in a "
+                f"{form.__name__}: {name} holds a tensor that requires a gradient, and there is none with respect to the elements of a "
                 f"{type(given[name]).__name__}; give one tensor, by torch.stack, or detached ones"
             )
         if name not in form.differentiable:

@@ -65,7 +65,7 @@ def _check(arguments: argparse.Namespace) -> str:
         raise CommandError(f"--seed must not be negative, got {arguments.seed}")
     kind = Path(arguments.output).suffix[1:].lower() or "png"
     if kind not in KINDS:
-        raise CommandError(f"--output {arguments.output!r} must be a picture: .{', .'.join(KINDS)}")
+        raise CommandError(f"--output {arguments.output!r} must be an image file: .{', .'.join(KINDS)}")
     return kind
 
 

@@ -123,7 +123,7 @@ class NewFile:
 
     def _older(self) -> os.stat_result | None:
         if not self.given:
-            raise OSError(errno.EINVAL, "a name is wanted")
+            raise OSError(errno.EINVAL, "a file name is required")
         try:
             older = self.path.stat()
         except FileNotFoundError:

@@ -264,7 +264,7 @@ def _spread(owner: str, argument: str, weight: Tensor | None, input: Tensor) -> 
         return torch.broadcast_to(weight, input.shape)
     except RuntimeError:
         raise ValueError(
-            f"{owner}: {argument} must spread over input, whose shape is {tuple(input.shape)}; got the shape {tuple(weight.shape)}"
+            f"{owner}: {argument} must be broadcastable to input, whose shape is {tuple(input.shape)}; got the shape {tuple(weight.shape)}"
         ) from None
 
 

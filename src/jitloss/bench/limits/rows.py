@@ -185,5 +185,5 @@ def chosen(words: Iterable[str]) -> tuple[Row, ...]:
 
     rows = tuple(row for row in ROWS if not words or any(wanted(row, word) for word in words))
     if not rows:
-        raise ValueError(f"no row is called like {', '.join(words)}; there are the groups {', '.join(GROUPS)}")
+        raise ValueError(f"no row matches {', '.join(words)}; the groups are {', '.join(GROUPS)}")
     return rows
