@@ -138,9 +138,9 @@ def layout(
     with_peak, without, several = BLOCKS_UP_TO[vector_bytes()]
     short = (LONGEST if double or smoothed or not gradient else with_peak) if peaks else without
     if columns <= (short if len(definition.differentiable) == 1 else several):
-        apart = marked and peaks and columns >= SHORTEST_PATCHED[vector_bytes()][smoothed]
-        apart = apart and not (definition.peaks_take_targets or definition.marks_terms)
-        return "patched" if apart else "blocks"
+        patched = marked and peaks and columns >= SHORTEST_PATCHED[vector_bytes()][smoothed]
+        patched = patched and not (definition.peaks_take_targets or definition.marks_terms)
+        return "patched" if patched else "blocks"
     kept = sum(member.parts["terms"].results for member in definition.members)
     return "long" if keeps and (columns > LONGEST_KEPT_ROW or kept > MOST_KEPT_TERMS) else "rows"
 

@@ -12,7 +12,7 @@ from ..rowwise import RowLoop
 __all__ = ["ROWS_AT_ONCE", "SideBySide", "consecutive", "side_by_side"]
 
 ROWS_AT_ONCE = 8
-"""Rows that a loop over long rows computes side by side, where they are short enough. For a single row the other lanes are unused."""
+"""Rows that a loop over long rows computes side by side, where they are short enough. For a single row the others are computed and not used."""
 
 
 def consecutive(*lengths: int) -> list[tuple[int, ...]]:
@@ -66,8 +66,8 @@ class SideBySide:
 def side_by_side(loop: RowLoop, statics: int, labels: bool) -> SideBySide:
     """Positions for rows whose labels, if any, are corrected for afterwards; ``statics`` is the number of parameters."""
     terms, value, slope, inputs = loop.rows.terms, loop.rows.value, loop.rows.slope, len(loop.dtypes)
-    apart = tuple(labels * size for size in (inputs, 1, 1, terms.results))
-    sizes = (*apart, loop.rows.peaks, terms.results, 1, 1, value.results - 1, len(loop.row_dtypes), labels * loop.outputs)
+    labelled = tuple(labels * size for size in (inputs, 1, 1, terms.results))
+    sizes = (*labelled, loop.rows.peaks, terms.results, 1, 1, value.results - 1, len(loop.row_dtypes), labels * loop.outputs)
     its_inputs, mark, background, here, tops, *others = consecutive(*sizes, statics, 1)
     sums, counts, values, coefficients, own, slopes, given, share = others
 

@@ -55,7 +55,7 @@ class ShortRows(RowPlan):
     are corrected for afterwards; then the parameters, then the tuple of an element's own terms.
     """
 
-    apart: bool
+    patched: bool
     """Whether labels are corrected for afterwards. Otherwise they mark their elements in a grid of targets."""
     mixed: bool
     grids: int
@@ -94,9 +94,9 @@ class ShortRows(RowPlan):
         return lanes_of(self.name)
 
     @property
-    def made(self) -> bool:
-        """Whether targets are made from labels."""
-        return self.with_labels and not self.apart
+    def with_grid(self) -> bool:
+        """Whether labels mark their elements in a grid of targets."""
+        return self.with_labels and not self.patched
 
     @property
     def folded(self) -> tuple[int, ...]:
@@ -136,11 +136,11 @@ class ShortRows(RowPlan):
 
 def short_rows(variant: Variant) -> ShortRows:
     """Set up the loop of a variant."""
-    row, apart = row_plan(variant), variant.layout == "patched"
+    row, patched = row_plan(variant), variant.layout == "patched"
     stored = len(row.dtypes)
-    grids = stored, int(row.with_labels and not apart), row.sums, max(0, row.outputs - stored)
+    grids = stored, int(row.with_labels and not patched), row.sums, max(0, row.outputs - stored)
     of_rows = row.peaks, row.sums, 1, row.results - 1, 2, len(row.row_dtypes)
-    of_there = tuple(apart * size for size in (stored, 1, row.sums, row.outputs))
+    of_there = tuple(patched * size for size in (stored, 1, row.sums, row.outputs))
     elements, marked, kept, more, *others = consecutive(*grids, *of_rows, *of_there, len(variant.statics), 1)
     tops, totals, values, coefficients, counts, own_inputs, *others = others
     there_inputs, there_target, there_terms, there_slopes, numbers, last = others
@@ -150,11 +150,11 @@ def short_rows(variant: Variant) -> ShortRows:
         return tuple(among[one] for one in wanted)
 
     known = numbers, tops, coefficients, last
-    target = numbers[-1:] if apart else marked  # the background's number, or a grid
+    target = numbers[-1:] if patched else marked  # the background's number, or a grid
     old, new = (there_inputs, target), (there_inputs, there_target)
     return ShortRows(
         **vars(row),
-        apart=apart,
+        patched=patched,
         mixed=variant.targets == "mixed",
         grids=sum(grids),
         row_pieces=sum(of_rows) + sum(of_there),
@@ -175,9 +175,9 @@ def short_rows(variant: Variant) -> ShortRows:
         terms_take=takes(row.of_terms, elements, target, *known),
         value_takes=takes(row.of_value, own_inputs, numbers, tops, last),
         slope_takes=takes(row.of_slope, elements, target, *known),
-        old_takes=takes(row.of_terms, *old, *known) if apart else (),
-        new_takes=takes(row.of_terms, *new, *known) if apart else (),
-        there_slope_takes=takes(row.of_slope, *new, *known) if apart else (),
+        old_takes=takes(row.of_terms, *old, *known) if patched else (),
+        new_takes=takes(row.of_terms, *new, *known) if patched else (),
+        there_slope_takes=takes(row.of_slope, *new, *known) if patched else (),
     )
 
 
@@ -201,7 +201,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
         scratch, classes = stack(plan.scratch_bytes), pointer(table, at.CLASS_WEIGHTS)
         marks, values, counts = select(sources, plan.marked), select(sources, plan.values)[0], select(sources, plan.counts)[0]
         begin(flows, advanced(pointers(table, plan.outputs_at), start * columns * plan.itemsize))
-        if plan.made:
+        if plan.with_grid:
             fill_background(columns, plan.lanes, marks[0], classes, given, working, plan.source)
         for first in range(start, stop, plan.lanes):
             rows = smaller(plan.lanes, stop - first)
@@ -212,7 +212,7 @@ def short_rows_kernel(variant: Variant, fingerprint: str) -> Any:
             total = add_values(table, first, rows, values, counts, total, factored, items, plan.output, working)
             if plan.with_outputs:
                 write_block(plan, table, first, rows, sources, scratch, buffers, flows, given, factor)
-            if plan.made:
+            if plan.with_grid:
                 clear_marks(table, first, rows, plan.lanes, marks[0], classes, given, working, plan.source)
         finish(word(table, at.STREAM) == at.PAST, buffers, flows)
         return total
@@ -232,7 +232,7 @@ def read_block(plan: ShortRows, table, first, rows, sources, scratch, given, fac
         marks, labels, weights = select(sources, plan.marked), plan.with_labels, plan.with_weights
         counts, factors, kind = counted[0], counted[1], plan.source
         read_rows(table, first, rows, lanes, marks, counts, factors, factor, classes, given, labels, weights, working, kind)
-    if plan.apart:
+    if plan.patched:
         gather_labelled(table, first, rows, lanes, grids, select(sources, plan.there), classes, given, working, plan.source)
     if plan.mixed:
         mix_columns(columns, lanes, grids, classes, given, working, plan.source)
@@ -251,7 +251,7 @@ def fold_block(plan: ShortRows, table, first, rows, sources, buffers, given):  #
     wanted, kept, totals, moved = plan.terms_take, plan.kept, plan.totals, plan.moved
     terms = plan.terms
     fold_columns("sum", terms, columns, lanes, grids, sources, wanted, given, kept, totals, following, claimed, moved, working)
-    if plan.apart:
+    if plan.patched:
         old, new = plan.old_takes, plan.new_takes
         correct_sums(terms, lanes, sources, old, new, given, totals, plan.there_terms, working)
 
@@ -263,7 +263,7 @@ def write_block(plan: ShortRows, table, first, rows, sources, scratch, buffers, 
     grids, takes, kept, slopes, factors = plan.grids, plan.slope_takes, plan.kept, plan.slopes, plan.factors
     written, streamed = select(sources, slopes), word(table, at.STREAM) == at.PAST
     scaled_columns(slope, columns, lanes, grids, sources, takes, kept, given, slopes, factors, factor, working)
-    if plan.apart:
+    if plan.patched:
         own_takes, terms, own = plan.there_slope_takes, plan.there_terms, plan.there_slopes
         scaled_columns(slope, 1, lanes, 0, sources, own_takes, terms, given, own, factors, factor, working)
         scatter_labelled(table, first, rows, lanes, select(sources, own), written, working)
