@@ -12,7 +12,7 @@ from ..rowwise import RowLoop
 __all__ = ["ROWS_AT_ONCE", "SideBySide", "consecutive", "side_by_side"]
 
 ROWS_AT_ONCE = 8
-"""Rows that a loop over long rows computes side by side, where they are short enough. For a single row the others are computed and not used."""
+"""Rows that a loop over long rows computes side by side, where they are short enough. For a single row the others are unused."""
 
 
 def consecutive(*lengths: int) -> list[tuple[int, ...]]:
