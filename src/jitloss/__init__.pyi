@@ -3055,8 +3055,8 @@ class _FocalLoss(Loss):
         Returns
         -------
         float
-            The mean over all elements, not only the positive ones. ``reduction="none"``: an array with the
-            value of each element, in the dtype of ``predictions``.
+            The mean over the elements, not only over the positive ones. ``reduction="none"``: an array with
+            the value of each element, in the dtype of ``predictions``.
 
         Raises
         ------
@@ -3329,8 +3329,8 @@ class _FocalLossWithLogits(Loss):
         Returns
         -------
         float
-            The mean over all elements, not only the positive ones. ``reduction="none"``: an array with the
-            value of each element, in the dtype of ``logits``.
+            The mean over the elements, not only over the positive ones. ``reduction="none"``: an array with
+            the value of each element, in the dtype of ``logits``.
 
         Raises
         ------

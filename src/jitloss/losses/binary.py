@@ -235,7 +235,7 @@ def focal_loss(
     Returns
     -------
     float
-        The mean over all elements, not only the positive ones.
+        The mean over the elements, not only over the positive ones.
 
     See Also
     --------
@@ -326,7 +326,7 @@ def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.
     Returns
     -------
     float
-        The mean over all elements, not only the positive ones.
+        The mean over the elements, not only over the positive ones.
 
     See Also
     --------
