@@ -98,31 +98,31 @@ def lines(models: Sequence[Model], checks: Sequence[float], threads: int) -> Ite
 
 TEXT = """# Scaling
 
-This page is written by `python benchmarks/scaling.py --write`: a model of machines with more cores than the one it was measured on.
-Nothing on 8, 32 or 128 cores was run.
+This page is written by `python benchmarks/scaling.py --write`. It models machines with more cores than the one it was measured on.
+Nothing was run on 8, 32 or 128 cores.
 
-**Measured** here: the time of each loss's kernel for an element on one core, with all arrays in its L2 cache ({l2}), so that
-memory does not matter; the bandwidth of a copy ({memory}), {core:.1f} GB/s with one core and {everyone:.1f} GB/s with {threads};
-and the last column.
+**Measured** here: the time per element of each loss's kernel on one core, with all arrays in its L2 cache ({l2}), so that memory
+is not the limit; the bandwidth of a copy ({memory}), {core:.1f} GB/s with one core and {everyone:.1f} GB/s with {threads}; and the
+last column.
 
-**Assumed**: a socket has {socket_cores} cores and a memory bandwidth of {socket:.0f} GB/s in all, and its cores are as fast as the
-one here, however many work. Sockets fill up one after the other, and each has its data in its own memory. Work is split evenly,
-and starting the threads costs nothing, so the arrays are large. `--socket-cores` and `--socket-bandwidth` take the figures of
+**Assumed**: a socket has {socket_cores} cores and a total memory bandwidth of {socket:.0f} GB/s, and its cores are as fast as the
+one here, however many are busy. Sockets fill up one after the other, and each has its data in its own memory. Work is split evenly,
+and starting the threads costs nothing, which holds for large arrays. `--socket-cores` and `--socket-bandwidth` set the figures of
 another machine.
 
-**The model**: a call takes the longer of two times, that of its arithmetic on one core over the number of cores, and that of its
-bytes over the bandwidth of the cores, which is as many times that of one core until the socket's is reached. Where one core waits
-for memory, it asks for as much as a core can, and more cores still help. Where the socket's memory is *full*, the loss is
-memory-bound whatever the cores do: more of them in the same socket gain nothing, and the ways to be faster are those that move
-fewer bytes, `out=predictions`, float16 and bfloat16, labels instead of dense targets.
+**The model**: a call takes the longer of two times: its arithmetic on one core divided by the number of cores, and its bytes divided
+by the bandwidth of the cores. That bandwidth grows in proportion to the cores until it reaches the socket's. A loss that is
+memory-bound on one core therefore still gains from more cores. Once the socket's memory is *full*, the loss is memory-bound whatever
+the cores do: more of them in the same socket gain nothing, and only moving fewer bytes helps: `out=predictions`, float16 and
+bfloat16, labels instead of dense targets.
 
 {table}
 
-Times and bytes are those of an element. Bytes are what must be moved: inputs and gradients in float32, labels in int64; rows are
-{columns} long, of embeddings {width}. *memory full at* says how many cores use up the bandwidth of a socket; – where it has too
-few. A gain is over one core with arrays in memory, and behind it stands what the cores wait for. The last column has what a public
-call on {memory} takes here with all threads, over what the model says of it with the bandwidth measured: how far the model is off,
-mostly because computing and moving do not overlap as well as it assumes.
+Times and bytes are per element. Bytes are those that must be moved: inputs and gradients in float32, labels in int64; rows have
+{columns} elements, embeddings {width}. *memory full at* is the number of cores that saturate the bandwidth of a socket; – if it has
+too few. A gain is relative to one core with arrays in memory, with the limiting factor in parentheses. The last column is the
+measured time of a public call on {memory} with all threads, divided by the model's time for it at the measured bandwidth. It shows
+how far the model is off, mostly because computing and moving do not overlap as well as it assumes.
 
 Measured here: {about}.
 """

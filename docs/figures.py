@@ -1,4 +1,4 @@
-"""The pictures of the site: drawn by matplotlib from what the library computes, on a transparent ground, for light and dark pages."""
+"""The plots of the site: drawn by matplotlib from the library's results, on a transparent background for light and dark pages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +33,15 @@ def _figure(width: float = 6.4, height: float = 3.6, **options: Any) -> tuple[Fi
 
 
 def _without_jumps(x: np.ndarray) -> np.ndarray:
-    """A curve whose jumps are gaps."""
+    """A curve with gaps in place of jumps."""
     return x + np.where(np.abs(np.diff(x, append=x[-1])) > 0.5, np.nan, 0.0)
 
 
-# One picture a loss -----------------------------------------------------------------------------------------------------------
+# One plot per loss -----------------------------------------------------------------------------------------------------------
 
 
 def of_loss(loss: jitloss.Loss) -> Figure:
-    """Value, gradient and second derivative along one number of an item."""
+    """Value, gradient and second derivative as functions of one number of an item."""
     x, value, gradient, hessian, label = _sweep(loss)
     figure, axes = _figure()
     axes.plot(x, value, color=VALUE, linewidth=2.4, label="value")
@@ -97,14 +97,14 @@ def _triplet(loss: Any) -> Sweep:
     x = np.linspace(0.0, 3.0, 801)
     points = [np.stack([one, np.zeros_like(x)], axis=1) for one in (np.zeros_like(x), np.ones_like(x), x)]
     value, gradient = loss.value_and_gradient(*points, reduction="none")
-    return x, value, gradient["negative"][:, 0], None, "distance of the negative; the positive is 1 away, margin 1"
+    return x, value, gradient["negative"][:, 0], None, "distance of the negative; positive at distance 1, margin 1"
 
 
 def _contrastive(loss: Any) -> Sweep:
     x = np.linspace(0.0, 2.0, 801)
     points = [np.stack([one, np.zeros_like(x)], axis=1) for one in (x, np.zeros_like(x))]
     value, gradient = loss.value_and_gradient(*points, np.zeros(801), reduction="none")
-    return x, value, gradient["embedding1"][:, 0], None, "distance of a pair that is not the same, margin 1"
+    return x, value, gradient["embedding1"][:, 0], None, "distance of a pair of different items, margin 1"
 
 
 ROWS: dict[str, Callable[[Any], Sweep]] = {
@@ -119,7 +119,7 @@ ROWS: dict[str, Callable[[Any], Sweep]] = {
 
 
 def robust() -> Figure:
-    """How much a wrong point pulls: gradients of the regression losses."""
+    """The influence of an outlier: gradients of the regression losses."""
     figure, axes = _figure()
     x = np.linspace(-4, 4, 801)
     for colour, name in zip(FAMILY, ("mse_loss", "huber_loss", "log_cosh_loss", "l1_loss"), strict=False):
@@ -146,20 +146,20 @@ def quantiles() -> Figure:
 
 
 def focal() -> Figure:
-    """How focal loss fades what is classified well."""
+    """How focal loss down-weights well-classified examples."""
     figure, axes = _figure()
     x = np.linspace(-4, 5, 801)
     for colour, gamma in zip(FAMILY, (0.0, 0.5, 1.0, 2.0, 5.0), strict=True):
         value = jitloss.focal_loss_with_logits(x, np.ones_like(x), gamma=gamma, alpha=None, reduction="none")
         axes.plot(x, value, color=colour, linewidth=2, label=f"{gamma:g}")
-    axes.set_xlabel("logit of a positive")
+    axes.set_xlabel("logit of a positive example")
     axes.set_ylim(0, 4)
     axes.legend(title="gamma; 0 is cross-entropy", fontsize=9)
     return figure
 
 
 def landscape() -> Figure:
-    """Cross-entropy over two logits, and where its gradient points."""
+    """Cross-entropy over two logits, with the direction of steepest descent."""
     figure, axes = _figure(5.4, 4.6)
     x, y = np.meshgrid(np.linspace(-4, 4, 161), np.linspace(-4, 4, 161))
     logits = np.stack([x, y, np.zeros_like(x)], axis=-1)
@@ -170,13 +170,13 @@ def landscape() -> Figure:
     axes.quiver(coarse[..., 0], coarse[..., 1], slopes[..., 0], slopes[..., 1], color="white", scale=18, width=0.004)
     axes.grid(visible=False)
     axes.set_xlabel("logit of the right class")
-    axes.set_ylabel("logit of a wrong one; a third is 0")
+    axes.set_ylabel("logit of a wrong class; the third is 0")
     figure.colorbar(filled, ax=axes, shrink=0.85).outline.set_visible(False)
     return figure
 
 
 def triplet() -> Figure:
-    """Where a negative costs something: triplet loss over its place."""
+    """Triplet loss as a function of the position of the negative."""
     figure, axes = _figure(5.4, 4.6)
     x, y = np.meshgrid(np.linspace(-3, 3, 201), np.linspace(-2.5, 2.5, 181))
     negatives = np.stack([x, y], axis=-1)
@@ -188,7 +188,7 @@ def triplet() -> Figure:
         axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=9)
         box = {"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.85}
         axes.annotate(name, place, away, textcoords="offset points", color="black", bbox=box, ha=side)
-    axes.set_xlabel("the loss of a negative that lies here; green: no loss beyond")
+    axes.set_xlabel("loss for a negative at this point; zero outside the green line")
     axes.grid(visible=False)
     axes.set_aspect("equal")
     figure.colorbar(filled, ax=axes, shrink=0.85).outline.set_visible(False)
@@ -196,7 +196,7 @@ def triplet() -> Figure:
 
 
 def smoothing() -> Figure:
-    """What label smoothing does to a confident answer."""
+    """The effect of label smoothing on confident predictions."""
     figure, axes = _figure()
     x = np.linspace(-2, 10, 801)
     logits = np.stack([x, 0 * x, 0 * x], axis=1)
@@ -223,7 +223,7 @@ def stability() -> Figure:
             )
     axes.axvspan(88.7, 120, color=SLOPE, alpha=0.12)
     axes.text(90, 3e-9, "inf", color=SLOPE)
-    axes.set_xlabel("logit of a negative")
+    axes.set_xlabel("logit of a negative example")
     axes.set_ylabel("relative error, float32")
     axes.legend(fontsize=9)
     return figure
@@ -246,7 +246,7 @@ def rooms() -> Figure:
 
     package = Path(jitloss.__file__).parent
     levels = (
-        ("public face", ["jitloss", "jitloss.torch"]),
+        ("public interface", ["jitloss", "jitloss.torch"]),
         ("", ["composition", "gradcheck", "objectives"]),
         ("the call", ["loss"]),
         ("", ["form"]),
@@ -287,12 +287,12 @@ def rooms() -> Figure:
 
 GALLERY: dict[str, tuple[Callable[[], Figure], str, str]] = {
     "landscape": (landscape, "Softmax cross-entropy over two logits", "losses/cross_entropy_with_logits.md"),
-    "triplet": (triplet, "Where a negative costs something", "losses/triplet_loss.md"),
-    "robust": (robust, "How much a wrong point pulls", "losses/huber_loss.md"),
-    "focal": (focal, "Focal loss fades what is classified well", "losses/focal_loss_with_logits.md"),
-    "quantiles": (quantiles, "The tilt of quantiles", "losses/quantile_loss.md"),
+    "triplet": (triplet, "Triplet loss by position of the negative", "losses/triplet_loss.md"),
+    "robust": (robust, "The influence of an outlier", "losses/huber_loss.md"),
+    "focal": (focal, "Focal loss down-weights easy examples", "losses/focal_loss_with_logits.md"),
+    "quantiles": (quantiles, "Pinball losses of several quantiles", "losses/quantile_loss.md"),
     "smoothing": (smoothing, "Label smoothing and confidence", "losses/cross_entropy_with_logits.md"),
-    "stability": (stability, "The textbook's formula and the kernel", "numerical-stability.md"),
+    "stability": (stability, "The textbook formula and the kernel", "numerical-stability.md"),
     "regularisation": (regularisation, "Penalties near zero", "losses/elastic_net.md"),
 }
 
@@ -303,7 +303,7 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def draw(folder: Path) -> None:
-    """All pictures, into a folder."""
+    """Draw all plots into a folder."""
     with mpl.rc_context(STYLE):
         for name, loss in jitloss.LOSSES.items():
             save(of_loss(loss), folder / "losses" / f"{name}.svg")

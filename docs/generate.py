@@ -1,7 +1,7 @@
 """Fill the generated parts of README.md and of the pages in docs/ from the library itself.
 
 python docs/generate.py              rewrite what is out of date
-python docs/generate.py --check      say which page is out of date, and exit with 1 if one is
+python docs/generate.py --check      list pages that are out of date, and exit with 1 if there are any
 python docs/generate.py --pictures   draw docs/losses.png too (needs matplotlib)
 
 A part lies between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``, where NAME is in :data:`PARTS`.
@@ -47,7 +47,7 @@ _ESCAPES = {r"\\": r"\cr", r"\{": r"\lbrace ", r"\}": r"\rbrace ", r"\|": r"\Ver
 
 
 def tex(formula: str) -> str:
-    """A formula without the signs that Markdown would take for escapes of its own."""
+    """A formula without the sequences that Markdown would treat as escapes."""
     return re.sub(r"\\[^a-zA-Z]", lambda found: _ESCAPES.get(found[0], found[0]), formula)
 
 
@@ -80,13 +80,13 @@ def markdown(text: str) -> str:
 
 
 def described(doc: str) -> dict[str, str]:
-    """What the section of parameters says of each."""
+    """The description of each parameter, from the section of parameters."""
     found = entries(sections(doc).get("Parameters", ""))
     return {name: inline(" ".join(text.split())) for name, (_, text) in found.items()}
 
 
 def table(*rows: tuple[str, ...]) -> str:
-    """The first row is the head."""
+    """A Markdown table; the first row is the header."""
     head, *body = (f"| {' | '.join(row)} |" for row in rows)
     return "\n".join([head, "|" + " --- |" * len(rows[0]), *body])
 
@@ -133,7 +133,7 @@ def options(page: Path) -> str:
 
 
 def formulas(page: Path) -> str:
-    """A section for each loss: what its docstring says of its value and gradient, its inputs, its parameters."""
+    """A section for each loss, from its docstring: value and gradient, inputs, parameters."""
     return "\n\n".join(map(_section, _definitions()))
 
 
@@ -156,17 +156,17 @@ def _parameter(one: Parameter, texts: dict[str, str]) -> str:
 
 
 def functions(page: Path) -> str:
-    """What a definition may call, and how exact the compiled functions are: from the docstrings of jitloss.math."""
+    """The functions that a definition may call and their error bounds, from the docstrings of jitloss.math."""
     rows = []
     for name, function in jitloss.math.FUNCTIONS.items():
         text = " ".join((function.__doc__ or "").split())
         found = re.search(r"(Exact|Correctly rounded|Within (.+) ulp)\.$", text)
         if found is None:
-            raise ValueError(f"jitloss.math.{name}: the docstring ends with no error bound")
+            raise ValueError(f"jitloss.math.{name}: the docstring does not end with an error bound")
         bound = f"{found[2]} ulp" if found[2] else found[1].lower()
         meaning = cell(inline(text[: found.start()].strip().rstrip(".")))
         rows.append((f"`{name}({', '.join(inspect.signature(function).parameters)})`", meaning, bound.replace("``", "")))
-    return table(("function", "what it gives", "error"), *rows)
+    return table(("function", "result", "error"), *rows)
 
 
 def _constants(module: ModuleType) -> dict[str, str]:
@@ -217,14 +217,14 @@ SIZES = (
 
 
 def sizes(page: Path) -> str:
-    """The sizes that the loops work with, as the source has them."""
+    """The sizes that the loops use, from the source."""
     rows = []
     for path, name in SIZES:
         module = importlib.import_module(path)
         rows.append(
             (f"`{path.removeprefix('jitloss.')}.{name}`", str(getattr(module, name)), _constants(module)[name].rstrip("."))
         )
-    return table(("name", "value", "what it is"), *rows)
+    return table(("name", "value", "meaning"), *rows)
 
 
 def _annotations(kind: type) -> Iterator[tuple[str, Any]]:
@@ -248,11 +248,11 @@ def ranges(page: Path) -> str:
 PARTS: dict[str, Callable[[Path], str]] = {
     one.__name__: one for one in (losses, options, formulas, functions, sizes, spaces, ranges)
 }
-"""What stands between the markers of that name, for a page."""
+"""The text between the markers of that name, for a page."""
 
 
 def filled(page: Path, text: str) -> str:
-    """The text of a page with its generated parts as they should be."""
+    """The text of a page with its generated parts up to date."""
 
     def fill(found: re.Match[str]) -> str:
         return f"<!-- {found[1]}:begin -->\n{PARTS[found[1]](page)}\n<!-- {found[1]}:end -->"
@@ -272,7 +272,7 @@ SCENES: dict[str, tuple[Any, tuple[float, float]]] = {
     "count": (3.0, (-1.0, 2.2)),
     "parameter": (None, (-3.0, 3.0)),
 }
-"""The target of a curve and the ends of its axis, by the space of the target."""
+"""The target of a curve and the limits of its axis, by the space of the target."""
 
 SHOWN: dict[str, dict[str, Any]] = {
     "quantile_loss": {"quantile": 0.9},
@@ -280,7 +280,7 @@ SHOWN: dict[str, dict[str, Any]] = {
     "l2_regularization": {"strength": 1.0},
     "elastic_net": {"strength": 1.0},
 }
-"""Parameters that show more than the defaults do."""
+"""Parameters that are more instructive than the defaults."""
 
 
 def pictures() -> None:
@@ -329,7 +329,7 @@ def _panel(axes: Any, loss: jitloss.Loss) -> None:
 
 
 def _curves(loss: jitloss.Loss, x: np.ndarray, target: float | None, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Value and gradient at each ``x``; a penalty, which is a sum, is asked element by element."""
+    """Value and gradient at each ``x``; a penalty, which is a sum, is evaluated element by element."""
     if target is None:
         return np.array([loss([one], **given) for one in x]), loss.gradient(x, **given)
     value, gradient = loss.value_and_gradient(x, np.full_like(x, target), **given, reduction="none")
@@ -338,7 +338,7 @@ def _curves(loss: jitloss.Loss, x: np.ndarray, target: float | None, given: dict
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
     parser.add_argument("--pictures", action="store_true", help="draw docs/losses.png too")
     arguments = parser.parse_args(argv)
     stale = []

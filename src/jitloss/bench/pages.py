@@ -1,4 +1,4 @@
-"""The measured part of a page, between two marker lines that name the script which writes it."""
+"""The measured part of a page: the text between two marker lines that name the script which writes it."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +21,10 @@ class Measured(NamedTuple):
         return f"<!-- {self.name}:end -->"
 
     def parts(self) -> tuple[str, str, str]:
-        """The text before, between and after the two markers; raises unless each occurs once, in order."""
+        """The text before, between and after the two marker lines; an error unless each is there once, in order."""
         text = self.page.read_text(encoding="utf-8")
         if text.count(self.begin) != 1 or text.count(self.end) != 1 or text.index(self.end) < text.index(self.begin):
-            raise ValueError(f"{self.page.name} needs the lines {self.begin} and {self.end} once each, in this order")
+            raise ValueError(f"{self.page.name} must contain the lines {self.begin} and {self.end} once each, in this order")
         before, _, rest = text.partition(self.begin)
         between, _, after = rest.partition(self.end)
         return before, between, after
