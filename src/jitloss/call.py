@@ -155,7 +155,7 @@ class Evaluation:
         first = self.given.arrays[self.definition.inputs[0].name]
         if first.size <= SERIAL:
             return None
-        weighted = any(self.arguments.get(name) is not None for name in ("sample_weight", "class_weight"))
+        weighted = self.arguments.get("sample_weight") is not None
         return None if weighted and self.geometry.axis is None else order_of(first, self.geometry.axis)
 
     def _inwards(self, array: np.ndarray) -> np.ndarray:
@@ -281,7 +281,7 @@ class Evaluation:
 
     def _counts(self, targets: np.ndarray, ignored: int, option: str) -> np.ndarray:
         if self.definition.form == "pointwise":
-            return binary_counts(targets, self.owner, option)
+            return binary_counts(self._outwards(targets), self.owner, option)
         if self.geometry.labels:
             flat = targets.reshape(-1)
             return np.bincount(flat[flat != ignored], minlength=self.columns).astype(np.float64)
