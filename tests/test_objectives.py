@@ -257,6 +257,9 @@ def test_the_floor_and_the_constants():
     for loss in (jitloss.mse_loss, jitloss.log_cosh_loss, LOGIT, jitloss.poisson_nll_loss, pseudo_huber):
         assert objectives.xgboost(loss).constant is None
     np.testing.assert_array_equal(objectives.xgboost(jitloss.mse_loss, hessian=3.0)(np.zeros(2), far)[1], [3.0, 3.0])
+    for given, floor in (({"hessian": 0.0}, 1e-16), ({"hessian": 0.1, "min_hessian": 0.5}, 0.5)):
+        weighted = objectives.xgboost(jitloss.mse_loss, **given)(np.zeros(2), far, np.array([1.0, 2.0]))[1]
+        np.testing.assert_array_equal(weighted, [floor, 2 * floor])
 
 
 @pytest.mark.parametrize("delta", [0.9, 20.0, 720.0, 5000.0])
