@@ -257,7 +257,7 @@ class Evaluation:
             part = slice(start, start + CHUNK)
             mine = binary_weights(flat[part], pair[0], pair[1], graded)
             if sample is not None:
-                mine = mine * sample[part].astype(np.float64)
+                mine *= sample[part]
             each[part] = held(mine, self.working, owner, "sample_weight times class_weight", self._place_behind(start))
         self.sample = Weights(each.reshape(self.geometry.items), 1)
 

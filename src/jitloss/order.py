@@ -35,7 +35,7 @@ class Order(NamedTuple):
 
 def order_of(first: np.ndarray, axis: int | None) -> Order | None:
     """The order of predictions whose rows, if there are such, lie along an axis; None where they are in C order, or in none."""
-    if first.flags.c_contiguous or first.ndim < 2:
+    if first.flags.c_contiguous:
         return None
     if axis is None:
         orders = [Order(tuple(np.argsort([-stride for stride in first.strides], kind="stable").tolist()), 0)]

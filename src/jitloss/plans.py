@@ -79,7 +79,7 @@ def _places() -> tuple[int, int, int]:
 def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
     """Whether a call that is done read these arrays themselves, with rows along their last axis."""
     for one, array in zip(done.definition.inputs, inputs, strict=True):
-        if type(array) is not ndarray or done.arrays[one.name] is not array:
+        if done.arrays[one.name] is not array:
             return False
     return done.definition.form == "pointwise" or done.arguments.get("axis", DEFAULTS["axis"]) in (-1, inputs[0].ndim - 1)
 
@@ -143,10 +143,6 @@ class Plans:
         self.small = compiler().small_driver()
         value: float | None = self.small(*call)
         return value
-
-    def forget(self) -> None:
-        self.plans.clear()
-        self.kinds.clear()
 
     def in_order(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Arguments with the inputs that were given by name at their places; None where one is missing."""

@@ -57,10 +57,6 @@ class Quick(Plans):
         if not options and len(args) == 2:
             self.last = plan
 
-    def forget(self) -> None:
-        super().forget()
-        self.last = None
-
     # Calls ------------------------------------------------------------------------------------------------------------------
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
