@@ -439,7 +439,6 @@ class Evaluation:
 
     def _words(self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, stored: int) -> tuple[Any, ...]:
         """The kernel's table, in the order of :mod:`jitloss.compilers.cpu.table`."""
-        classes = None if self.classes is None else self.classes.astype(self.working)
         return (
             self.parameters,
             items,
@@ -450,7 +449,7 @@ class Evaluation:
             stored,
             self.labels,
             self.ignored,
-            classes,
+            self.classes,
             *(self.arrays[one.name] for one in self.definition.inputs),
             *(gradient.written if gradient else ()),
             *(hessian.written if hessian else ()),

@@ -98,7 +98,7 @@ def _fixed_divisor(done: Evaluation) -> float:
 
 def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """What a plan is found by; None where there can be none. What options become may depend on the number of axes too."""
-    if options or rest:
+    if options:
         key += (first.ndim,)
     for name, value in (*enumerate(rest), *options.items()):
         kind = type(value)  # True is 1.0 for a dict, and 0.0 is -0.0
