@@ -30,9 +30,7 @@ def inputs_of(case: Case) -> Any:
 def forget(case: Case) -> None:
     """Make the next call of every form the first of its kind."""
     for form in FORMS:
-        quick = getattr(case.loss, form)._quick
-        if quick is not None:
-            quick.forget()
+        getattr(case.loss, form)._quick = None
 
 
 def refused(case, error, args, *words, right=None, forms=FORMS, **options) -> None:

@@ -299,3 +299,14 @@ def test_files_larger_than_memory(tmp_path):
         print(value, float(out[1000, 5]), sum(one.nbytes for one in (*inputs, out)) > 10 * 2**26)
     """
     assert python("-c", textwrap.dedent(script)).split() == ["0.001", str(float(np.float32(2 / 6e7))), "True"]
+
+
+@pytest.mark.parametrize("library", ["pandas", "pyarrow"])
+def test_an_output_is_no_memory_of_a_column_of_weights(library):
+    module = pytest.importorskip(library)
+    weights = np.array([0.5, 1.0, 2.0])
+    column = module.Series(weights, copy=False) if library == "pandas" else module.array(weights)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="this one overlaps sample_weight"):
+            mse_loss.gradient(P, T, sample_weight=column, out=weights)
+    np.testing.assert_array_equal(weights, [0.5, 1.0, 2.0])

@@ -699,3 +699,30 @@ def test_options_of_a_term_are_those_that_were_given():
     before = total({"a": [5.0]}, {"a": [0.0]})
     options["delta"] = 9.0
     assert total({"a": [5.0]}, {"a": [0.0]}) == before
+
+
+def test_parameters_that_have_places_come_first_in_sums():
+    """Whichever loss they are of."""
+    bce, focal = jitloss.binary_cross_entropy_with_logits, jitloss.focal_loss_with_logits
+    total, x, t = bce + focal, np.array([0.5, -1.0, 2.0]), np.array([1.0, 0.0, 0.0])
+    assert list(inspect.signature(total).parameters)[:5] == ["logits", "targets", "gamma", "alpha", "pos_weight"]
+    assert total(x, t, 1.5, 0.5, pos_weight=3.0) == pytest.approx(bce(x, t, pos_weight=3.0) + focal(x, t, 1.5, 0.5), rel=1e-14)
+    with pytest.raises(TypeError, match="too many positional"):
+        total(x, t, 1.5, 0.5, 3.0)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_output_is_no_map_of_what_another_call_reads(plain, tmp_path):
+    np.arange(6000.0).tofile(tmp_path / "raw")
+    kind = np.asarray if plain else lambda one: one
+    read = kind(np.memmap(tmp_path / "raw", np.float64, "r", 0, (4096,)))
+    out = kind(np.memmap(tmp_path / "raw", np.float64, "r+", 4096, (4096,)))
+    other, zeros = np.ones(4096), np.zeros(4096)
+    total = jitloss.weighted_sum(a=jitloss.mse_loss, b=jitloss.mse_loss)
+    for _ in range(2):
+        for first, second in (("a", "b"), ("b", "a")):
+            with pytest.raises(ValueError, match=f"out of {first} overlaps an array of {second}"):
+                total.gradient({first: other, second: read}, {"a": zeros, "b": zeros}, **{first: {"out": out}})
+        with pytest.raises(ValueError, match="out of a overlaps an array of b"):
+            jitloss.l2_regularization.gradient({"a": other, "b": read}, out={"a": out, "b": np.empty(4096)})
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "raw"), np.arange(6000.0))

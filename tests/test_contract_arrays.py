@@ -6,8 +6,20 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cases import DTYPES, agree, draw
-from contract import HUGE, each_averaged, each_case, each_loss, each_row_case, each_triple, inputs_of, out_for, refused, results
+from cases import CASES, DTYPES, agree, draw
+from contract import (
+    HUGE,
+    each_averaged,
+    each_case,
+    each_loss,
+    each_row_case,
+    each_triple,
+    inputs_of,
+    out_for,
+    refused,
+    results,
+    same,
+)
 from layouts import guarded
 
 # Shapes -----------------------------------------------------------------------------------------------------------------------
@@ -137,6 +149,17 @@ def test_mixed_dtypes(case):
         for mine, right in zip(outs, got[1:], strict=True):
             np.testing.assert_array_equal(mine.array, right)
         assert all(one.intact() for one in (*args, *outs))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if any(one.per_row for one in inputs_of(case))], ids=repr)
+def test_a_number_a_row_has_no_say_in_the_precision(case):
+    inputs = draw(case, case.shape, "float32")
+    places = [place for place, one in enumerate(inputs_of(case)) if one.per_row]
+    want = results(case, *inputs)
+    for dtype in (np.float64, np.int64):
+        wide = [array.astype(dtype) if place in places else array for place, array in enumerate(inputs)]
+        for _ in range(2):
+            same(results(case, *wide), want)
 
 
 @each_triple

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from contract import (
 @each_averaged
 def test_bad_reductions_and_normalizers(case):
     right = draw(case, case.shape, "float32")
-    for reduction in ("average", "", None, 1, ["mean"], b"mean"):
+    for reduction in ("average", "", None, 1, ["mean"], b"mean", np.array("mean")):
         refused(case, ValueError, right, "reduction", repr(reduction), forms=("value",), reduction=reduction)
     for normalizer in ("mean", 0, 0.0, -1.0, NAN, INF, HUGE, -HUGE, np.float32(0.0)):
         refused(case, ValueError, right, "normalizer", repr(normalizer), forms=("value",), normalizer=normalizer)
@@ -139,6 +140,27 @@ def test_bad_parameters(case, parameter):
             case.loss.with_parameters(**{parameter.name: bad})
 
 
+LARGEST = float(np.finfo(np.float64).max)
+ENDS = {
+    "Positive": ((5e-324, LARGEST), (0.0, INF)),
+    "NonNegative": ((0.0, LARGEST), (-5e-324, INF)),
+    "Exponent": ((0.0, LARGEST), (-5e-324, INF)),
+    "Fraction": ((5e-324, np.nextafter(1.0, 0.0)), (0.0, 1.0)),
+    "Share": ((0.0, 1.0), (-5e-324, np.nextafter(1.0, 2.0))),
+    "Epsilon": ((5e-324, np.nextafter(0.5, 0.0)), (0.0, 0.5)),
+}
+
+
+@pytest.mark.parametrize(("name", "ends"), ENDS.items(), ids=ENDS)
+def test_ends_of_ranges(name, ends):
+    """A kind of parameter takes the numbers that its description says, up to the last one."""
+    values = get_args(getattr(jitloss.definition, name))[1]
+    inside, outside = ends
+    assert [one in values for one in inside] == [True, True]
+    assert [one in values for one in outside] == [False, False]
+    assert NAN not in values
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("case", [case for case, one in PARAMETERS if one.name == "epsilon"], ids=repr)
 def test_clipping(case, dtype):
@@ -212,3 +234,26 @@ def test_weights_are_added_in_float64():
     )
     total = jitloss.mse_loss(np.ones(4096, np.float32), np.zeros(4096, np.float32), sample_weight=weight, reduction="sum")
     assert value == total / (2.0**28 + 4095)
+
+
+LARGE = 2.0**28
+"""Beside which a sum in float32 has no place for a few ones."""
+
+
+@pytest.mark.parametrize("of", ["rows", "classes"])
+def test_weights_of_rows_that_count_are_added_in_float64(of):
+    labels = np.ones(4096, np.int64)
+    labels[0], labels[-1] = 0, -100
+    rows = np.where(np.arange(4096), 1, LARGE).astype(np.float32)
+    options = {"sample_weight": rows} if of == "rows" else {"class_weight": np.array([LARGE, 1.0], np.float32)}
+    logits = np.zeros((4096, 2), np.float32)
+    total = jitloss.cross_entropy_with_logits(logits, labels, reduction="sum", **options)
+    assert jitloss.cross_entropy_with_logits(logits, labels, normalizer="weights", **options) == total / (LARGE + 4094)
+
+
+def test_weights_of_dense_targets_are_added_in_float64():
+    logits, targets = np.zeros((3, 4096), np.float32), np.ones((3, 4096), np.float32)
+    weights = np.where(np.arange(4096), 1, LARGE).astype(np.float32)
+    total = jitloss.cross_entropy_with_logits(logits, targets, reduction="sum", class_weight=weights)
+    mean = jitloss.cross_entropy_with_logits(logits, targets, normalizer="weights", class_weight=weights)
+    assert mean == total / (3 * (LARGE + 4095))

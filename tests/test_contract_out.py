@@ -50,8 +50,8 @@ def test_out_that_does_not_fit(case):
         (ValueError, np.empty(shape, object), ("object", "float32")),
         (ValueError, frozen, ("read-only",)),
         (ValueError, np.broadcast_to(np.float32(0), shape), ("read-only",)),
-        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (0,) * len(shape)), ("one place",)),
-        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (2,) * len(shape)), ("one place",)),
+        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (0,) * len(shape)), ("overlap each other",)),
+        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (2,) * len(shape)), ("overlap each other",)),
         (TypeError, np.ma.zeros(shape, np.float32), ("mask",)),
         (TypeError, right[0].tolist(), ("list",)),
         (TypeError, np.float32(1.0), ("float32",)),
@@ -274,6 +274,54 @@ def test_maps_of_parts_of_a_file_by_their_offsets(tmp_path):
         jitloss.mse_loss.gradient(np.zeros(2048), one, out=again)
     with pytest.raises(ValueError, match="out overlaps"):
         jitloss.mse_loss.gradient(np.zeros(2048), two, out=again)
+
+
+@pytest.mark.parametrize("loss", [jitloss.mse_loss, jitloss.kl_divergence], ids=lambda one: one.__name__)
+def test_two_maps_of_one_part_of_a_file_are_one_array(loss, tmp_path):
+    numbers = np.random.default_rng(0).uniform(0.1, 1.0, (64, 1024))
+    numbers.tofile(tmp_path / "raw")
+    one, other = (np.memmap(tmp_path / "raw", np.float64, "r+", 0, (64, 1024)) for _ in range(2))
+    want = loss.value_and_gradient(numbers, np.ones_like(numbers))
+    got = loss.value_and_gradient(one, np.ones_like(numbers), out=other)
+    assert got[0] == want[0]
+    assert got[1] is other
+    np.testing.assert_array_equal(other, want[1])
+
+
+def test_what_is_written_to_a_private_map_stays_there(tmp_path):
+    """But what is written to the file shows in such a map."""
+    numbers = np.arange(6000.0)
+    numbers.tofile(tmp_path / "raw")
+    for size, start in ((5000, 0), (2048, 4096)):
+        shared = np.memmap(tmp_path / "raw", np.float64, "r+", start, (size,))
+        private = np.memmap(tmp_path / "raw", np.float64, "c", 0, (size,))
+        for predictions in (private, np.zeros(size)):
+            targets = np.zeros(size) if predictions is private else private
+            with pytest.raises(ValueError, match="out overlaps"):
+                jitloss.mse_loss.gradient(predictions, targets, out=shared)
+        got = jitloss.mse_loss.gradient(shared, np.zeros(size), out=private)
+        np.testing.assert_allclose(got, shared * 2 / size)
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "raw"), numbers)
+
+
+@pytest.mark.parametrize("size", [2048, 40_000])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.labels], ids=repr)
+def test_plain_arrays_may_be_maps_too(case, size, tmp_path):
+    """Of which addresses tell nothing, in a call that others like it went before either."""
+    shape, start = (size // 64, 64) if case.rowwise else (size,), 4096
+    inputs = draw(case, shape, "float64")
+    inputs[0].tofile(tmp_path / "raw")
+    with (tmp_path / "raw").open("ab") as file:
+        file.write(bytes(start))
+    case.loss.gradient(*inputs)
+    case.loss.gradient(*inputs, out=out_for(case, outs_like(case, inputs)))
+    read = np.asarray(np.memmap(tmp_path / "raw", np.float64, "r", 0, shape))
+    written = np.asarray(np.memmap(tmp_path / "raw", np.float64, "r+", start, shape))
+    outs = [written, *outs_like(case, inputs)[1:]]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="out overlaps"):
+            case.loss.gradient(read, *inputs[1:], out=out_for(case, outs))
+    np.testing.assert_array_equal(read, inputs[0])
 
 
 def test_swapped_bytes_of_an_output():

@@ -106,7 +106,19 @@ def test_forms(case, form):
 def test_an_inner_class_axis(case, chunks):
     inputs = draw(case, (3, 5, 4, 6), axis=1)
     arrays = [da.from_array(one, chunks=chunks if one.ndim == 4 else 2) for one in inputs]
-    same(compute(case.loss.value_and_gradient(*arrays, axis=1)), case.loss.value_and_gradient(*inputs, axis=1))
+    want = case.loss.value_and_gradient(*inputs, axis=1)
+    for axis in (1, -3):
+        same(compute(case.loss.value_and_gradient(*arrays, axis=axis)), want)
+
+
+@pytest.mark.parametrize("axis", [0, -2, 2])
+@pytest.mark.parametrize("case", [case for case in CASES if case.loss.definition.takes_labels], ids=repr)
+def test_weights_of_classes_along_any_axis(case, axis):
+    shape, weights = (5, 4, 6), np.arange(1.0, 7.0)
+    inputs = draw(case, shape, axis=axis)
+    arrays = [da.from_array(one, chunks=3) for one in inputs]
+    options = {"axis": axis, "class_weight": weights[: shape[axis]]}
+    same(compute(case.loss.value_and_gradient(*arrays, **options)), case.loss.value_and_gradient(*inputs, **options))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.rowwise], ids=repr)

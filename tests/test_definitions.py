@@ -16,6 +16,7 @@ import pytest
 import jitloss
 from cases import ALL
 from jitloss import DefinitionError, definition
+from jitloss.running import compiler
 
 FACTOR, COUNT, SWITCH, NOTHING = 0.5, 3, True, None
 TABLE = [1.0, 2.0]
@@ -637,6 +638,30 @@ def test_an_error_of_the_compiler_names_the_loss():
     with pytest.raises(DefinitionError, match=r"^odd: the definition cannot be compiled for float64"):
         odd.gradient(PREDICTIONS, TARGETS, out=out)
     assert (out == 5.0).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted", "said"),
+    [
+        (RecursionError("no end"), DefinitionError, "^refused: the definition is too deep for the compiler: no end$"),
+        (NotImplementedError("no such"), DefinitionError, "^refused: the definition cannot be compiled for float64: no such$"),
+        (MemoryError("no memory"), MemoryError, "^no memory$"),
+    ],
+    ids=lambda one: type(one).__name__ if isinstance(one, Exception) else "",
+)
+def test_what_stops_the_compiler(error, wanted, said, monkeypatch):
+    """An error of the definition names it; any other comes as it is."""
+
+    @jitloss.pointwise
+    def refused(prediction, target):
+        return prediction * target, target
+
+    def stop(variant):
+        raise error
+
+    monkeypatch.setattr(compiler(), "kernel", stop)
+    with pytest.raises(wanted, match=said):
+        refused(PREDICTIONS, TARGETS)
 
 
 def test_annotations_of_other_kinds_are_let_be():

@@ -199,6 +199,26 @@ def test_custom_losses_and_sums():
     assert compiled(rows, 2)(*inputs) == pytest.approx(rows(*inputs), rel=1e-13)
 
 
+def test_a_loss_times_a_number():
+    """Of rows, and of single numbers."""
+    ce, mse = 0.5 * LABELS.loss, -3.0 * jitloss.mse_loss
+    inputs = draw(LABELS, (9, 5))
+    value, gradient = compiled(ce.value_and_gradient, 2)(*inputs)
+    want, theirs = ce.value_and_gradient(*inputs)
+    assert value == pytest.approx(want, rel=1e-13)
+    np.testing.assert_allclose(gradient, theirs, rtol=1e-12)
+    assert compiled(mse.value_and_gradient, 2)(3.0, 1.0) == (-12.0, -12.0)
+    assert compiled(mse.gradient, 2)(np.float32(3.0), np.float32(1.0)) == -12.0
+
+
+def test_penalties_are_summed():
+    params = np.random.default_rng(0).normal(size=(3, 4))
+    value, gradient = compiled(jitloss.l2_regularization.value_and_gradient, 1)(params)
+    want, theirs = jitloss.l2_regularization.value_and_gradient(params)
+    assert value == pytest.approx(want, rel=1e-14)
+    np.testing.assert_allclose(gradient, theirs, rtol=1e-14)
+
+
 def test_lists_are_refused_by_name():
     with pytest.raises(TypingError, match="mse_loss: predictions and targets must be arrays, or numbers; got reflected list"):
         njit(lambda p, t: jitloss.mse_loss(p, t))([1.0], [0.0])
@@ -213,8 +233,8 @@ def test_layouts(view):
     want, theirs = jitloss.mse_loss.value_and_gradient(p, t)
     assert value == pytest.approx(want, rel=1e-14)
     np.testing.assert_allclose(gradient, theirs, rtol=1e-14)
-    kl = jitloss.kl_divergence
-    assert compiled(kl, 2)(np.abs(p), np.abs(t)) == pytest.approx(kl(np.abs(p), np.abs(t)), rel=1e-13)
+    kl, rows = jitloss.kl_divergence, [view(one) for one in np.random.default_rng(0).uniform(0.1, 1.0, (2, 6, 8))]
+    assert compiled(kl, 2)(*rows) == pytest.approx(kl(*rows), rel=1e-13)
 
 
 @pytest.fixture
@@ -246,7 +266,8 @@ def test_no_array_is_left_behind(case, name, held):
 def test_one_row_integers_bools_and_nothing():
     ce, hinge = jitloss.cross_entropy_with_logits, jitloss.hinge_loss
     assert compiled(ce, 2)(np.array([1.0, 2.0, 0.5]), 1) == pytest.approx(ce([1.0, 2.0, 0.5], 1), rel=1e-14)
-    assert compiled(jitloss.mse_loss, 2)(np.array([1, 2]), np.array([0, 0])) == 2.5
+    value, gradient = compiled(jitloss.mse_loss.value_and_gradient, 2)(np.array([1, 2]), np.array([0, 0]))
+    assert (value, gradient.dtype, gradient.tolist()) == (2.5, np.float64, [1.0, 2.0])
     assert compiled(hinge, 2)(np.array([0.5, 0.5]), np.array([True, False])) == hinge([0.5, 0.5], [True, False])
     assert compiled(jitloss.mse_loss, 2)(np.zeros(0), np.zeros(0)) == 0.0
     value, gradient = compiled(ce.value_and_gradient, 2)(np.zeros((0, 3)), np.zeros(0, np.int64))
@@ -278,6 +299,10 @@ def test_errors_in_compiled_code():
         compiled(ce, 2)(np.zeros((2, 3)), np.array([0, 3]))
     with pytest.raises(ValueError, match="targets must have one label for each row"):
         compiled(ce, 2)(np.zeros((2, 3)), np.array([0, 1, 2]))
+    kl = compiled(jitloss.kl_divergence, 2)
+    for shape in ((2, 4), (3, 3), (1, 3)):
+        with pytest.raises(ValueError, match="kl_divergence: predictions and targets must have the same shape"):
+            kl(np.ones((2, 3)), np.ones(shape))
     with pytest.raises(TypingError, match="predictions and targets must be arrays, or numbers"):
         compiled(mse, 2)(np.zeros(3), 1.0)
     with pytest.raises(TypingError, match="logits and targets must be arrays of rows"):

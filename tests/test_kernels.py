@@ -213,3 +213,32 @@ def test_unaligned_inputs():
         wanted = case.loss.value_and_gradient(*inputs)
         assert value == wanted[0]
         assert same_bits(gradient, wanted[1])
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.name in ("mse_loss", "triplet_loss", "l2_regularization")], ids=repr
+)
+def test_kernels_have_aligned_memory(case, monkeypatch):
+    """Where an array is not, a copy: processors differ in what they make of it."""
+    seen = []
+
+    def total_of(kernel, words, *rest):
+        seen.extend(one for one in words(0) if isinstance(one, np.ndarray))
+        return running.total_of(kernel, words, *rest)
+
+    for module in ("call", "quick", "large"):
+        monkeypatch.setattr(f"jitloss.{module}.total_of", total_of)
+    inputs = draw(case, (64, 1024) if case.rowwise else (3 * running.SERIAL,), "float32")
+    wanted = case.loss.gradient(*inputs)
+    names = [one.name for one in case.loss.definition.differentiable]
+    shifted = []
+    for array in inputs:
+        place, _ = framed(array.shape, array.dtype, 1)
+        place[...] = array
+        shifted.append(place)
+    for given, offset in ((inputs, 0), (inputs, 1), (shifted, 0), (shifted, 1)):
+        out = {name: framed(inputs[0].shape, inputs[0].dtype, offset)[0] for name in names}
+        got = case.loss.gradient(*given, out=out if len(names) > 1 else out[names[0]])
+        assert same_bits(got, wanted)
+    assert seen
+    assert all(one.flags.aligned for one in seen)

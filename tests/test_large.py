@@ -104,8 +104,10 @@ def test_few_elements_that_do_not_fit_a_plan(case, short_way):
                 form(args[0], out=out)
         with pytest.raises(ValueError, match="overlaps"):
             form(other[0], out=shifted)
-    with pytest.raises(TypeError, match="out"):
-        case.loss.value(*args, out=None)
+    case.loss.value(*args)
+    for out in (None, np.zeros_like(args[0])):
+        with pytest.raises(TypeError, match="out"):
+            case.loss.value(*args, out=out)
 
 
 @each_case
@@ -168,7 +170,8 @@ def test_what_does_not_fit_a_plan_goes_the_long_way(case, short_way):
     for given, options in calls:
         with pytest.raises(AssertionError, match="long way"):
             short_way(form, *given, **options)
-        assert bits(form(*given, **options)) == bits(long_way(form, *given, **options))
+        for _ in range(2):
+            assert bits(form(*given, **options)) == bits(long_way(form, *given, **options))
         form(*args)
     with jitloss.errstate(invalid="raise"), pytest.raises(AssertionError, match="long way"):
         short_way(form, *args)

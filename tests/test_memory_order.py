@@ -155,10 +155,12 @@ def test_weights_are_those_of_the_same_elements():
         mine = {name: turned[2] if one is weights else one for name, one in options.items()}
         got = jitloss.binary_cross_entropy_with_logits.gradient(*turned[:2], **mine)
         np.testing.assert_allclose(got, jitloss.binary_cross_entropy_with_logits.gradient(p, t, **options), rtol=1e-14)
+        assert got.flags.c_contiguous is ("sample_weight" in options)
     rows = abs(square(3))[0]
     targets = weights / weights.sum(axis=1, keepdims=True)
     options = {"sample_weight": rows, "class_weight": "balanced"}
     got = jitloss.cross_entropy_with_logits.gradient(turned[0], np.asfortranarray(targets), **options)
+    assert got.flags.f_contiguous
     np.testing.assert_allclose(got, jitloss.cross_entropy_with_logits.gradient(p, targets, **options), rtol=1e-12, atol=1e-17)
 
 
@@ -194,6 +196,10 @@ def test_messages_speak_of_the_arrays_as_they_were_given():
     half[3, 7] = 4e4
     with jitloss.errstate(invalid="raise"), pytest.raises(FloatingPointError, match=r"first at element \(3, 7\)"):
         jitloss.mse_loss.value_and_gradient(half, t.astype(np.float16), reduction="sum")
+    half[3, 7] = 0.25
+    for option in ("class_weight", "pos_weight"):
+        with pytest.raises(ValueError, match=rf"{option}='balanced' needs targets .* got 0.25 at index \[3, 7\]"):
+            jitloss.binary_cross_entropy_with_logits(np.zeros_like(p), half, **{option: "balanced"})
     labels = np.zeros(N, int)
     labels[5] = 400
     with pytest.raises(ValueError, match=r"targets\[5\] \(row 5\) is 400, wanted a class from 0 to 399"):

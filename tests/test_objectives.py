@@ -246,6 +246,25 @@ def test_gradients_are_those_of_the_rows():
         np.testing.assert_allclose(hessian, weight[:, None] * factor * q * (1 - q))
 
 
+@jitloss.pointwise
+def straight(prediction, target):
+    return prediction * (target + 1.0), target + 1.0, 0.0
+
+
+@jitloss.pointwise
+def bent_below(prediction, target):
+    error = prediction - target
+    far = error < -20.0
+    return where(far, -20.0 * error - 200.0, 0.5 * error * error), where(far, -20.0, error), where(far, 0.0, 1.0)  # noqa: F821
+
+
+@jitloss.pointwise
+def bent_above(prediction, target):
+    error = prediction - target
+    far = error > 20.0
+    return where(far, 20.0 * error - 200.0, 0.5 * error * error), where(far, 20.0, error), where(far, 0.0, 1.0)  # noqa: F821
+
+
 def test_the_floor_and_the_constants():
     far = np.array([800.0, 0.0])
     _, hessian = objectives.xgboost(LOGIT)(np.zeros(2), far)
@@ -254,9 +273,14 @@ def test_the_floor_and_the_constants():
     np.testing.assert_allclose(hessian, [0.3, 0.5])
     for loss in (jitloss.l1_loss, jitloss.quantile_loss, jitloss.huber_loss, jitloss.hinge_loss):
         np.testing.assert_array_equal(objectives.lightgbm(loss)(np.zeros(2), far, np.array([1.0, 2.0]))[1], [1.0, 2.0])
+    for loss in (straight, bent_below, bent_above):
+        assert objectives.xgboost(loss).constant == 1.0
     for loss in (jitloss.mse_loss, jitloss.log_cosh_loss, LOGIT, jitloss.poisson_nll_loss, pseudo_huber):
         assert objectives.xgboost(loss).constant is None
     np.testing.assert_array_equal(objectives.xgboost(jitloss.mse_loss, hessian=3.0)(np.zeros(2), far)[1], [3.0, 3.0])
+    for given, floor in (({"hessian": 0.0}, 1e-16), ({"hessian": 0.1, "min_hessian": 0.5}, 0.5)):
+        weighted = objectives.xgboost(jitloss.mse_loss, **given)(np.zeros(2), far, np.array([1.0, 2.0]))[1]
+        np.testing.assert_array_equal(weighted, [floor, 2 * floor])
 
 
 @pytest.mark.parametrize("delta", [0.9, 20.0, 720.0, 5000.0])

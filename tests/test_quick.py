@@ -152,6 +152,7 @@ def test_values_that_are_not_reduced(case, name, agrees):
     shape = (SERIAL // 40, 41) if case.rowwise else (SERIAL + 1,)
     for dtype in ("float16", "float32") if name == "value_and_gradient" else ("float32",):
         agrees(getattr(case.loss, name), *draw(case, shape, dtype), reduction="none")
+    agrees(getattr(-0.3 * case.loss, name), *draw(case, shape, "float32"), reduction="none")
 
 
 def test_from_several_threads_at_once():
@@ -195,6 +196,7 @@ def test_parameters_by_place(agrees):
         agrees(jitloss.huber_loss.value_and_gradient, *args, delta)
         agrees(jitloss.huber_loss.value_and_gradient, *args, delta=delta)
         agrees(jitloss.huber_loss.value_and_gradient, *args, delta, reduction="sum")
+        agrees(jitloss.huber_loss.value_and_gradient, *args)
 
 
 def test_smoothing_depends_on_the_columns(agrees):
@@ -276,6 +278,21 @@ def test_arrays_of_weights(case, kind, agrees):
             agrees(case.loss.value_and_gradient, *draw(case, shape, dtype, ignored=case.labels), **options)
 
 
+@each_case
+def test_weights_that_leave_no_plan(case):
+    """What a mean divides by, or what an item counts, is another number in each call."""
+    form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32", ignored=case.labels)
+    items, classes = case.shape[:-1] if case.rowwise else case.shape, case.shape[-1] if case.rowwise else 2
+    for name in ("sample_weight", "class_weight") if is_binary(case) or case.loss.definition.takes_labels else ("sample_weight",):
+        for seed in range(4):
+            mine = {"sample_weight": weights(items, seed=seed)}
+            if name == "class_weight":
+                mine[name] = weights((classes,), seed=seed)
+            for normalizer in ("weights", "count"):
+                options = {**mine, "normalizer": normalizer}
+                assert bits(form(*args, **options)) == bits(long_way(form, *args, **options))
+
+
 def test_wrong_weights_are_the_same_errors_after_right_ones():
     logits, labels = draw(LABELS[0], (33, 7))
     form, out = LABELS[0].loss.value_and_gradient, np.empty_like(logits)
@@ -295,6 +312,12 @@ def test_wrong_weights_are_the_same_errors_after_right_ones():
         ({"sample_weight": right, "class_weight": np.ones(6)}, "class_weight must hold one weight for each of 7 classes"),
     ]:
         with pytest.raises(ValueError, match=message):
+            form(logits, labels, **options)
+    for options in (
+        {"sample_weight": right + 0j, "class_weight": np.ones(7)},
+        {"sample_weight": right, "class_weight": right[:7] + 0j},
+    ):
+        with pytest.raises(TypeError, match="must hold numbers, got complex128"):
             form(logits, labels, **options)
     shared = np.ones(33 * 7 + 7)
     with pytest.raises(ValueError, match="out overlaps another array of the call"):
@@ -337,6 +360,30 @@ def test_parameters_that_are_others_in_each_call(case, shape, dtype, short_way):
             assert bits(short_way(form, *args, **options)) == bits(long_way(form, *args, **options)), options
         if form.positional[2:3] == (parameter.name,):
             assert bits(short_way(form, *args, first)) == bits(long_way(form, *args, first))
+
+
+USUAL = [(case, one) for case in SERVED for one in case.loss.definition.parameters if isinstance(one.usual, float)]
+
+
+@pytest.mark.parametrize(("case", "parameter"), USUAL, ids=lambda one: getattr(one, "name", repr(one)))
+def test_a_kernel_that_has_the_usual_number_serves_no_other(case, parameter):
+    args, form = draw(case, case.shape, "float32"), case.loss.value_and_gradient
+    for first in (parameter.usual, parameter.usual * 0.75):
+        form._quick = None
+        form(*args, **{parameter.name: first})
+        for one in numbers_of(case, parameter.name):
+            options = {parameter.name: one}
+            assert bits(form(*args, **options)) == bits(long_way(form, *args, **options)), options
+
+
+@pytest.mark.parametrize("case", [case for case in SERVED if case.loss.definition.takes_labels], ids=repr)
+def test_a_kernel_without_smoothing_serves_no_other(case):
+    args, form = draw(case, case.shape, "float32"), case.loss.value_and_gradient
+    for first in (0.0, 1e-60, 0.5):
+        form._quick = None
+        form(*args, label_smoothing=first)
+        for number in (0.1, 1, 0.0, 1e-60):
+            assert bits(form(*args, label_smoothing=number)) == bits(long_way(form, *args, label_smoothing=number)), number
 
 
 @each_case
@@ -700,6 +747,10 @@ def test_no_elements():
         form(*args)
         empty = [np.zeros(shape if one.shape == case.shape else shape[:1], one.dtype) for one in args]
         assert bits(form(*empty)) == bits(long_way(form, *empty))
+        items = [case.shape, shape] if not case.rowwise else [case.shape[:-1], shape[:-1]]
+        some, none = (np.ones(one, np.float32) for one in items)
+        form(*args, sample_weight=some)
+        assert bits(form(*empty, sample_weight=none)) == bits(long_way(form, *empty, sample_weight=none))
 
 
 # Watching ---------------------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ class Evaluation:
         first = self.given.arrays[self.definition.inputs[0].name]
         if first.size <= SERIAL:
             return None
-        weighted = any(self.arguments.get(name) is not None for name in ("sample_weight", "class_weight"))
+        weighted = self.arguments.get("sample_weight") is not None
         return None if weighted and self.geometry.axis is None else order_of(first, self.geometry.axis)
 
     def _inwards(self, array: np.ndarray) -> np.ndarray:
@@ -257,7 +257,7 @@ class Evaluation:
             part = slice(start, start + CHUNK)
             mine = binary_weights(flat[part], pair[0], pair[1], graded)
             if sample is not None:
-                mine = mine * sample[part].astype(np.float64)
+                mine *= sample[part]
             each[part] = in_precision(mine, self.working, owner, "sample_weight times class_weight", self._place_behind(start))
         self.sample = Weights(each.reshape(self.geometry.items), 1)
 
@@ -281,7 +281,7 @@ class Evaluation:
 
     def _counts(self, targets: np.ndarray, ignored: int, option: str) -> np.ndarray:
         if self.definition.form == "pointwise":
-            return binary_counts(targets, self.owner, option)
+            return binary_counts(self._outwards(targets), self.owner, option)
         if self.geometry.labels:
             flat = targets.reshape(-1)
             return np.bincount(flat[flat != ignored], minlength=self.columns).astype(np.float64)
@@ -439,7 +439,6 @@ class Evaluation:
 
     def _words(self, items: np.ndarray | None, gradient: Outputs | None, hessian: Outputs | None, stored: int) -> tuple[Any, ...]:
         """The kernel's table, in the order of :mod:`jitloss.compilers.cpu.table`."""
-        classes = None if self.classes is None else self.classes.astype(self.working)
         return (
             self.parameters,
             items,
@@ -450,7 +449,7 @@ class Evaluation:
             stored,
             self.labels,
             self.ignored,
-            classes,
+            self.classes,
             *(self.arrays[one.name] for one in self.definition.inputs),
             *(gradient.written if gradient else ()),
             *(hessian.written if hessian else ()),

@@ -15,7 +15,7 @@ from .form import Form
 from .inputs import FLOATS, dtype_name, one_library
 from .keys import ON_DEVICES
 from .loss import Loss
-from .outputs import check_apart, leaves, pair_of
+from .outputs import check_apart, is_map, leaves, pair_of
 from .plans import ABSENT, SLOW_PATH
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _alike(out: Any, array: Any, *others: Any) -> bool:
     if any(type(one) is not np.ndarray or one.dtype != array.dtype or one.shape != array.shape for one in (out, *others)):
         return False
     apart = out is array or not np.may_share_memory(out, array)
-    return bool(out.flags.carray) and apart and not any(np.may_share_memory(out, one) for one in others)
+    return bool(out.flags.carray) and apart and not is_map(out) and not any(np.may_share_memory(out, one) for one in others)
 
 
 def _by_place(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -83,7 +83,7 @@ def _plainly_apart(calls: Iterable[tuple[Any, Any]]) -> bool:
     written: list[tuple[int, int]] = []
     for inputs, outs in calls:
         mine, its = leaves(outs), leaves(inputs)
-        if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)):
+        if not all(type(one) is np.ndarray and one.flags.c_contiguous for one in (*mine, *its)) or any(map(is_map, mine)):
             return False
         written += [_extent(one) for one in mine]
         read.update([_extent(one) for one in its if not any(one is out for out in mine)])

@@ -156,7 +156,7 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
     labels = False
     for other in elements[1:]:
         given = arrays[other.name]
-        if definition.takes_labels and other is definition.target and given.ndim == len(items) != len(shape):
+        if definition.takes_labels and other is definition.target and given.ndim == len(items):
             labels = True
             _check_labels(definition, first, shape, items, other, given)
         else:

@@ -14,6 +14,7 @@ from .buffers import empty
 from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import watching
+from .outputs import is_map
 from .plans import ABSENT, SLOW_PATH, Plan, Plans, key_of, readable, taken_as_they_are
 from .running import SERIAL, Memory, total_of
 
@@ -114,6 +115,8 @@ class Large(Plans):
         for number, (one, place) in enumerate(zip(given, self.written.values(), strict=True)):
             own = inputs[place]
             if type(one) is not ndarray or one.dtype != dtype or one.shape != own.shape or not one.flags.carray:
+                return None
+            if one.base is not None and is_map(one):
                 return None
             others = [*inputs[:place], *inputs[place + 1 :], *given[:number], *([] if one is own else [own])]
             if any(np.may_share_memory(one, other) for other in others):

@@ -35,7 +35,7 @@ class Order(NamedTuple):
 
 def order_of(first: np.ndarray, axis: int | None) -> Order | None:
     """The memory order of predictions whose rows, if any, lie along an axis; None where it is C order, or where there is none."""
-    if first.flags.c_contiguous or first.ndim < 2:
+    if first.flags.c_contiguous:
         return None
     if axis is None:
         orders = [Order(tuple(np.argsort([-stride for stride in first.strides], kind="stable").tolist()), 0)]

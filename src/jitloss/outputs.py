@@ -11,7 +11,7 @@ from .definition import Definition
 from .order import Order
 from .registry import array_type
 
-__all__ = ["Outputs", "by_name", "check_apart", "leaves", "pair_of", "take"]
+__all__ = ["Outputs", "by_name", "check_apart", "is_map", "leaves", "pair_of", "take"]
 
 
 class Outputs:
@@ -165,26 +165,38 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether what is written to an array may show in another one."""
     try:
         shared = np.shares_memory(one, other, max_work=10_000)  # type: ignore[arg-type]  # NumPy's stubs allow two special values only
     except np.exceptions.TooHardError:
         return True
     if shared:
         return True
-    mine, its = _in_file(one), _in_file(other)
+    mine, its = _in_file(one), _in_file(other, read=True)
     return mine is not None and its is not None and mine[0] == its[0] and mine[1] < its[2] and its[1] < mine[2]
 
 
-def _in_file(array: np.ndarray) -> tuple[str, int, int] | None:
-    """The file that an array maps, and the byte range; None where it is not a map. Two maps of one file have different addresses."""
+def _in_file(array: np.ndarray, read: bool = False) -> tuple[str, int, int] | None:
+    """The file that an array maps, and the byte range; None where it is not a map. Two maps of one file have different addresses.
+
+    Writes to a copy-on-write map stay in it, but what is ``read`` from one may come from the file.
+    """
     root: Any = array
     while isinstance(root, np.ndarray) and not (isinstance(root, np.memmap) and type(root.base).__name__ == "mmap"):
         root = root.base
-    if not isinstance(root, np.memmap) or root.filename is None or root.mode == "c":  # writes to a copy-on-write map stay there
+    if not isinstance(root, np.memmap) or root.filename is None or (root.mode == "c" and not read):
         return None
     low, high = np.lib.array_utils.byte_bounds(array)
     start = int(root.offset) - root.ctypes.data
     return os.path.realpath(root.filename), low + start, high + start
+
+
+def is_map(out: np.ndarray) -> bool:
+    """Whether an output is a map of a file: another map of it has another address."""
+    root: Any = out
+    while type(root) is np.ndarray:
+        root = root.base
+    return isinstance(root, np.memmap)
 
 
 def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
@@ -199,11 +211,19 @@ def check_apart(owner: str, calls: Mapping[str, tuple[Any, Any]]) -> None:
         for start, _, other, other_is_out, another in found[place + 1 :]:
             if start >= end:
                 break
-            if name != other and (is_out or other_is_out) and _overlap(array, another):
-                writer, victim = (name, other) if is_out else (other, name)
-                raise ValueError(
-                    f"{owner}: out of {writer} overlaps an array of {victim}; each may be its own input, and nothing else"
-                )
+            if is_out:
+                _refuse_overlap(owner, name, array, other, another)
+            elif other_is_out:
+                _refuse_overlap(owner, other, another, name, array)
+    maps = [(name, is_out, array) for _, _, name, is_out, array in found if is_map(array)]
+    for name, is_out, array in maps:
+        for other, _, another in maps if is_out else ():
+            _refuse_overlap(owner, name, array, other, another)
+
+
+def _refuse_overlap(owner: str, writer: str, out: np.ndarray, victim: str, array: np.ndarray) -> None:
+    if writer != victim and _overlap(out, array):
+        raise ValueError(f"{owner}: out of {writer} overlaps an array of {victim}; each may be its own input, and nothing else")
 
 
 def leaves(value: Any) -> list[Any]:

@@ -80,7 +80,7 @@ def _places() -> tuple[int, int, int]:
 def taken_as_they_are(inputs: tuple[Any, ...], done: Evaluation) -> bool:
     """Whether a completed call read these arrays without a copy, with rows along their last axis."""
     for one, array in zip(done.definition.inputs, inputs, strict=True):
-        if type(array) is not ndarray or done.arrays[one.name] is not array:
+        if done.arrays[one.name] is not array:
             return False
     return done.definition.form == "pointwise" or done.arguments.get("axis", DEFAULTS["axis"]) in (-1, inputs[0].ndim - 1)
 
@@ -99,7 +99,7 @@ def _fixed_divisor(done: Evaluation) -> float:
 
 def key_of(key: tuple[Any, ...], first: np.ndarray, rest: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The key of a plan; None where there can be none. How options are interpreted may depend on the number of axes too."""
-    if options or rest:
+    if options:
         key += (first.ndim,)
     for name, value in (*enumerate(rest), *options.items()):
         kind = type(value)  # True == 1.0 and 0.0 == -0.0 as dict keys
@@ -144,10 +144,6 @@ class Plans:
         self.small = compiler().small_driver()
         value: float | None = self.small(*call)
         return value
-
-    def forget(self) -> None:
-        self.plans.clear()
-        self.kinds.clear()
 
     def in_order(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Arguments with the inputs that were given by keyword in position; None where one is missing."""

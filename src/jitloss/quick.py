@@ -17,6 +17,7 @@ from .call import Evaluation, Wants
 from .definition import Definition
 from .monitoring import WATCHED, watching
 from .options import are_weights
+from .outputs import is_map
 from .plans import ABSENT, SLOW_PATH, Plan, Plans, key_of, readable, taken_as_they_are
 from .running import SERIAL, Memory, compiler, total_of
 
@@ -56,14 +57,12 @@ class Quick(Plans):
         if not options and len(args) == 2:
             self.last = plan
 
-    def forget(self) -> None:
-        super().forget()
-        self.last = None
-
     # Calls ------------------------------------------------------------------------------------------------------------------
 
     def __call__(self, args: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
         """The results of a call with these options besides ``out``; :data:`.plans.SLOW_PATH` where there is no plan for it."""
+        if out is not ABSENT and type(out) is ndarray and out.base is not None and is_map(out):
+            return SLOW_PATH
         last = self.last
         if last is not None and not options and len(args) == 2:
             first, second = args

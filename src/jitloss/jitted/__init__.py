@@ -36,7 +36,6 @@ def numba_type(form: Any) -> Any:
 _FormType = form_type(types.Dispatcher, numba_type, extending, extending.models.OpaqueModel, AttributeTemplate)
 
 # this module is loaded during the first compilation that meets a loss, after numba has looked for what is registered
-cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
 _functions: dict[Any, Any] = {}
