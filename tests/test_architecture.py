@@ -16,7 +16,7 @@ PAGES = Path(__file__).parents[1] / "docs"
 ROOMS = [
     {"buffers", "keys", "math", "order", "pause", "results", "stores"},
     {"binding", "proportional"},
-    {"spaces"},
+    {"branches", "spaces"},
     {"definition"},
     {"losses", "algebra", "monitoring"},
     {"compilers", "arrays"},

@@ -693,6 +693,66 @@ def test_targets_may_name_an_output_without_one():
     assert total(outputs, {"a": [0.0], "p": None}) == total(outputs, {"a": [0.0]})
 
 
+def test_targets_of_an_output_without_one_are_rejected():
+    total = jitloss.weighted_sum(a=jitloss.mse_loss, p=jitloss.l2_regularization)
+    with pytest.raises(ValueError, match="targets must hold the outputs a: p not among them"):
+        total({"a": [1.0], "p": [2.0]}, {"a": [0.0], "p": [0.0]})
+    with pytest.raises(ValueError, match="targets must be empty: p not among them"):
+        jitloss.weighted_sum(p=jitloss.l2_regularization)({"p": [2.0]}, {"p": [0.0]})
+
+
+@jitloss.pointwise
+def weighted_square(prediction, target, weight):
+    error = prediction - target
+    return weight * error * error, 2.0 * weight * error
+
+
+@jitloss.rowwise
+class between:
+    """A row with dense targets and one number for the row, in that order, and then one more array."""
+
+    def terms(prediction, target, other):
+        return target * prediction * other
+
+    def value(sums, label):
+        return sums * label, label
+
+    def slope(target, other, label_of_row):
+        return target * other * label_of_row
+
+
+def test_inputs_keep_their_order():
+    """Targets need not be the last inputs of a loss."""
+    p, t, w = np.array([1.0, 2.0]), np.array([0.5, 0.0]), np.array([1.0, 10.0])
+    total = jitloss.weighted_sum(a=weighted_square)
+    want = weighted_square.value_and_gradient(p, t, w)
+    value, gradient = total.value_and_gradient({"a": (p, w)}, {"a": t})
+    assert value == want[0] == 20.125
+    np.testing.assert_array_equal(gradient["a"][0] if isinstance(gradient["a"], tuple) else gradient["a"], want[1])
+
+
+def test_several_targets_are_a_tuple():
+    p, t, o, k = np.ones((2, 3)), np.full((2, 3), 2.0), np.full((2, 3), 5.0), np.array([1.0, 3.0])
+    names = [one.public for one in between.definition.inputs]
+    given = dict(zip(("predictions", "targets", "others", "labels"), (p, t, o, k), strict=True))
+    want = between(*(given[name] for name in names))
+    total = jitloss.weighted_sum(a=between)
+    assert total({"a": (p, o)}, {"a": (t, k)}) == want == 60.0
+    for bad, got in (((t,), "a tuple of 1"), (t, "ndarray")):
+        with pytest.raises(TypeError, match=rf"the target a must be a tuple \(targets, labels\), got {got}"):
+            total({"a": (p, o)}, {"a": bad})
+
+
+def test_what_is_not_finite_is_named_by_its_output():
+    total = jitloss.weighted_sum(box=jitloss.mse_loss, score=jitloss.mse_loss)
+    bad = np.array([0.0, np.nan])
+    with jitloss.errstate(invalid="raise"):
+        with pytest.raises(FloatingPointError, match=r"^score: mse_loss is nan: first at item 1"):
+            total({"box": np.zeros(2), "score": bad}, {"box": np.zeros(2), "score": np.zeros(2)})
+        with pytest.raises(FloatingPointError, match=r"params\['n'\].*l2_regularization is nan: first at item 1"):
+            jitloss.l2_regularization({"w": np.zeros(2), "n": {"b": bad}})
+
+
 def test_options_of_a_term_are_those_that_were_given():
     options = {"delta": 1.0}
     total = jitloss.weighted_sum(a=(jitloss.huber_loss, 1.0, options))

@@ -89,7 +89,7 @@ def test_sample_weights_may_be_anything_that_holds_numbers(case):
 def test_bad_class_weights(case):
     right = draw(case, case.shape, "float32")
     classes = 2 if is_binary(case) else 7
-    for weight in ("unbalanced", np.ones(classes + 1), np.ones((classes, 1)), 1.0, {classes: 1.0}, {-1: 1.0}, {0.0: 1.0}, {"a": 1.0},
+    for weight in ("unbalanced", np.ones(classes + 1), np.ones((classes, 1)), 1.0, {classes: 1.0}, {-1: 1.0}, {0.5: 1.0}, {"a": 1.0},
                    {0: -1.0}, {0: NAN}, {0: [1.0, 2.0]}, np.full(classes, NAN), -np.ones(classes)):  # fmt: skip
         refused(case, ValueError, right, "class_weight", forms=("value", "gradient"), class_weight=weight)
     for weight in (np.ones(classes, complex), ["a"] * classes, object(), {0: "a"}, {0: None}):
@@ -217,6 +217,18 @@ def test_bools_name_classes_in_a_dict():
     logits, labels = np.arange(6.0).reshape(3, 2), np.array([0, 1, 1])
     want = jitloss.cross_entropy_with_logits(logits, labels, class_weight=[1.0, 3.0])
     assert jitloss.cross_entropy_with_logits(logits, labels, class_weight={np.True_: 3.0}) == want
+
+
+def test_whole_floats_name_classes_in_a_dict():
+    """As keys of a dict they are the same anyway, and floating targets are counted by floats."""
+    x, t = np.array([0.5, -1.0, 2.0]), np.array([0.0, 1.0, 1.0])
+    loss = jitloss.binary_cross_entropy_with_logits
+    assert loss(x, t, class_weight={0.0: 2.0, np.float32(1.0): 3.0}) == loss(x, t, class_weight=[2.0, 3.0])
+    for bad in (0.5, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"class_weight names the class {bad!r}, wanted classes from 0 to 1"):
+            loss(x, t, class_weight={bad: 1.0})
+    with pytest.raises(TypeError, match="class_weight of the class 1 "):
+        loss(x, t, class_weight={1: "x"})
 
 
 @pytest.mark.parametrize("positive", [0.0, 1.0])

@@ -262,6 +262,17 @@ REFUSED = {
     "branch of nothing": ("if target > 1.0:\n        return ()\n    return prediction, 1.0", "line 3", "returns 0, elsewhere 2"),
     "branch compared": ("if target > 1.0:\n        return target > 2.0\n    return prediction, 1.0", "line 3", "returns 1, elsewhere 2"),
     "branch without a result": ("if target < 1.0:\n        return prediction, 1.0", "line [23]", "no None"),
+    "name of one branch": (
+        "if target < 1.0:\n        slope = 1.0\n    return prediction, slope",
+        "",
+        "assigned on every branch: .*'slope'",
+    ),
+    "name of two branches": (
+        "if target < 1.0:\n        value = 1.0\n    elif target < 2.0 and prediction > 0.0:\n        value = 2.0\n    return value, 1.0",
+        "",
+        "assigned on every branch: .*'value'",
+    ),
+    "name of a helper's branch": ("return partly(prediction), 1.0", "", "assigned on every branch: .*'y'"),
     "global too large": ("return prediction * HUGE, 1.0", "line 2", "'HUGE' stands for an int"),
     "integer argument": ("return maximum(prediction, 0), 1.0", "line 2", "integer literal 0"),
     "integer base": ("return 2 ** prediction, 1.0", "line 2", "integer literal 2"),
@@ -332,6 +343,12 @@ def at_times(x):  # noqa: RET503
         return x
 
 
+def partly(x):
+    if x < 9.0:
+        y = x
+    return y
+
+
 def listed(x, other=TABLE):
     return x
 
@@ -354,7 +371,7 @@ SCOPE = {
     "HUGE": 10**400,
     "TABLE": TABLE,
     "mse_loss": jitloss.mse_loss,
-    **{one.__name__: one for one in (recursive, looping, two, outer, starred, at_times, listed, there, behind)},
+    **{one.__name__: one for one in (recursive, looping, two, outer, starred, at_times, partly, listed, there, behind)},
     "Real": definition.Real,
     "Positive": definition.Positive,
 }
@@ -446,6 +463,27 @@ def test_switches_and_options_are_tried_both_ways():
             jitloss.pointwise(function)
 
 
+def test_names_of_branches_that_go_together():
+    """What is assigned where an option is given may be read where it is given."""
+
+    @jitloss.pointwise
+    def loss(prediction, target, scale=None, twice=False):
+        error = prediction - target
+        if scale is not None:
+            factor = scale
+        value = 2.0 * error if twice else error
+        if scale is not None:
+            value = value * factor
+        if error > 1.0 and target > 0.0:
+            slope = 1.0
+        else:
+            slope = 2.0
+        return value, slope
+
+    assert loss.value_and_gradient([3.0], [1.0], scale=4.0, twice=True) == (16.0, [1.0])
+    assert loss.value_and_gradient([3.0], [0.0]) == (3.0, [2.0])
+
+
 def test_definitions_without_inputs():
     with pytest.raises(DefinitionError, match="at least a prediction"):
         jitloss.pointwise(written("def bad(): return 1.0, 1.0"))
@@ -505,6 +543,11 @@ ROW_RULES = {
     "another function": ({"parameters": "def helper(x): return x"}, "helper not among them .write helpers beside the class"),
     "text": ({"parameters": "mode = 'a'"}, "default of mode must be a number, True, False or None, got 'a'"),
     "option": ({"parameters": "axis = 1.0"}, "'axis' has the name of an option"),
+    "parameter without a default": ({"parameters": "margin: float"}, "the parameter margin has no default: write margin = "),
+    "one branch": (
+        {"value": "def value(sums):\n        if sums > 9.0: pass\n        else: v = sums\n        return v"},
+        ".value: a name is assigned on every branch: .*'v'",
+    ),
     "peak's arguments": ({"parameters": "def peak(label): return label"}, "peak: unknown argument 'label'"),
     "two peaks": ({"parameters": "def peak(prediction): return prediction, 1.0"}, "peak returns 1 number, this one returns 2"),
     "value without peak": ({"value": "def value(sums, peak): return sums"}, "value: unknown argument 'peak'"),

@@ -391,6 +391,18 @@ def test_tails_keep_their_digits(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["binary_cross_entropy", "focal_loss"])
+def test_small_probabilities_keep_their_digits(name, dtype):
+    """Those of negatives: 1 - p has rounded them away."""
+    smallest = 2e-7 if dtype == "float32" else 1e-6  # references are extended doubles, which round 1 - p too
+    predictions = np.geomspace(smallest, 0.9, 500).astype(dtype)
+    want = reference(name, (predictions, 0 * predictions), {"epsilon": smallest / 2}, reduction="none")
+    got = jitloss.LOSSES[name].value_gradient_hessian(predictions, 0 * predictions, reduction="none", epsilon=smallest / 2)
+    for mine, right in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine, right.astype(np.float64), rtol=2e-6 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_tails_of_softmax_keep_their_digits(dtype):
     logits = np.stack([np.zeros(401), np.linspace(-60.0, 20.0, 401)], axis=1).astype(dtype)
     for labels in (np.zeros(401, np.int64), np.ones(401, np.int64)):

@@ -1627,10 +1627,11 @@ class _CrossEntropyLoss(Loss):
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
-            the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
-            dense targets has the sum of target times class weight, where PyTorch divides by the number of
-            rows. A positive number: a count of your own, such as that of the whole batch where it is
-            processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            the sum of sample weight times class weight of the true label, which is PyTorch's rule; with
+            class weights, a row of dense targets has the sum of target times class weight, where PyTorch
+            divides by the number of rows. A positive number: a count of your own, such as that of the whole
+            batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the gradient
+            0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
             shape is that of ``predictions`` without ``axis``, or a prefix of that. Weight 0 gives exactly
@@ -1943,10 +1944,11 @@ class _CrossEntropyWithLogits(Loss):
             the value of each row, and the gradient of each row's own value.
         normalizer : {"count", "weights"} or float, default "count"
             What ``"mean"`` divides by. ``"count"``: the number of rows that are not ignored. ``"weights"``:
-            the sum of sample weight times class weight of the true label, which is PyTorch's rule; a row of
-            dense targets has the sum of target times class weight, where PyTorch divides by the number of
-            rows. A positive number: a count of your own, such as that of the whole batch where it is
-            processed in pieces. Where nothing counts, the value is 0.0 and the gradient 0.
+            the sum of sample weight times class weight of the true label, which is PyTorch's rule; with
+            class weights, a row of dense targets has the sum of target times class weight, where PyTorch
+            divides by the number of rows. A positive number: a count of your own, such as that of the whole
+            batch where it is processed in pieces. Where nothing counts, the value is 0.0 and the gradient
+            0.
         sample_weight : array_like, default None
             A weight, finite and not negative, for each row, or for all rows that share leading axes: its
             shape is that of ``logits`` without ``axis``, or a prefix of that. Weight 0 gives exactly 0,
@@ -2491,8 +2493,8 @@ class _BinaryCrossEntropy(Loss):
         pos_weight : float, "balanced" or None, default None
             A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
             class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
-            targets of the call, which must be 0 or 1. None is 1. It does not enter the count that a mean
-            divides by.
+            targets of the call, which must be 0 or 1; it is 1 where one of the two does not occur. None is
+            1. It does not enter the count that a mean divides by.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the elements by the normalizer, ``"sum"`` does not. ``"none"``
             gives the value of each element, and the gradient of each element's own value.
@@ -2747,8 +2749,8 @@ class _BinaryCrossEntropyWithLogits(Loss):
         pos_weight : float, "balanced" or None, default None
             A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
             class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
-            targets of the call, which must be 0 or 1. None is 1. It does not enter the count that a mean
-            divides by.
+            targets of the call, which must be 0 or 1; it is 1 where one of the two does not occur. None is
+            1. It does not enter the count that a mean divides by.
         reduction : {"mean", "sum", "none"}, default "mean"
             ``"mean"`` divides the sum over the elements by the normalizer, ``"sum"`` does not. ``"none"``
             gives the value of each element, and the gradient of each element's own value.

@@ -30,6 +30,8 @@ def _named(where: str, function: Callable[..., Any], *args: Any, **options: Any)
         return function(*args, **options)
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{where}: {error}") from None
+    except FloatingPointError as error:  # from errstate
+        raise FloatingPointError(f"{where}: {error}") from None
 
 
 def _alike(out: Any, array: Any, *others: Any) -> bool:
@@ -282,13 +284,16 @@ class WeightedSum:
         for argument, given in (("outputs", outputs), ("targets", targets)):
             if not isinstance(given, Mapping):
                 raise TypeError(f"weighted_sum: {argument} must be a dict by output name, got {type(given).__name__}")
-            needed = [name for name, taken in self._taken.items() if argument == "outputs" or taken.target]
+            needed = [name for name, taken in self._taken.items() if argument == "outputs" or taken.targets]
             if list(given) == needed:
                 continue
-            missing, unknown = [name for name in needed if name not in given], [name for name in given if name not in self.terms]
+            missing = [name for name in needed if name not in given]
+            known = {*needed, *(name for name in self.terms if given.get(name) is None)}
+            unknown = [name for name in given if name not in known]
             if missing or unknown:
                 problem = f"{', '.join(missing)} missing" if missing else f"{', '.join(map(str, unknown))} not among them"
-                raise ValueError(f"weighted_sum: {argument} must hold the outputs {', '.join(needed)}: {problem}")
+                wanted = f"must hold the outputs {', '.join(needed)}" if needed else "must be empty"
+                raise ValueError(f"weighted_sum: {argument} {wanted}: {problem}")
         unknown = [name for name in options if name not in self.terms]
         if unknown:
             raise TypeError(
@@ -330,25 +335,32 @@ def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) ->
 
 
 class _Taken(NamedTuple):
-    """What a loss takes of an output: the names of its arrays, and whether there is a target."""
+    """What a loss takes of an output: the names of its arrays and of its targets, and which of its inputs are targets."""
 
     arrays: tuple[str, ...]
-    target: bool
+    targets: tuple[str, ...]
+    are_targets: tuple[bool, ...]
 
     @classmethod
     def by(cls, definition: Definition) -> "_Taken":
-        arrays = tuple(one.public for one in definition.inputs if not one.space.target)
-        return cls(arrays, any(one.space.target for one in definition.inputs))
+        are_targets = tuple(one.space.target for one in definition.inputs)
+        arrays, targets = (tuple(one.public for one in definition.inputs if one.space.target is side) for side in (False, True))
+        return cls(arrays, targets, are_targets)
 
     def inputs(self, name: str, output: Any, targets: Any) -> tuple[Any, ...]:
-        """The inputs of one output's loss, from the output (a tuple where the loss takes several arrays) and its target."""
-        several = len(self.arrays) > 1
-        if several and (not isinstance(output, tuple) or len(output) != len(self.arrays)):
-            raise TypeError(
-                f"weighted_sum: the output {name} must be a tuple ({', '.join(self.arrays)}), got {type(output).__name__}"
-            )
-        inputs = output if several else (output,)
-        return (*inputs, targets[name]) if self.target else inputs
+        """The inputs of one output's loss in their order, from the output and its target, tuples where the loss takes several."""
+        arrays = iter(_several("output", name, self.arrays, output))
+        own = iter(_several("target", name, self.targets, targets[name]) if self.targets else ())
+        return tuple(next(own if is_target else arrays) for is_target in self.are_targets)
+
+
+def _several(what: str, name: str, wanted: tuple[str, ...], given: Any) -> tuple[Any, ...]:
+    if len(wanted) == 1:
+        return (given,)
+    if not isinstance(given, tuple) or len(given) != len(wanted):
+        got = f"a tuple of {len(given)}" if isinstance(given, tuple) else type(given).__name__
+        raise TypeError(f"weighted_sum: the {what} {name} must be a tuple ({', '.join(wanted)}), got {got}")
+    return given
 
 
 def weighted_sum(**terms: Any) -> WeightedSum:

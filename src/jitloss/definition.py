@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .binding import DefinitionError, argument_names, bind, check, check_results, frozen, plain
+from .branches import check_branches
 from .proportional import FREE, proportional_or_free
 from .spaces import (
     ANY_NUMBER,
@@ -345,7 +346,9 @@ def _class_parameters(cls: type, name: str) -> tuple[Parameter, ...]:
     for key in names:
         if hints.get(key) is dataclasses.KW_ONLY:
             keyword_only = True
-        elif key in vars(cls) and not key.startswith("__") and not inspect.isfunction(_unwrapped(vars(cls)[key])):
+        elif key not in vars(cls):
+            raise DefinitionError(f"{name}: the parameter {key} has no default: write {key} = ..., a number, a switch or None")
+        elif not key.startswith("__") and not inspect.isfunction(_unwrapped(vars(cls)[key])):
             parameters.append(_parameter(key, vars(cls)[key], hints.get(key), keyword_only, name))
     return tuple(parameters)
 
@@ -393,12 +396,15 @@ def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters
     unknown = [argument for argument in arguments if argument not in numbers and argument not in defaults]
     if unknown:
         raise DefinitionError(f"{owner}: unknown argument {unknown[0]!r}; it may take {', '.join([*numbers, *defaults])}")
-    bound = bind(function, np.float64)
+    copies: dict[Any, Any] = {}
+    bound = bind(function, np.float64, _done=copies)
     counts = {}
     for changed in ({}, *({one.name: one.other} for one in parameters if one.name in arguments and one.has_other)):
         given = {**numbers, **defaults, **changed}
         label = "".join(f" with {name}={value}" for name, value in changed.items())
-        counts[label] = _count(bound, [given[argument] for argument in arguments], owner, label)
+        values = [given[argument] for argument in arguments]
+        counts[label] = _count(bound, values, owner, label)
+        check_branches(bound, copies, values, owner, label)
     for label, count in counts.items():
         if count != counts[""]:
             raise DefinitionError(f"{owner}: always the same number of results: it returns {counts['']}, but {count}{label}")

@@ -191,8 +191,8 @@ def _words(definition: Definition) -> dict[str, str]:
         mass = "the sum of sample weight times class weight"
     if labels:
         mass += (
-            " of the true label, which is PyTorch's rule; a row of dense targets has the sum of target times class weight, "
-            "where PyTorch divides by the number of rows"
+            " of the true label, which is PyTorch's rule; with class weights, a row of dense targets has the sum of target "
+            "times class weight, where PyTorch divides by the number of rows"
         )
     return {
         "item": "element" if pointwise else "row",

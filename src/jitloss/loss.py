@@ -142,6 +142,9 @@ class Loss:
             raise ValueError(f"{self.__name__}: a loss is divided by a number other than 0, got {divisor!r}")
         return self * (1.0 / definitions.as_float(divisor))
 
+    def __pos__(self) -> "Loss":
+        return self
+
     def __neg__(self) -> "Loss":
         return self * -1.0
 

@@ -211,10 +211,12 @@ def _by_label(named: Mapping[Any, Any], owner: str, classes: int | None) -> dict
     wanted = "integers from 0" if classes is None else f"classes from 0 to {classes - 1}"
     weights = {}
     for label, weight in named.items():
-        is_label = isinstance(label, (int, np.integer, np.bool_))
+        is_label = isinstance(label, (int, np.integer, np.bool_)) or (
+            isinstance(label, (float, np.floating)) and label == label // 1
+        )
         if not is_label or label < 0 or (classes is not None and label >= classes):
             raise ValueError(f"{owner}: class_weight names the class {label!r}, wanted {wanted}")
-        number = numbers_of(weight, owner, "class_weight")
+        number = numbers_of(weight, owner, f"class_weight of the class {label}")
         if number.ndim:
             raise ValueError(f"{owner}: class_weight must hold one number for the class {label}, got {weight!r}")
         weights[int(label)] = float(number)

@@ -123,7 +123,7 @@ def _helps(doc: str) -> dict[str, str]:
 
 def _plain(formula: str) -> str:
     """A formula for the terminal: names of functions and letters, without TeX markup."""
-    return re.sub(r"[\\{}]", "", formula)
+    return re.sub(r"[\\{}]", "", formula.replace(r"\pm ", "±"))
 
 
 # The work ---------------------------------------------------------------------------------------------------------------------

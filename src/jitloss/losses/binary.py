@@ -48,8 +48,8 @@ def binary_cross_entropy(
     pos_weight : float, "balanced" or None, default None
         A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
         class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
-        targets of the call, which must be 0 or 1. None is 1. It does not enter the count that a mean
-        divides by.
+        targets of the call, which must be 0 or 1; it is 1 where one of the two does not occur. None
+        is 1. It does not enter the count that a mean divides by.
 
     Returns
     -------
@@ -128,8 +128,8 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
     pos_weight : float, "balanced" or None, default None
         A number that is not negative, by which :math:`t` is multiplied in the terms of the positive
         class; above 1 it favours recall. ``"balanced"`` is negatives / positives, counted in the
-        targets of the call, which must be 0 or 1. None is 1. It does not enter the count that a mean
-        divides by.
+        targets of the call, which must be 0 or 1; it is 1 where one of the two does not occur. None
+        is 1. It does not enter the count that a mean divides by.
 
     Returns
     -------
@@ -274,7 +274,9 @@ def focal_loss(
     right = maximum(where(target == 1.0, prediction, 1.0 - prediction), epsilon)
     wrong = maximum(where(target == 1.0, 1.0 - prediction, prediction), epsilon)
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
-    loss = -log(right)
+    # what 1 - prediction has rounded away: without it, small predictions of negatives would lose their digits
+    lost = where(target == 1.0, 0.0, where(right <= epsilon, 0.0, (1.0 - (1.0 - prediction)) - prediction))
+    loss = -(log(right) + lost)
     focus = weight * where(gamma == 2.0, wrong * wrong, power(wrong, gamma))
     slope = -focus * (gamma * loss * right + wrong) / (wrong * right)
     bend = focus * (gamma * (gamma - 1.0) * loss / (wrong * wrong) + 2.0 * gamma / (wrong * right) + 1.0 / (right * right))
