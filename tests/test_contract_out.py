@@ -50,8 +50,16 @@ def test_out_that_does_not_fit(case):
         (ValueError, np.empty(shape, object), ("object", "float32")),
         (ValueError, frozen, ("read-only",)),
         (ValueError, np.broadcast_to(np.float32(0), shape), ("read-only",)),
-        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (0,) * len(shape)), ("overlap each other",)),
-        (ValueError, np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (2,) * len(shape)), ("overlap each other",)),
+        (
+            ValueError,
+            np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (0,) * len(shape)),
+            ("overlap each other",),
+        ),
+        (
+            ValueError,
+            np.lib.stride_tricks.as_strided(np.empty(99, np.float32), shape, (2,) * len(shape)),
+            ("overlap each other",),
+        ),
         (TypeError, np.ma.zeros(shape, np.float32), ("mask",)),
         (TypeError, right[0].tolist(), ("list",)),
         (TypeError, np.float32(1.0), ("float32",)),
