@@ -200,7 +200,7 @@ class _Call:
     # Tasks ----------------------------------------------------------------------------------------------------------------------
 
     def _add(self, stage: str, place: Block, *task: Any) -> Any:
-        """Add a task; arguments other than keys are bound in its function, because a string among them might equal somebody's key."""
+        """Add a task; arguments other than keys are bound in its function, because a string among them might equal some key."""
         key = (f"{self.name}-{stage}", *place)
         self.tasks[key] = task
         return key
