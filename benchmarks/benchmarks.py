@@ -1,4 +1,4 @@
-"""The asv suite, made from the list of losses: it watches over time what ``compare.py`` sets beside other libraries."""
+"""The asv suite, generated from the list of losses: it tracks over time what ``compare.py`` compares with other libraries."""
 
 import statistics
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SIZES = {  # of pointwise losses, of rowwise ones; the gradient takes 1.3 kB, 26
 
 
 def prepare(name, size):
-    """The whole public call on arrays of a size, as it is written, and its inputs."""
+    """The whole public call on arrays of a size, as a user writes it, and its inputs."""
     loss = jitloss.LOSSES[name]
     inputs = bench.inputs_for(loss.definition, SIZES[size][loss.definition.form == "rowwise"])
     call = partial(loss.value_and_gradient, *inputs)
@@ -27,7 +27,7 @@ def prepare(name, size):
 
 
 class Time:
-    """Value and gradient; at the size of memory into an array that is there."""
+    """Value and gradient; at the size beyond the caches, into a preallocated array."""
 
     params = (LOSSES, list(SIZES))
     param_names = ("loss", "size")
@@ -40,7 +40,7 @@ class Time:
 
 
 class Throughput:
-    """Bytes of inputs and gradients a second, and the time in units of a kernel that only moves as many."""
+    """Bytes of inputs and gradients per second, and the time relative to a kernel that only moves as many."""
 
     params = (LOSSES,)
     param_names = ("loss",)
@@ -78,7 +78,7 @@ class Overhead:
 
 
 class FirstCall:
-    """The first call of a loss in a new process, the driver being warm."""
+    """The first call of a loss in a new process, with the driver already loaded."""
 
     params = (LOSSES,)
     param_names = ("loss",)
@@ -101,7 +101,7 @@ def track_import_over_numba():
 
 
 def track_first_result_over_numba():
-    """Of a process that finds its kernel in the disk cache."""
+    """The first call in a process that finds its kernel in the disk cache."""
     return bench.process_seconds()
 
 
@@ -117,7 +117,7 @@ for _row in ROWS:
 
 
 def _tracked(group: str) -> Callable[[str], float]:
-    """A benchmark of one group of rows: a figure, most of them ratios, for each thing that a row is measured against."""
+    """A benchmark of one group of rows: a figure, usually a ratio, for everything that a row is compared with."""
 
     def track(work):
         row, against = LIMITS[group][work]

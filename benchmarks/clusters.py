@@ -1,4 +1,4 @@
-"""What a loss costs on Dask clusters of more and more workers, on more and more data, in units of one call on arrays in memory.
+"""The time of a loss on Dask clusters of more and more workers, on more and more data, relative to one call on arrays in memory.
 
 python benchmarks/clusters.py              show the table
 python benchmarks/clusters.py --write      and write it into docs/dask.md
@@ -35,7 +35,7 @@ def once(call) -> float:
 
 
 def on_workers(client: Client, rows: int, chunks: tuple[int, int]):
-    """A call on blocks that lie on the workers, whose results stay there."""
+    """A call on blocks that are already on the workers, whose results stay there."""
     logits = da.random.default_rng(0).normal(size=(rows, COLUMNS), chunks=chunks).astype(np.float32)
     labels = da.random.default_rng(1).integers(0, COLUMNS, size=rows, chunks=chunks[0])
     logits, labels = client.persist([logits, labels])
@@ -50,7 +50,7 @@ def on_workers(client: Client, rows: int, chunks: tuple[int, int]):
 
 
 def measure(sizes: tuple[int, ...], rounds: int, step) -> Iterator[tuple[int, str, int, int, float, float]]:
-    """Rows, cut, workers, blocks, seconds of one call in memory, the cluster's time in units of it."""
+    """Rows, whether they are split, workers, blocks, seconds of one call in memory, the cluster's time relative to that."""
     for workers in WORKERS:
         with (
             dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}),

@@ -1,4 +1,4 @@
-"""Measure jitloss beside NumPy, PyTorch, JAX and a plain copy; with ``--write``, bring README.md and docs/ up to date.
+"""Measure jitloss against NumPy, PyTorch, JAX and a plain copy; with ``--write``, bring README.md and docs/ up to date.
 
 python benchmarks/compare.py --quick           a look: smaller arrays, few rounds
 python benchmarks/compare.py --write           the whole table, some minutes on a quiet machine
@@ -29,7 +29,7 @@ TARGETS = {
     ("cross_entropy_with_logits 32×10", "new array"): {"NumPy": 6, "PyTorch": 10, "JAX": 6, "jitloss": 4e-6},
     ("start", ""): {"cold": 0.4, "cached": 0.03, "import": 0.03},
 }
-"""The figures to reach on 2 cores: at least so many times faster than a library, at most so many times a copy or so many seconds.
+"""The targets on 2 cores: at least so many times as fast as a library, at most so many times a copy, or at most so many seconds.
 
 They were set for a gradient that goes into an array that is there, as the copy's does; for 32×10, for the whole public call.
 """
@@ -49,7 +49,7 @@ TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 def draw(report: bench.Report, file: Path) -> None:
-    """Bars in groups, one group a work: how many times as long as jitloss the others take, paler where jitloss has ``out=``."""
+    """Bars in groups, one group per work: how many times as long as jitloss the others take, paler where jitloss has ``out=``."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from matplotlib.ticker import NullFormatter

@@ -1,4 +1,4 @@
-"""Measure jitloss on a CUDA device beside PyTorch, torch.compile, Liger and a copy; with ``--write``, bring docs/cuda.md up to date.
+"""Measure jitloss on a CUDA device against PyTorch, torch.compile, Liger and a copy; with ``--write``, bring docs/cuda.md up to date.
 
 python benchmarks/compare_cuda.py --quick    a look: few rounds, the smaller arrays
 python benchmarks/compare_cuda.py --write    the whole table, some minutes
@@ -81,7 +81,7 @@ class Size:
         return self.array * (2 if self.rowwise else 3)
 
     def goals(self) -> dict[str, float]:
-        """The figures to reach: at least this percentage of a copy's speed, at least so many times as fast as a library."""
+        """The targets: at least this percentage of a copy's speed, at least so many times as fast as a library."""
         if not self.rowwise:
             return {COPY: 92}
         columns = self.shape[1]
@@ -102,7 +102,7 @@ QUICK = tuple(size for size in SIZES if size.array < 2**28)
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds a call by contender, each in each round."""
+    """Seconds per call by contender, for each round."""
 
     size: Size
     rounds: Mapping[str, Sequence[float]]
@@ -113,12 +113,12 @@ class Row:
 
     @property
     def speed(self) -> float:
-        """Bytes a second."""
+        """Bytes per second."""
         return self.size.moved / self.seconds
 
     @property
     def figures(self) -> dict[str, float]:
-        """The percentage of a copy's speed, and each library's time in units of ours: medians of the rounds' ratios."""
+        """The percentage of a copy's speed, and each library's time relative to ours: medians of the rounds' ratios."""
         ours, bytes_ratio = self.rounds[OURS], self.size.moved / (2 * self.size.array)
         found = {COPY: 100 * bytes_ratio * statistics.median(map(operator.truediv, self.rounds[COPY], ours))}
         for name in PEERS:
@@ -138,7 +138,7 @@ class Report:
 
 
 def obstacle() -> str | None:
-    """Why there is nothing to measure here; None where there is a device. ``ImportError`` where only a library is missing."""
+    """Why nothing can be measured here; None if there is a device. ``ImportError`` if only a library is missing."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed"
     from jitloss.compilers import cuda
@@ -166,7 +166,7 @@ def inputs_of(torch: Any, size: Size) -> tuple[Any, Any]:
 
 
 def contenders(torch: Any, size: Size, inputs: tuple[Any, Any]) -> dict[str, Call]:
-    """Everybody who can do the work, by name."""
+    """All contenders that can do the work, by name."""
     calls: dict[str, Call] = {OURS: partial(jitloss.LOSSES[size.loss].value_and_gradient, *inputs)}
     functional = torch.nn.functional
     function = functional.cross_entropy if size.rowwise else functional.mse_loss
@@ -190,7 +190,7 @@ def _differentiated(torch: Any, function: Callable[..., Any], inputs: tuple[Any,
 
 
 def check(torch: Any, who: str, size: Size, theirs: tuple[Any, Any], ours: tuple[Any, Any]) -> None:
-    """Nobody is measured at something else."""
+    """Check that all contenders compute the same."""
     near = 1e-4 if size.dtype == "float32" else 2e-2
     for name, one, other in zip(("value", "gradient"), theirs, ours, strict=True):
         largest = float(other.abs().max())
@@ -199,7 +199,7 @@ def check(torch: Any, who: str, size: Size, theirs: tuple[Any, Any], ours: tuple
 
 
 def device_seconds(torch: Any, call: Callable[[], Any], flushed: Any, number: int) -> float:
-    """The device's time of a call, the median of some."""
+    """The device time of a call, the median over several."""
     pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(number)]
     for begin, end in pairs:
         flushed.zero_()
@@ -235,7 +235,7 @@ def measure(torch: Any, size: Size, rounds: int, number: int, step: Callable[[st
 
 
 def host_seconds(torch: Any, number: int = 2000) -> float:
-    """The host's time of a public call whose kernels take less than that."""
+    """The host time of a public call whose kernels take less than that."""
     logits, labels = inputs_of(torch, Size("cross_entropy_with_logits", (32, 10), "float32"))
     call = partial(jitloss.LOSSES["cross_entropy_with_logits"].value_and_gradient, logits, labels)
     call()
@@ -251,7 +251,7 @@ def host_seconds(torch: Any, number: int = 2000) -> float:
 
 
 def device(torch: Any) -> dict[str, str]:
-    """What the figures depend on."""
+    """The environment that the figures depend on."""
     versions = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
     for name in ("numba", "numba-cuda", "cuda-core", "torch", "triton", "liger_kernel"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -326,7 +326,7 @@ def show(report: Report) -> None:
 
 
 def fill(table: str) -> None:
-    """A table, or the sentence that says why there is none, which takes the place of no table."""
+    """A table, or a sentence that says why there is none, which never replaces a table."""
     if "Measured here" in MEASURED.parts()[1] and "Measured here" not in table:
         raise ValueError(
             f"{MEASURED.page.name} holds what was measured elsewhere, and there is no device here: it stays as it is"

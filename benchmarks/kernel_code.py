@@ -30,7 +30,7 @@ COLUMNS = {
 
 
 def loops(assembly: str) -> Iterator[tuple[str, list[str]]]:
-    """The innermost loops: from a label to the last jump back to it, with no such loop inside."""
+    """The innermost loops: from a label to the last jump back to it, without another loop inside."""
     lines = assembly.splitlines()
     places = {found[1]: number for number, line in enumerate(lines) if (found := LABEL.match(line))}
     spans: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Measure how near jitloss is to its limits, every row with its goal; with ``--write``, bring docs/performance.md up to date.
+"""Measure how close jitloss is to its limits, every row with its goal; with ``--write``, bring docs/performance.md up to date.
 
 python benchmarks/limits.py --write            all rows, some minutes on a quiet machine
 python benchmarks/limits.py --only short       a group, or rows whose name holds a word; may be given several times

@@ -1,4 +1,4 @@
-"""The gradient and Hessian that a booster asks for, beside the same objective in NumPy.
+"""The gradient and Hessian that a booster requests, compared with the same objective in NumPy.
 
 python benchmarks/objectives.py            show the table
 python benchmarks/objectives.py --write    and write it into docs/boosting.md

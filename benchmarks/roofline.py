@@ -7,7 +7,7 @@ python benchmarks/roofline.py --quick            small arrays: only to see that 
 x is the arithmetic intensity of a loss: floating-point operations over the bytes that must be moved (inputs and gradients). The
 operations are counted in the compiled kernel: its optimised LLVM IR is run with a counter in every block, where additions,
 multiplications, divisions and roots count one, fused multiply-adds two, and comparisons, conversions and bit operations nothing.
-y is operations a second of the kernel alone, without the public call, with the faster kind of stores. The slanted roofs are copies
+y is operations per second of the kernel alone, without the public call, with the faster kind of stores. The slanted roofs are copies
 of the same sizes, the flat one is a loop of fused multiply-adds; all are measured.
 """
 
@@ -29,7 +29,7 @@ INK, FAINT, PALE = "#24292f", "#57606a", "#d8dee4"
 
 
 def draw(measured: Sequence[Point], bandwidths: dict[Level, float], peak: float, file: Path) -> None:
-    """A panel a level; losses have numbers, which the key below resolves."""
+    """One panel per level; losses are numbered, with a key below."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(one.loss for one in measured))
@@ -87,11 +87,11 @@ SIDES = [
     for far in (8, 15, 23)
     for x, y in ((far, 0), (-far, 0), (0, far), (0, -far), (far, far), (-far, far), (far, -far), (-far, -far))
 ]
-"""Where the number of a dot may stand, in points from it; the first that is free is taken."""
+"""Positions for the number of a dot, in points from it; the first free one is used."""
 
 
 def _numbers(axes: Any, measured: Sequence[Point], names: list[str]) -> None:
-    """The numbers of the losses beside their dots, once the panel has its place."""
+    """Draw the numbers of the losses beside their dots, after the layout of the panel."""
     to_points = 72 / axes.figure.dpi
     dots = {one: axes.transData.transform((one.intensity, one.operations / one.seconds)) * to_points for one in measured}
     taken = [tuple(dot) for dot in dots.values()]
@@ -108,7 +108,7 @@ def _numbers(axes: Any, measured: Sequence[Point], names: list[str]) -> None:
 
 
 def _key(key: Sequence[Any], names: list[str]) -> None:
-    """The numbers and names of the losses, in the row of empty panels below."""
+    """Draw the key, numbers and names of the losses, in the row of empty panels below."""
     each = -(-len(names) // len(key))
     for column, axes in enumerate(key):
         axes.axis("off")

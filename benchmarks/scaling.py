@@ -1,4 +1,4 @@
-"""Write docs/scaling.md: what each loss would do on 8, 32 and 128 cores, from what one core does here.
+"""Write docs/scaling.md: a model of each loss on 8, 32 and 128 cores, from measurements of one core.
 
 python benchmarks/scaling.py --write                                   measure, and write the page
 python benchmarks/scaling.py --socket-cores 96 --socket-bandwidth 500  another machine, shown on the terminal
@@ -28,7 +28,7 @@ CORES = (8, 32, 128)
 
 @dataclass(frozen=True)
 class Machine:
-    """Bandwidths in bytes a second: of one core and of all here, measured; of a socket, assumed, as are its cores."""
+    """Bandwidths in bytes per second: of one core and of all here, measured; of a socket, assumed, as are its cores."""
 
     core: float
     everyone: float
@@ -36,14 +36,14 @@ class Machine:
     socket_cores: int
 
     def bandwidth(self, cores: int) -> float:
-        """Of so many cores, spread over the sockets as they fill up."""
+        """The bandwidth of so many cores, spread over the sockets as they fill up."""
         full, rest = divmod(cores, self.socket_cores)
         return full * min(self.socket, self.core * self.socket_cores) + min(self.socket, self.core * rest)
 
 
 @dataclass(frozen=True)
 class Model:
-    """An element of a loss takes the longer of its arithmetic, shared by the cores, and its bytes, over their bandwidth."""
+    """The time of one element: the longer of its arithmetic, divided by the cores, and its bytes, divided by their bandwidth."""
 
     point: Point
     machine: Machine
@@ -61,7 +61,7 @@ class Model:
         return "memory" if self.moving(cores) >= self.computing(cores) else "computing"
 
     def full_at(self) -> int | None:
-        """The number of cores that use up a socket's bandwidth, if it has so many."""
+        """The number of cores that saturate a socket's bandwidth, if it has that many."""
         cores = math.ceil(self.machine.socket * self.seconds(1) / self.point.bytes)
         return cores if cores <= self.machine.socket_cores else None
 
@@ -70,7 +70,7 @@ class Model:
 
 
 def check(model: Model, level: Level, threads: int) -> float:
-    """What all threads take here for arrays in memory, in units of what the model says of them."""
+    """The time with all threads here for arrays in memory, relative to the model's."""
     loss = jitloss.LOSSES[model.point.loss]
     inputs = inputs_of_size(loss, level.size)
     call = partial(loss.value_and_gradient, *inputs, out=outputs(loss.definition, inputs))

@@ -1,4 +1,4 @@
-"""Losses of PyTorch tensors in host memory, beside PyTorch's own.
+"""Losses of PyTorch tensors in host memory, compared with PyTorch's own.
 
 python benchmarks/tensors.py            show the table
 python benchmarks/tensors.py --write    and write it into docs/pytorch.md

@@ -1,4 +1,4 @@
-"""Main and auxiliary loss with regularisation: a reader of digits that must also be able to draw what it has read."""
+"""Main and auxiliary loss with regularisation: a classifier of digits that must also reconstruct its input."""
 
 import numpy as np
 from model import Arrays, Network
@@ -16,7 +16,7 @@ STRENGTH = 1e-4
 
 
 def data() -> tuple[Arrays, Arrays]:
-    """scikit-learn's 1797 digits; the pixels, from 0 to 1, are input and target at once."""
+    """scikit-learn's 1797 digits; the pixels, from 0 to 1, are both input and target."""
     images, digits = load_digits(return_X_y=True)
     pixels = images / 16.0
     return {"x": pixels - pixels.mean(axis=0)}, {"class_output": digits, "reconstruction": pixels}
@@ -34,13 +34,13 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
 
 
 def accuracy(params: Arrays) -> float:
-    """How many of the digits that it has been shown the model reads."""
+    """The share of the training digits that the model classifies correctly."""
     inputs, targets = data()
     return float(np.mean(MODEL.evaluate(params, inputs)["class_output"].argmax(axis=1) == targets["class_output"]))
 
 
 def train(steps: int = 60, params: Arrays | None = None) -> list[float]:
-    """Train from the start, or ``params``, which are changed; the objective step by step."""
+    """Train from scratch, or from ``params``, which are changed in place; returns the history of the objective."""
     inputs, targets = data()
     params = MODEL.randomize_params() if params is None else params
     return descend(lambda params: objective(params, inputs, targets), params, steps, rate=1.0)

@@ -28,7 +28,7 @@ def objective(params: Arrays, inputs: Arrays, same: np.ndarray) -> tuple[float, 
 
 
 def train(steps: int = 300) -> list[float]:
-    """Train from the start; the loss step by step."""
+    """Train from scratch; returns the history of the loss."""
     inputs, same = data()
     return descend(lambda params: objective(params, inputs, same), MODEL.randomize_params(), steps, rate=0.2)
 

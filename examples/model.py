@@ -14,7 +14,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Network:
-    """A hidden layer of tanh units under one linear head for each named output."""
+    """A hidden layer of tanh units, and one linear head for each named output."""
 
     def __init__(self, features: int, hidden: int, heads: Mapping[str, int]) -> None:
         self.features, self.hidden, self.heads = features, hidden, dict(heads)
@@ -58,7 +58,7 @@ class Siamese:
         return self.network.randomize_params(seed)
 
     def evaluate(self, params: Arrays, inputs: Arrays, output_gradients: Arrays | None = None) -> Arrays | tuple[Arrays, Arrays]:
-        """As that of the network; what the parameters get from each input is added up."""
+        """Like the network's own; the parameter gradients of all inputs are added up."""
         if output_gradients is None:
             return {name: self.network.evaluate(params, {"x": x})[self.output] for name, x in inputs.items()}
         _check(output_gradients, inputs)

@@ -33,7 +33,7 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
 
 
 def train(steps: int = 400) -> list[float]:
-    """Train from the start; the objective step by step."""
+    """Train from scratch; returns the history of the objective."""
     inputs, targets = data()
     return descend(lambda params: objective(params, inputs, targets), MODEL.randomize_params(), steps, rate=0.2)
 

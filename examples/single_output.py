@@ -27,7 +27,7 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
 
 
 def train(steps: int = 500) -> list[float]:
-    """Train from the start; the loss step by step."""
+    """Train from scratch; returns the history of the loss."""
     inputs, targets = data()
     return descend(lambda params: objective(params, inputs, targets), MODEL.randomize_params(), steps, rate=1.0)
 

@@ -8,7 +8,7 @@ __all__ = ["descend", "show"]
 
 
 def descend(objective: Callable[[Arrays], tuple[float, Arrays]], params: Arrays, steps: int, rate: float) -> list[float]:
-    """Change ``params`` step by step against their gradients; the objective before each step and after the last."""
+    """Change ``params`` step by step against their gradients; returns the objective before each step and after the last."""
     history = []
     for _ in range(steps):
         value, gradients = objective(params)
@@ -19,7 +19,7 @@ def descend(objective: Callable[[Arrays], tuple[float, Arrays]], params: Arrays,
 
 
 def show(title: str, history: list[float], rows: int = 6) -> None:
-    """Print some steps of a training, the first and the last among them."""
+    """Print some steps of a training, including the first and the last."""
     last = len(history) - 1
     print(f"{title}\n\n{'step':>6}  {'objective':>10}")
     for row in range(rows):

@@ -33,7 +33,7 @@ def objective(params: Arrays, inputs: Arrays) -> tuple[float, Arrays]:
 
 
 def train(steps: int = 300) -> list[float]:
-    """Train from the start; the loss step by step."""
+    """Train from scratch; returns the history of the loss."""
     inputs = data()
     return descend(lambda params: objective(params, inputs), MODEL.randomize_params(), steps, rate=0.2)
 

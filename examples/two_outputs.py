@@ -1,4 +1,4 @@
-"""Two outputs with weights: one hidden layer tells what a thing is and how large, their losses added up by ``weighted_sum``."""
+"""Two outputs with weights: one hidden layer predicts a class and a number, with losses added up by ``weighted_sum``."""
 
 import numpy as np
 from model import Arrays, Network
@@ -14,7 +14,7 @@ LOSS = jitloss.weighted_sum(
 
 
 def data() -> tuple[Arrays, Arrays]:
-    """Points of three groups, and a number that depends on the group and on the place within it."""
+    """Points of three groups, and a number that depends on the group and on the position within it."""
     random = np.random.default_rng(0)
     centres, slope = random.normal(scale=1.5, size=(3, 6)), random.normal(size=6)
     labels = random.integers(0, 3, size=300)
@@ -32,7 +32,7 @@ def objective(params: Arrays, inputs: Arrays, targets: Arrays) -> tuple[float, A
 
 
 def train(steps: int = 300) -> list[float]:
-    """Train from the start; the objective step by step."""
+    """Train from scratch; returns the history of the objective."""
     inputs, targets = data()
     return descend(lambda params: objective(params, inputs, targets), MODEL.randomize_params(), steps, rate=0.5)
 

@@ -38,7 +38,7 @@ MEASURE = """() => ({
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
-        """Nothing: requests are watched in the browser."""
+        """Log nothing: requests are monitored in the browser."""
 
 
 def problems(page: Any, address: str, width: int) -> list[str]:

@@ -106,14 +106,14 @@ def docstring(form: Form, whole: bool) -> str:
 
 
 class Call(NamedTuple):
-    """One way to call a form: what its result is, and the arguments that are typed otherwise than usual (or have no default)."""
+    """One overload of a form: its result, and the arguments with other types than usual (or without a default)."""
 
     result: str
     changed: dict[str, str]
 
 
 def overloads(form: Form) -> Iterator[Call]:
-    """The ways to call a form whose results differ.
+    """The overloads of a form, by their results.
 
     ``reduction="none"`` gives arrays, a dict of parameters gives a dict, and tensors and arrays of other libraries give their own kind.
     """
@@ -127,7 +127,7 @@ def overloads(form: Form) -> Iterator[Call]:
 
 
 def numpy_overloads(form: Form) -> Iterator[Call]:
-    """Those whose results are floats and NumPy arrays."""
+    """The overloads whose results are floats and NumPy arrays."""
     definition, wants = form.loss.definition, form.wants
     if definition.is_penalty and wants.gradient:
         for params, gradient, out in (
@@ -151,14 +151,14 @@ def out_of(gradient: str, hessian: bool) -> str:
 
 
 def result(form: Form, value: str, gradient: str) -> str:
-    """What a call gives: value, gradient and second derivative as far as the form wants them."""
+    """What a call returns: value, gradient and second derivative, as far as the form has them."""
     wants = form.wants
     parts = [value] * wants.value + [gradient] * wants.gradient + [gradient] * wants.hessian
     return parts[0] if len(parts) == 1 else f"tuple[{', '.join(parts)}]"
 
 
 def arguments(form: Form, changed: dict[str, str]) -> str:
-    """The arguments of a call as a stub writes them, one a line."""
+    """The arguments of a call in a stub, one per line."""
     parts, star = ["self"], False
     for one in form.__signature__.parameters.values():
         if one.kind is one.KEYWORD_ONLY and not star:

@@ -1,4 +1,4 @@
-"""Inputs for every loss, made from the spaces that its definition names; the tolerances; the edge cases, as data."""
+"""Inputs for every loss, drawn from the spaces of its definition; tolerances; edge cases as data."""
 
 import zlib
 from typing import Any, NamedTuple
@@ -52,7 +52,7 @@ class Case(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A small shape that is no multiple of anything."""
+        """A small shape that is not a multiple of any vector or block size."""
         return (33, 7) if self.rowwise else (33,)
 
 
@@ -154,7 +154,7 @@ PARAMETRISED = [(case, given) for case in CASES for given in PARAMETERS.get(case
 
 
 def agree(got: Any, want: Any, dtype: str | None = None, *, size: float = 0.0, looser: float = 1.0, what: str = "") -> None:
-    """Assert that a result is what is wanted, within what its own dtype (or the named one, for plain numbers) allows.
+    """Assert that a result is as expected, within the tolerance of its own dtype (or of the named one, for plain numbers).
 
     Errors are relative to a number, to the largest in its array, and to ``size``, that of the numbers it is a difference of.
     """
@@ -185,7 +185,7 @@ def agree(got: Any, want: Any, dtype: str | None = None, *, size: float = 0.0, l
 
 
 def flat(gradient: Any) -> list[Any]:
-    """The gradients of a call one by one."""
+    """The gradients of a call as a flat list."""
     return list(gradient.values()) if isinstance(gradient, dict) else [gradient]
 
 
@@ -199,7 +199,7 @@ BIG = float(np.finfo(np.float32).max)
 
 
 class Edge(NamedTuple):
-    """A call with ``reduction="none"``, and what comes out: a value per item, a gradient per element (or a dict of them)."""
+    """A call with ``reduction="none"`` and its expected results: a value per item, a gradient per element (or a dict of them)."""
 
     name: str
     inputs: tuple[Any, ...]

@@ -1,4 +1,4 @@
-"""Options of the test run, and what every test finds and leaves behind."""
+"""Options of the test run, and the fixtures that all tests share."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from jitloss import registry
 
 @pytest.fixture(autouse=True)
 def entries(monkeypatch: pytest.MonkeyPatch):
-    """The registry of this test alone: examples and tests teach it types."""
+    """A copy of the registry for each test, because examples and tests register types."""
     for name in ("_by_type", "_by_name", "_found", "_calls"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
 
@@ -50,7 +50,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
 
 
 def _failed(report, config: pytest.Config):
-    """The report of a skip as that of a failure, where skips are not wanted."""
+    """Turn the report of a skip into a failure under ``--no-skips``."""
     if report.skipped and config.getoption("--no-skips") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr}"
@@ -59,10 +59,10 @@ def _failed(report, config: pytest.Config):
 
 @pytest.fixture
 def short_way(monkeypatch):
-    """A function that makes a call, and fails where it went the long way."""
+    """A function that makes a call, and fails if it took the slow path."""
 
     def refuse(*args: Any) -> Any:
-        raise AssertionError("this call went the long way")
+        raise AssertionError("this call took the slow path")
 
     def call(form: Any, *args: Any, **options: Any) -> Any:
         with monkeypatch.context() as patch:

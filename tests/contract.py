@@ -1,6 +1,6 @@
-"""What the tests of the contract share: the cases that they run over, and how a call is refused.
+"""What the tests of the contract share: the cases that they run over, and the check that a call is rejected.
 
-Most checks run twice: a small default call takes a short way once a first one like it has been made, and nothing may change by that.
+Most checks run twice: a small default call takes the fast path once a first one like it has been made, which must change nothing.
 """
 
 from typing import Any
@@ -28,13 +28,13 @@ def inputs_of(case: Case) -> Any:
 
 
 def forget(case: Case) -> None:
-    """Make the next call of every form the first of its kind."""
+    """Drop all plans, so that the next call of every form is like a first one."""
     for form in FORMS:
         getattr(case.loss, form)._quick = None
 
 
 def refused(case, error, args, *words, right=None, forms=FORMS, **options) -> None:
-    """Assert that a call is an error that names the loss and the words, before a right call like it has been made and after."""
+    """Assert that a call raises an error with the loss's name and these words, both before and after a similar valid call."""
     for name in forms:
         form = getattr(case.loss, name)
         forget(case)

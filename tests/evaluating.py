@@ -9,7 +9,7 @@ from jitloss import cli
 
 
 def flags(options: dict[str, Any], folder: Path) -> list[str]:
-    """Options of a call as they are written on the command line; arrays become files."""
+    """Options of a call as command-line flags; arrays become files."""
     words = []
     for name, value in options.items():
         flag = name.replace("_", "-")
@@ -31,7 +31,7 @@ def saved(inputs: list[Any], folder: Path) -> list[str]:
 
 
 def written(loss: Any, folder: Path) -> Any:
-    """The gradient files as a call returns the gradient."""
+    """The gradient files, in the structure in which a call returns gradients."""
     names = [one.name for one in loss.definition.differentiable]
     if len(names) == 1:
         return np.load(folder / "gradient.npy")
@@ -39,7 +39,7 @@ def written(loss: Any, folder: Path) -> Any:
 
 
 def same(got: Any, wanted: Any) -> None:
-    """The same but for the last bits: the blocks' loops begin and end elsewhere."""
+    """Equal up to the last bits, because loops over blocks begin and end elsewhere."""
     pairs = [(got[name], wanted[name]) for name in wanted] if isinstance(wanted, dict) else [(got, wanted)]
     for one, other in pairs:
         assert (one.dtype, one.shape) == (other.dtype, other.shape)
@@ -63,7 +63,7 @@ def survives(path: Path) -> bool:
 
 
 def complains(words: list[str], message: str, capsys: Any) -> None:
-    """Exit code 2, one readable line on stderr, nothing on stdout."""
+    """Assert exit code 2, one readable line on stderr, and nothing on stdout."""
     assert cli.main(words) == 2
     shown, complaint = capsys.readouterr()
     assert shown == ""

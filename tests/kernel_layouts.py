@@ -1,4 +1,4 @@
-"""The layouts of kernels: calls that take each of them, and results that must have the same bits in all."""
+"""The layouts of kernels: calls that use each of them, and results that must be bitwise identical in all."""
 
 from typing import Any
 

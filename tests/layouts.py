@@ -1,4 +1,4 @@
-"""Arrays that lie in memory in every way there is, with a guard around each."""
+"""Arrays in many memory layouts, with guard bytes around each."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ MARGIN = 256
 
 
 class Guarded(NamedTuple):
-    """An array inside a larger buffer, whose other bytes must stay as they are."""
+    """An array inside a larger buffer, whose other bytes must stay unchanged."""
 
     array: Any
     buffer: Any

@@ -22,7 +22,7 @@ def machine_lanes() -> int:
 
 @dataclass(frozen=True)
 class Loop:
-    """The text of a loop that holds no other, and whether LLVM has vectorised the loop that it comes from."""
+    """The text of an innermost loop, and whether LLVM has vectorised the loop that it comes from."""
 
     header: str
     text: str
@@ -30,7 +30,7 @@ class Loop:
 
     @cached_property
     def is_rest(self) -> bool:
-        """Whether it is what the vectoriser left behind a wide loop: shorter vectors, or single elements."""
+        """Whether it is the vectoriser's remainder loop: shorter vectors, or single elements."""
         return self.header.startswith("vec.epilog") or not self.has_vectors
 
     @cached_property
@@ -48,12 +48,12 @@ class Loop:
 
     @cached_property
     def lanes(self) -> int:
-        """Elements of the longest vector of float32."""
+        """The number of elements in the longest float32 vector."""
         return max(map(int, re.findall(r"<(\d+) x float>", self.text)), default=0)
 
     @cached_property
     def double_operations(self) -> set[str]:
-        """The instructions that take or give float64."""
+        """The instructions with float64 operands or results."""
         return set(re.findall(r"^(?:[^=\n]+ = )?(?:tail )?(\w+) [^\n]*\bdouble\b", self.text, re.M))
 
 
@@ -83,7 +83,7 @@ def _blocks(function: str) -> dict[str, str]:
 
 
 def _natural_loops(following: dict[str, list[str]]) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
-    """For each header the blocks of its loop, and those that jump back to it."""
+    """For each loop header the blocks of its loop, and those that jump back to it."""
     order = _reverse_postorder(following)
     before = defaultdict(list)
     for name in order:
@@ -140,7 +140,7 @@ def _is_marked(block: str, metadata: dict[str, str]) -> bool:
 
 
 def foreign_calls(llvm: str) -> set[str]:
-    """The functions outside that the kernel calls, but for LLVM's own intrinsics and Python's errors."""
+    """The external functions that the kernel calls, except LLVM's own intrinsics and Python's errors."""
     names = set(re.findall(r"call [^\n]*?@(?:\"?)([\w.]+)", llvm))
     own = set(re.findall(r"^define [^\n]*@(?:\"?)([\w.]+)", llvm, re.M))
     return {name for name in names - own if not name.startswith(("llvm.", "Py", "numba_"))}

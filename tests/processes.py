@@ -1,4 +1,4 @@
-"""Code in processes of their own: run with a time limit, and watched for what it compiles."""
+"""Code in separate processes, with a time limit and a log of what is compiled."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def start(*arguments: str, cwd: Path | None = None, **environment: str | None) -
 
 
 def finish(process: subprocess.Popen[str], stdin: str = "", timeout: float = 120.0) -> str:
-    """What it printed; where it fails or hangs, an error that shows everything it wrote."""
+    """The output of a process; if it fails or hangs, an error that shows everything it wrote."""
     try:
         out, err = process.communicate(stdin, timeout)
         ended = f"ended with {process.returncode}"
@@ -52,7 +52,7 @@ def call(function: Any, *arguments: Any, timeout: float = 120.0, **environment: 
 
 
 class _Compilations(event.Listener):
-    """The names of functions, in the order in which numba finds their types: nothing that comes from the disk cache does."""
+    """The names of functions in the order in which numba types them; those from the disk cache are not typed."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -66,7 +66,7 @@ class _Compilations(event.Listener):
 
 
 def watch() -> list[str]:
-    """A list that grows by the name of each function that numba compiles from now on."""
+    """A list to which the name of each function that numba compiles from now on is appended."""
     listener = _Compilations()
     event.register("numba:run_pass", listener)
     return listener.names

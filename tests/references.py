@@ -1,4 +1,4 @@
-"""The losses once more, slowly: DESIGN's formulas in long double, and the contract (weights, labels, means) in plain NumPy.
+"""Slow references of the losses: DESIGN's formulas in long double, and the contract (weights, labels, means) in plain NumPy.
 
 Written from the design's text and not from ``src/``; the only place besides it where formulas stand.
 
@@ -280,7 +280,7 @@ def reference(
     label_smoothing: float = 0.0,
     class_weight: Any = None,
 ) -> Result:
-    """What the contract says that a call gives, with the inputs in public order."""
+    """The results of a call by the contract, with the inputs in public order."""
     with np.errstate(all="ignore"):
         given = {**DEFAULTS.get(name, {}), **(parameters or {})}
         given = {key: value if value is None or isinstance(value, bool) else np.longdouble(value) for key, value in given.items()}
@@ -350,7 +350,7 @@ def class_targets(
 
 
 def _of_two(targets: Array, class_weight: Any, soft: bool) -> Array:
-    """The weight of each yes-or-no target: that of its class, between the two for a soft one; where there are none, all but 1 are 0."""
+    """The weight of each binary target: that of its class, or between both for a soft one; without soft targets all but 1 count as 0."""
     if isinstance(class_weight, str):
         class_weight = balanced(targets, 2)
     pair = [class_weight.get(0, 1), class_weight.get(1, 1)] if isinstance(class_weight, Mapping) else class_weight

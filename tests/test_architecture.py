@@ -1,4 +1,4 @@
-"""The rooms of the house, and the arrows between them: read from the imports of every module, those inside functions too."""
+"""The layers of the package ("rooms") and the imports between them, including those inside functions."""
 
 import ast
 import re
@@ -84,7 +84,7 @@ def _absolute(name: str) -> tuple[str, str]:
 
 
 def _module(name: str) -> str:
-    """The module that a dotted name is, or lies in."""
+    """The module that a dotted name refers to, or is defined in."""
     while name not in FILES:
         name = name.rpartition(".")[0]
     return name
@@ -139,7 +139,7 @@ def test_the_page_shows_rooms_in_this_order():
 
 
 def test_the_arrows_are_read():
-    """A reader that sees nothing finds no arrow turned."""
+    """A guard against a reader that finds no imports, with which the other tests would pass."""
     assert own_imports("losses.binary") == {"definition", "math"}
     assert {"running", "monitoring", "inputs", "outputs"} <= own_imports("call")
     assert {"compilers.cpu", "stores"} == own_imports("running")
@@ -183,7 +183,7 @@ def _statements(tree: ast.AST) -> Iterator[ast.AST]:
 
 @each_module
 def test_adapters_are_imported_when_their_arrays_arrive(module):
-    """And by nobody at the top; the registry names them in a string."""
+    """No module imports them at the top; the registry names them by a string."""
     at_the_top = {name for one in _statements(TREES[module]) for kind, name in imports(module, one) if kind == "own"}
     assert not at_the_top & set(ADAPTERS) or room_of(module) == "torch"
 

@@ -1,4 +1,4 @@
-"""Memory for large new arrays: used again once nobody holds it, never before, and nothing of what was in it comes through."""
+"""Memory for large new arrays: reused once it is no longer referenced, never before, and its old contents never show."""
 
 import mmap
 import threading
@@ -153,7 +153,7 @@ def test_where_there_is_no_memory_what_waits_goes_and_numpy_is_asked(all_is_larg
 
 
 class _Locked:
-    """Memory that the system cannot take back."""
+    """Memory that the system cannot reclaim."""
 
     madvise = staticmethod(_fails)
 
@@ -186,7 +186,7 @@ def test_none_is_kept_where_memory_is_counted(all_is_large):
 
 
 def poison() -> None:
-    """Let memory wait that is full of numbers that would be seen."""
+    """Leave memory waiting that is full of conspicuous numbers."""
     arrays = [numbers(size) for size in (64, 128, 512, 2048, 2**13) for _ in range(4)]
     for array in arrays:
         array[...] = np.nan

@@ -1,4 +1,4 @@
-"""The disk cache: a second process compiles nothing, an edit compiles what it changes and nothing else, and nothing stale is served."""
+"""The disk cache: a second process compiles nothing, an edit recompiles only what it changes, and no stale code is used."""
 
 import json
 import re
@@ -70,7 +70,7 @@ VALUES = {"first": 2.5, "second": 13.0, "third": 25.0, "fourth": 6.0, "sum": 5.5
 
 
 class Edit(NamedTuple):
-    """A change of the user's files, the values that it changes, and how many kernels it makes numba compile."""
+    """An edit of the user's files, the values that it changes, and the number of kernels that it recompiles."""
 
     file: str
     old: str
@@ -205,7 +205,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 
 def test_code_that_is_found_needs_no_more_than_numba_itself(tmp_path):
-    """What numba imports before it compiles takes longer than a call that need not be compiled."""
+    """What numba imports before it compiles takes longer than a call whose kernel is cached."""
     code = (
         "import sys, numpy, jitloss; jitloss.mse_loss(numpy.zeros(100_000), numpy.ones(100_000)); "
         "print(*(name for name in ('numba', 'numba.np.arraymath') if name in sys.modules))"
@@ -237,7 +237,7 @@ def copy_of_the_package(folder: Path) -> Path:
 
 
 def test_no_place_for_a_cache(tmp_path):
-    """As where everything is read-only. A file in the place of each folder that numba would write to stops the superuser too."""
+    """Everything is read-only. A file in the place of each folder that numba would write to stops even the superuser."""
     package, wall = copy_of_the_package(tmp_path), tmp_path / "file"
     wall.write_text("")
     for folder in (package, *(one for one in package.rglob("*") if one.is_dir())):
@@ -315,7 +315,7 @@ def test_a_library_read_from_bytecode_compiles_nothing_again(tmp_path):
 
 
 def test_the_drivers_have_files_of_their_own_for_each_version():
-    """What they call lies in other files, which numba does not look into."""
+    """They call functions in other files, whose changes numba does not notice."""
     cpu.small_driver()
     driver.serial()
     driver.helpers()

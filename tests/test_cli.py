@@ -25,7 +25,7 @@ from jitloss.commands.files import Source
 
 @pytest.fixture
 def bad(tmp_path, monkeypatch):
-    """A folder of files, most of them bad, as the current folder."""
+    """A current folder with files, most of them invalid."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(blocks, "BLOCK", 16)
     random = np.random.default_rng(0)

@@ -69,7 +69,7 @@ def test_arrow_nulls():
 
 @pytest.mark.parametrize("names", [[0.5, None], [0.5, 1.0]])
 def test_arrow_arrays_that_name_their_elements(names):
-    """A null among the names is one in every row that has it."""
+    """A null in the dictionary is a null in every row that refers to it."""
     pa = pytest.importorskip("pyarrow")
     made = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1]), pa.array(names))
     runs = pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int32()), pa.array(names))
@@ -125,7 +125,7 @@ def test_missing_values_of_pandas(dtype):
 
 @pytest.mark.parametrize("dtype", ["Float64", "Int64", "float64", "double[pyarrow]", "Sparse[float64]"])
 def test_arrays_of_pandas(dtype):
-    """What a Series holds is read as the Series is."""
+    """The array inside a Series is read like the Series."""
     pd = pytest.importorskip("pandas")
     if "pyarrow" in dtype:
         pytest.importorskip("pyarrow")
@@ -197,7 +197,7 @@ def test_a_series_of_class_weights_goes_by_its_index(loss, predictions, labels):
         call(predictions, labels, class_weight=len(labels) / (2 * counts))[0]
         == call(predictions, labels, class_weight="balanced")[0]
     )
-    for named in ({1: 0.5}, {0: 0.5}):  # of which pandas counts the second as if nobody had named it
+    for named in ({1: 0.5}, {0: 0.5}):  # pandas counts the second as if it were not registered
         assert call(predictions, labels, class_weight=pd.Series(named))[0] == call(predictions, labels, class_weight=named)[0]
 
 
@@ -261,7 +261,7 @@ def test_columns_beside_arrays_of_frameworks(library):
 
 
 def test_large_frames_are_not_copied():
-    """Their columns follow each other in memory, and are read so."""
+    """They are column-major, and read in that order."""
     pd = pytest.importorskip("pandas")
     frame, other = (pd.DataFrame({name: np.full(250_000, value) for name in "abcd"}) for value in (2.0, 1.0))
     labels = np.zeros(250_000, np.int64)
@@ -283,7 +283,7 @@ def test_large_frames_are_not_copied():
 
 
 def test_files_larger_than_memory(tmp_path):
-    """Inputs and output are memory maps: a process that may hold little more than it has after the import goes through them."""
+    """Inputs and output are memory maps, processed by a process that may use little more memory than after the import."""
     script = f"""
         import resource, numpy as np, jitloss
         inputs = [np.memmap({str(tmp_path)!r} + f"/{{name}}", np.float32, "w+", shape=(6000, 10_000)) for name in "pt"]

@@ -31,7 +31,7 @@ STRANGERS = [(one, other) for one, other in itertools.combinations(EACH, 2) if a
 
 
 def inputs_for(first: Case, second: Case):
-    """Numbers that both losses take: a loss of any real number takes the other's."""
+    """Inputs that both losses accept: a loss of any real number takes the other's."""
     spaces = [[one.space.name for one in case.loss.definition.inputs] for case in (first, second)]
     return draw(second if "real" in spaces[0] else first, first.shape, "float64", seed=5)
 
@@ -150,7 +150,7 @@ def test_a_sum_is_one_kernel(monkeypatch):
 
 
 def test_parameters_of_sums():
-    """One name and one default are one parameter; others carry their loss's name."""
+    """Parameters with the same name and default are merged; others are prefixed with their loss's name."""
     together = jitloss.cross_entropy_loss + jitloss.kl_divergence
     assert "epsilon" in together.__signature__.parameters
     apart = huber_loss + 0.5 * huber_loss.with_parameters(delta=3.0)
@@ -335,7 +335,7 @@ def test_bad_weighted_sums(form, outputs, targets, options, error, message):
 
 
 def test_a_weighted_sum_that_fails_has_written_nothing():
-    """Whichever of its calls is refused, for whatever reason."""
+    """Whichever of its calls fails, for whatever reason."""
     total = jitloss.weighted_sum(
         box=mse_loss, label=jitloss.cross_entropy_with_logits, other=jitloss.cross_entropy_with_logits, same=mse_loss
     )
@@ -433,7 +433,7 @@ def test_a_sum_of_nothing():
 
 
 def test_what_is_plain_is_not_looked_at_twice(monkeypatch, short_way):
-    """Arrays of NumPy's are on no device, and nothing is written without out."""
+    """NumPy arrays are not on a device, and nothing is written without ``out``."""
     total = jitloss.weighted_sum(a=(mse_loss, 2.0), b=(jitloss.cross_entropy_with_logits, 0.5))
     outputs, targets = {"a": BOXES, "b": LOGITS}, {"a": TRUTH, "b": np.zeros(len(LOGITS), int)}
     outs = {name: {"out": np.empty_like(one)} for name, one in outputs.items()}
@@ -762,7 +762,7 @@ def test_options_of_a_term_are_those_that_were_given():
 
 
 def test_parameters_that_have_places_come_first_in_sums():
-    """Whichever loss they are of."""
+    """Whichever loss they belong to."""
     bce, focal = jitloss.binary_cross_entropy_with_logits, jitloss.focal_loss_with_logits
     total, x, t = bce + focal, np.array([0.5, -1.0, 2.0]), np.array([1.0, 0.0, 0.0])
     assert list(inspect.signature(total).parameters)[:5] == ["logits", "targets", "gamma", "alpha", "pos_weight"]

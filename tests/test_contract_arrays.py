@@ -1,4 +1,4 @@
-"""The contract: shapes and dtypes that every loss takes, and those that it refuses by name."""
+"""The contract: shapes and dtypes that every loss accepts, and errors that name those that it rejects."""
 
 import itertools
 
@@ -26,7 +26,7 @@ from layouts import guarded
 
 
 def wrong_shapes(case, place):
-    """Shapes that broadcast, that hold as many elements, or that are simply others."""
+    """Shapes that would broadcast, that have the same number of elements, or that are just different."""
     shape, one = case.shape, inputs_of(case)[place]
     right = shape[:-1] if one.per_row or (case.labels and one.space.target) else shape
     tried = {(), (1,), (1, *right), (*right, 1), (right[0] + 1, *right[1:]), (right[0] - 1, *right[1:]), right[::-1], (0,)}
@@ -58,7 +58,7 @@ def test_rows_need_an_axis(case):
 
 @each_row_case
 def test_axis_is_the_same_rows(case):
-    """Along any axis, by either count, the numbers are those of the rows laid out last."""
+    """Along any axis, positive or negative, results are those of rows along the last axis."""
     inputs = draw(case, (4, 3, 5), "float32", axis=1)
     moved = [np.ascontiguousarray(np.moveaxis(array, 1, -1)) if array.ndim == 3 else array for array in inputs]
     want = results(case, *moved)
@@ -127,7 +127,7 @@ def test_values_are_floats(case, kind):
 
 @each_averaged
 def test_mixed_dtypes(case):
-    """A gradient has its prediction's dtype, whatever stands beside it, and the arithmetic is that of the widest."""
+    """A gradient has the dtype of its predictions, whatever the other arrays have, and the arithmetic is that of the widest."""
     wide = draw(case, case.shape)
     floats = [place for place, array in enumerate(wide) if array.dtype == np.float64 and not inputs_of(case)[place].per_row]
     exact = results(

@@ -1,4 +1,4 @@
-"""The contract: wrong calls, garbage, and later calls, which take a short way and give what the first ones gave."""
+"""The contract: wrong calls, garbage, and later calls, which take the fast path and give the same results as first ones."""
 
 import inspect
 import itertools
@@ -116,12 +116,12 @@ def error_of(function, arguments) -> Exception | None:
     return None
 
 
-# The short way ----------------------------------------------------------------------------------------------------------------
+# The fast path ----------------------------------------------------------------------------------------------------------------
 
 
 @each_case
 def test_later_calls_give_what_the_first_gave(case):
-    """To the bit, and whatever the arrays of the calls between were."""
+    """Bitwise, whatever the arrays of the calls in between."""
     inputs = draw(case, case.shape, "float32")
     forget(case)
     want = results(case, *inputs)

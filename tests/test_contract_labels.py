@@ -1,4 +1,4 @@
-"""The contract: integer labels, ignored rows, and labels that are no class."""
+"""The contract: integer labels, ignored rows, and invalid labels."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_bad_labels(case, dtype, label):
 @each_label_case
 @pytest.mark.parametrize(("dtype", "label"), BAD_LABELS)
 def test_bad_labels_of_many_rows(case, dtype, label):
-    """Which a kernel looks for; NumPy looks at a few."""
+    """Many labels are checked by a kernel, few by NumPy."""
     logits, good = draw(case, (SERIAL // 7 + 1, 7), "float32")
     bad, out = good.astype(dtype), np.full_like(logits, 5.0)
     bad[-1] = label
@@ -70,7 +70,7 @@ def test_bad_labels_of_many_rows(case, dtype, label):
 
 @each_label_case
 def test_logits_without_classes(case):
-    """No label names one of them, so all rows are ignored or the first is refused."""
+    """No label is valid, so all rows are ignored or the first one is rejected."""
     logits, labels = np.zeros((3, 0), np.float32), np.array([-100, 0, -100])
     refused(case, ValueError, (logits, labels), "targets[1] (row 1) is 0, but there are no classes")
     same(results(case, logits, np.full(3, -100)), (0.0, logits))

@@ -1,4 +1,4 @@
-"""The contract: what options mean, which values they refuse, and calls in which nothing counts."""
+"""The contract: what options mean, which values they reject, and calls in which no item counts."""
 
 import inspect
 import itertools
@@ -153,7 +153,7 @@ ENDS = {
 
 @pytest.mark.parametrize(("name", "ends"), ENDS.items(), ids=ENDS)
 def test_ends_of_ranges(name, ends):
-    """A kind of parameter takes the numbers that its description says, up to the last one."""
+    """Each kind of parameter takes exactly the numbers of its description, up to the ends of the range."""
     values = get_args(getattr(jitloss.definition, name))[1]
     inside, outside = ends
     assert [one in values for one in inside] == [True, True]

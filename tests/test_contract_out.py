@@ -297,7 +297,7 @@ def test_two_maps_of_one_part_of_a_file_are_one_array(loss, tmp_path):
 
 
 def test_what_is_written_to_a_private_map_stays_there(tmp_path):
-    """But what is written to the file shows in such a map."""
+    """A copy-on-write map; but what is written to the file shows in it."""
     numbers = np.arange(6000.0)
     numbers.tofile(tmp_path / "raw")
     for size, start in ((5000, 0), (2048, 4096)):
@@ -315,7 +315,7 @@ def test_what_is_written_to_a_private_map_stays_there(tmp_path):
 @pytest.mark.parametrize("size", [2048, 40_000])
 @pytest.mark.parametrize("case", [case for case in CASES if not case.labels], ids=repr)
 def test_plain_arrays_may_be_maps_too(case, size, tmp_path):
-    """Of which addresses tell nothing, in a call that others like it went before either."""
+    """Plain arrays may be views of a map: then addresses say nothing about overlap, on the fast path either."""
     shape, start = (size // 64, 64) if case.rowwise else (size,), 4096
     inputs = draw(case, shape, "float64")
     inputs[0].tofile(tmp_path / "raw")

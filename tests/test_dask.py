@@ -37,7 +37,7 @@ def _in_this_thread():
 
 
 def lazy(case: Case, inputs, chunks, axis: int = -1):
-    """The inputs as Dask arrays; those with a number per item are cut otherwise, so that they must be cut anew."""
+    """The inputs as Dask arrays; those with one number per item have other chunks, so that they must be rechunked."""
     shape = inputs[0].shape
     return [da.from_array(one, chunks=chunks if one.shape == shape else 4) for one in inputs]
 
@@ -148,7 +148,7 @@ CLASS_OPTIONS = {
 
 
 def given(case: Case, option):
-    """The options with weights where they are to be drawn: as arrays, and as Dask arrays."""
+    """The options with weights drawn where they are asked for: as arrays, and as Dask arrays."""
     items = case.shape[:1]
     drawn = {"sample_weight": weights(items), "class_weight": weights((7,) if case.rowwise else (2,), seed=1)}
     plain = {name: drawn[name] if isinstance(value, str) and value == "drawn" else value for name, value in option.items()}
@@ -332,7 +332,7 @@ def test_one_call_has_one_name():
 
 
 def test_names_of_others_are_not_taken_for_keys():
-    """Dask puts results where their keys stand in a task: a text or a number of ours must not look like one."""
+    """Dask replaces keys in a task by results: a string or a number of ours must not be taken for a key."""
     inputs = draw(LABELS, LABELS.shape)
     texts = ["logits", "targets", "mean", "reduction", "peaks", "sum"]
     others = [dask.delayed(lambda: "wrong", name=text)(dask_key_name=text) for text in texts]
@@ -399,7 +399,7 @@ def on_a_cluster(body: str, **options) -> str:
 
 
 def run(script: str) -> str:
-    """A script of its own, as a user has it."""
+    """Run a script, as a user would."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -424,7 +424,7 @@ def test_a_cluster_of_processes():
 
 
 def test_a_loss_of_a_script_reaches_the_workers():
-    """Which cannot import it: the script is theirs only in parts."""
+    """Workers cannot import it, since the script is not available to them."""
     out = on_a_cluster(
         """
         @jitloss.pointwise
@@ -488,7 +488,7 @@ def test_more_data_than_a_worker_has_memory():
 
 
 class DataSet:
-    """What lies in a file, as Dask takes it."""
+    """A data set in a file, as Dask takes it."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.ndim, self.read = array, array.shape, array.dtype, array.ndim, 0

@@ -1,4 +1,4 @@
-"""Losses of the user's own: where they may be written, what they may hold, and what is refused with which words."""
+"""Users' own losses: where they may be written, what they may contain, and the errors for what is rejected."""
 
 import copy
 import functools
@@ -216,7 +216,7 @@ def test_scripts_and_prompts(way, tmp_path):
 
 
 def test_notebooks():
-    """Cells are compiled one by one under names that are no files, and run again after an edit."""
+    """Cells are compiled one by one under names that are not files, and run again after an edit."""
     scope = {"__name__": "__main__"}
     cells = SCRIPT.replace("@jitloss.rowwise", "#cell\n@jitloss.rowwise").split("#cell\n")
     for number, cell in enumerate(cells):
@@ -446,13 +446,13 @@ def test_slopes_of_the_first_inputs_only():
 
 
 def test_a_branch_may_add_pairs():
-    """What a sum returns is told by no text."""
+    """How many results such a sum has cannot be told from the bytecode."""
     text = POINT.format(more="", body="if target > 1.0:\n        return (prediction,) + (2.0,)\n    return target, 1.0")
     assert jitloss.pointwise(written(text)).value_and_gradient([3.0], [2.0]) == (3.0, 2.0)
 
 
 def test_switches_and_options_are_tried_both_ways():
-    """What is compiled only when an option is on is looked at all the same."""
+    """Code that is compiled only when an option is on is checked too."""
     for more, body, message in (
         (", cap=None", "if cap is None:\n        return prediction, 1.0\n    return prediction", "returns 2, but 1 with cap=0.5"),
         (", on=False", "if on:\n        return prediction\n    return prediction, 1.0", "returns 2, but 1 with on=True"),
@@ -668,7 +668,7 @@ def test_with_parameters():
 
 
 def test_an_error_of_the_compiler_names_the_loss():
-    """What the rules let through and numba does not is an error of the definition too, and nothing has been written."""
+    """What passes the rules but not numba is a definition error too, and nothing has been written."""
 
     @jitloss.pointwise
     def odd(prediction, target):
@@ -693,7 +693,7 @@ def test_an_error_of_the_compiler_names_the_loss():
     ids=lambda one: type(one).__name__ if isinstance(one, Exception) else "",
 )
 def test_what_stops_the_compiler(error, wanted, said, monkeypatch):
-    """An error of the definition names it; any other comes as it is."""
+    """An error in the definition names it; any other is raised unchanged."""
 
     @jitloss.pointwise
     def refused(prediction, target):
@@ -720,7 +720,7 @@ def test_annotations_of_other_kinds_are_let_be():
 
 
 def test_names_stand_for_what_they_stood_for():
-    """Kernels are compiled one by one: all of them have the globals and helpers of the definition's own time."""
+    """Kernels are compiled one by one, but all with the globals and helpers from when the definition was created."""
     scope = {"jitloss": jitloss, "FACTOR": 2.0}
     text = """
 def helper(x, by=3.0):

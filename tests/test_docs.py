@@ -50,7 +50,7 @@ def generator(name: str = "generate") -> Any:
 
 
 class Numbers(doctest.OutputChecker):
-    """Outputs agree where their words do and their numbers do to four digits: the last ones are the machine's."""
+    """Outputs agree if their words do, and their numbers to four digits, because the last digits depend on the machine."""
 
     NUMBER = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:e[-+]?\d+)?(?![\w])")
 

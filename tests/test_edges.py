@@ -1,4 +1,4 @@
-"""Numbers at the edges of a precision: factors, weights and parameters that it cannot hold, values that it rounds away."""
+"""Numbers at the limits of a precision: factors, weights and parameters that it cannot represent, values lost to rounding."""
 
 import inspect
 import warnings
@@ -15,7 +15,7 @@ from jitloss.running import CHUNK
 
 HALF_TYPES = [np.float16, ml_dtypes.bfloat16]
 CALLS = range(3)
-"""The first call learns the short way."""
+"""The first call leaves a plan for the fast path."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def _no_warnings():
 @pytest.mark.parametrize("size", [5, 50_000])
 @pytest.mark.parametrize("dtype", HALF_TYPES)
 def test_values_of_half_types_are_rounded_once(dtype, size):
-    """A factor would make too large or too small what fits: 300**2 is beyond float16, 1e-4**2 below it."""
+    """A value times its factor may fit where the value does not: 300**2 overflows float16, 1e-4**2 underflows."""
     for number, factor in ((300.0, 0.001), (1e-4, 1024.0), (300.0, -0.001)):
         loss = factor * jitloss.mse_loss
         p, t = np.full(size, number, dtype), np.zeros(size, dtype)
@@ -66,7 +66,7 @@ def test_class_weights_of_targets_that_are_0_or_1_are_exact():
 
 
 def test_weights_are_finite():
-    """0 times an infinite weight is no 0, and what is ignored is one."""
+    """0 times an infinite weight is not 0, but what is ignored must contribute 0."""
     z = np.zeros((2, 2))
     for call, where in (
         (lambda: ce(z, [0, -100], sample_weight=[1, np.inf]), "sample_weight .* inf at index 1"),
@@ -158,7 +158,7 @@ def test_no_classes(shape, options):
 
 @pytest.mark.parametrize("loss", [ce, jitloss.cross_entropy_loss, jitloss.kl_divergence], ids=lambda one: one.__name__)
 def test_values_of_rows_without_classes_are_written(loss, monkeypatch):
-    """Though no kernel runs: new memory may hold anything."""
+    """Although no kernel runs: new memory may hold anything."""
     monkeypatch.setattr("jitloss.call.empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
     for _ in CALLS:
         values = loss(np.zeros((3, 0)), np.zeros((3, 0)), reduction="none")
@@ -185,7 +185,7 @@ def test_messages_name_the_place_and_what_came():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_small_probabilities_of_what_does_not_happen(dtype):
-    """log(1 - p) is that of p, and not that of 1 - p as it is rounded."""
+    """log(1 - p) is accurate for the given p, without first rounding 1 - p."""
     p = np.array([1e-3, 1e-5, 1e-6, 2e-7, 1e-12, 0.0, 0.3], dtype)
     values = jitloss.binary_cross_entropy(p, np.zeros_like(p), reduction="none")
     want = -np.log1p(-p.astype(np.float64)).astype(dtype)
@@ -266,7 +266,7 @@ def test_values_that_are_not_finite_are_found_in_any_block():
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "g", "i4", "?"])
 def test_weights_are_told_in_one_pass(dtype):
-    """Of floats, their bits tell it; -0.0 is a weight all the same."""
+    """Floats are checked by their bits; -0.0 is a valid weight."""
     assert options.are_weights(np.array([0, 1, 1], dtype))
     assert options.are_weights(np.array(1, dtype))
     assert options.are_weights(np.zeros(9, dtype)[::3])

@@ -31,7 +31,7 @@ def check(loss: Any, inputs: list[Any], options: dict[str, Any], folder: Path, c
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Blocks of a few elements, and pages that are given back after each of them."""
+    """Blocks of a few elements, with pages released after each of them."""
     monkeypatch.setattr(blocks, "BLOCK", 16)
     monkeypatch.setattr(files.NewArray, "DIRTY", 1)
 
@@ -145,7 +145,7 @@ def test_where_nothing_counts_all_is_zero(options, tmp_path, capsys):
 @pytest.mark.parametrize("shape", [(30_001, 10), (250_000,), (64, 1024, 4)])
 @pytest.mark.parametrize("name", ["mse_loss", "cross_entropy_with_logits"])
 def test_blocks_begin_where_chunks_do(name, shape, tmp_path, capsys, monkeypatch):
-    """So that float32 sums are the same, and a value is that of one call within the rounding of float64."""
+    """Then float32 sums are the same, and a value agrees with that of one call up to float64 rounding."""
     if name != "mse_loss" and len(shape) == 1:
         shape = (25_000, 10)
     monkeypatch.setattr(blocks, "BLOCK", 100_000)

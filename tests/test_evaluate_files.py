@@ -1,4 +1,4 @@
-"""The files that ``jitloss evaluate`` writes: whole under their names or not at all, in bounded memory."""
+"""The files that ``jitloss evaluate`` writes: complete or not at all, with bounded memory."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""The examples: scripts run, losses fall, and what reaches the parameters is the gradient of the whole objective."""
+"""The examples: scripts run, losses fall, and parameter gradients are those of the whole objective."""
 
 import importlib
 import os

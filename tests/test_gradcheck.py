@@ -1,4 +1,4 @@
-"""check_gradient: right gradients pass, wrong ones are found and their worst element named, kinks and clips are let be."""
+"""check_gradient: right gradients pass, wrong ones are found and their worst element named, kinks and clips are skipped."""
 
 import numpy as np
 import pytest

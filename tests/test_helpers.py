@@ -1,4 +1,4 @@
-"""The threads that help: every chunk is computed once, by whoever comes; calls need nobody; who has nothing to do takes no processor."""
+"""Helper threads: every chunk is computed exactly once; calls complete without helpers; idle helpers use no processor time."""
 
 import contextlib
 import itertools
@@ -32,14 +32,14 @@ LARGE = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
 
 @range_kernel
 def counting(table, start, stop, scale):
-    """A kernel that adds 1 to each element of its range, and gives the sum of their numbers times the scale."""
+    """A kernel that adds 1 to each element of its range, and returns the sum of their indices times the scale."""
     for index in range(start, stop):
         atomic_add(word(table, 0), index, 1)
     return scale * (start + stop - 1) * (stop - start) / 2
 
 
 def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | None:
-    """Whether one call took each element once and gave the sum; None where it is to compute alone."""
+    """Whether one call processed each element once and returned the sum; None where the call should compute alone."""
     seen = np.zeros(size, np.int64)
     total = helpers.run(counting.address, (seen,), size, chunk, 0.5, threads)
     return None if total is None else bool((seen == 1).all()) and total == size * (size - 1) / 4
@@ -47,7 +47,7 @@ def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | N
 
 @pytest.fixture
 def helpers(monkeypatch):
-    """Helpers of a test's own, for whom all work is worth waking them."""
+    """Helpers for one test, which are woken for any amount of work."""
     monkeypatch.setattr(module, "RECENT", float("inf"))
     made = Helpers()
     yield made
@@ -67,7 +67,7 @@ def asleep(helpers: Helpers, seconds: float = 10.0) -> None:
 
 
 def cover(rounds: int) -> dict[str, int]:
-    """Calls of all sizes, for all numbers of threads; how many there were, and how many missed or repeated an element."""
+    """Make calls of many sizes with all numbers of threads; returns how many there were, and how many missed or repeated an element."""
     module.RECENT = float("inf")
     helpers, numbers = Helpers(), np.random.default_rng(0)
     calls = list(itertools.product((17, 64, 1000, 4001), (1, 3, 16), range(2, numba.config.NUMBA_NUM_THREADS + 1)))
@@ -121,7 +121,7 @@ def needs_two(function):
 
 
 def in_python(helpers: Helpers, chunk: Callable[[], None], chunks: int, threads: int) -> set[int]:
-    """Which threads take part in a call whose kernel is a function in Python, one call of it for each chunk."""
+    """The threads that take part in a call whose kernel is a Python function, called once for each chunk."""
     here: set[int] = set()
 
     def kernel(table: int, start: int, stop: int, scale: float) -> float:
@@ -135,7 +135,7 @@ def in_python(helpers: Helpers, chunk: Callable[[], None], chunks: int, threads:
 
 
 def rendezvous(helpers: Helpers, threads: int = 2, first: Callable[[], None] = lambda: None) -> int:
-    """How many threads are in one call at the same time, where each waits for the others; ``first`` is called in it before."""
+    """How many threads are in one call at the same time, if each waits for the others; ``first`` is called in it beforehand."""
     all_here, met = threading.Barrier(threads, timeout=20), threading.local()
 
     def meet() -> None:
@@ -156,7 +156,7 @@ def test_helpers_help_at_first_later_and_after_a_sleep(helpers):
 
 @needs_two
 def test_a_helper_that_is_about_to_sleep_sees_a_call(helpers, monkeypatch):
-    """The call begins after the helper's last look, and before anybody can know that the helper sleeps."""
+    """The call begins after the helper's last poll, before the helper is known to be asleep."""
     help_out, began = helpers._help, threading.Event()
 
     def blind(*words: int) -> bool:
@@ -171,7 +171,7 @@ def test_a_helper_that_is_about_to_sleep_sees_a_call(helpers, monkeypatch):
 
 @needs_two
 def test_what_is_worth_waking_a_helper(helpers, monkeypatch):
-    """A call with much work, or one that comes soon after another; what comes while a helper is awake has its help anyway."""
+    """A call with much work, or one soon after another; calls made while a helper is awake get its help anyway."""
     clock = [100.0]
     monkeypatch.setattr(module, "RECENT", 1.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
@@ -205,7 +205,7 @@ def test_who_sleeps_takes_no_processor(helpers):
 @needs_two
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system keeps threads from no processor")
 def test_helpers_run_where_the_caller_may(helpers):
-    """They wake up on another processor than who wakes them; then all that the caller may use are theirs again."""
+    """They wake up on another processor than their waker's; after that they may use all processors that the caller may use."""
     everywhere = os.sched_getaffinity(0)
     rendezvous(helpers)
     asleep(helpers)
@@ -237,7 +237,7 @@ def test_no_thread_can_be_started(helpers, monkeypatch):
 @needs_two
 @pytest.mark.parametrize("asked", [0, 64 * 1024, 2**22])
 def test_helpers_have_usual_stacks(helpers, monkeypatch, asked):
-    """Whatever the user wants for his own threads: a kernel would write past the end of a small one."""
+    """Whatever stack size the user sets for other threads: a kernel would overflow a small stack."""
     seen, start = [], threading.Thread.start
 
     def watched(thread: threading.Thread) -> None:
@@ -257,13 +257,13 @@ def test_helpers_have_usual_stacks(helpers, monkeypatch, asked):
 
 
 def limited() -> list[int]:
-    """How many helpers there are as the number of threads is allowed to grow, and how many then take part in a call for two."""
+    """How many helpers there are as the allowed number of threads grows, and how many then take part in a call limited to two."""
     large, counts = (LARGE, -LARGE), []
     for number in (1, 2, 3):
         numba.set_num_threads(number)
         jitloss.mse_loss(*large)
         counts.append(len(driver._helpers._threads) if driver._helpers else 0)
-    module.PATIENCE = 10**12  # from now on nobody sleeps
+    module.PATIENCE = 10**12  # from now on no helper sleeps
     module.RECENT = float("inf")
     helpers = Helpers()
     assert rendezvous(helpers, 4) == 4
@@ -287,7 +287,7 @@ def test_numba_starts_no_threads_of_its_own():
 
 
 def interrupted(seconds: float) -> list[Any]:
-    """Large calls that a signal's handler ends, at any place; then how many places are free, and whether helpers still come."""
+    """Large calls that a signal handler interrupts anywhere; returns how many slots are free then, and whether helpers still come."""
 
     armed = [False]
 

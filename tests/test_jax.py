@@ -315,7 +315,7 @@ def test_a_bad_label_is_an_error_of_the_program():
 
 
 def test_memory_on_a_device_has_the_bytes_that_kernels_write():
-    """Sums are in float64 where JAX makes no such arrays, too; here on a device that is the host."""
+    """Sums are in float64 even where JAX has 64-bit types disabled; here the host acts as the device."""
     library = cuda.Jax()
     made = library.empty(jnp.ones(3), (2, 64), np.dtype(np.float64))
     assert (made.dtype, made.nbytes) == (np.float64, 1024)
@@ -339,7 +339,7 @@ def test_calls_again_compile_nothing_again():
 
 
 def test_a_device_is_waited_for_while_it_is_the_current_one(monkeypatch):
-    """Each device has a default stream of its own, and the name for it means that of the current one."""
+    """Each device has its own default stream, and its handle refers to that of the current device."""
     events = []
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Losses called from users' own compiled code: the numbers of the call in Python, from scalars, from arrays, from the disk cache."""
+"""Losses called from users' own compiled code give the numbers of the call in Python: scalars, arrays, and from the disk cache."""
 
 import re
 import sys
@@ -72,7 +72,7 @@ def test_one_form_alone(case):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", ELEMENTS, ids=repr)
 def test_scalars(case, dtype):
-    """Each loss of elements; arrays of them go one way, whatever the loss."""
+    """Each pointwise loss; with arrays all losses share the same code."""
     inputs = draw(case, (9,), dtype)
     both = compiled(case.loss.value_and_gradient, len(inputs))
     kind = np.dtype(dtype).type
@@ -239,7 +239,7 @@ def test_layouts(view):
 
 @pytest.fixture
 def held():
-    """A function that tells how many arrays compiled code holds at the moment."""
+    """A function that returns how many arrays compiled code holds references to."""
     _nrt_python.memsys_enable_stats()
 
     def count() -> int:
@@ -253,7 +253,7 @@ def held():
 @pytest.mark.parametrize("name", ["value", "gradient", "value_and_gradient"])
 @pytest.mark.parametrize("case", [HUBER, TRIPLET, LABELS], ids=repr)
 def test_no_array_is_left_behind(case, name, held):
-    """Neither gradients that nobody wants any more nor copies on the way, and the caller's arrays are his alone again."""
+    """Unused gradients and temporary copies are freed, and no references to the caller's arrays remain."""
     form = getattr(case.loss, name)
     inputs = [np.asfortranarray(one) for one in draw(case, (11, 7))]
     call = compiled(form, len(inputs))
@@ -338,7 +338,7 @@ def test_several_bools_are_signs():
 
 
 def test_the_disk_cache_of_the_caller(tmp_path):
-    """Nothing of this process is in it: another process finds the code there, and runs it."""
+    """It contains nothing specific to this process: another process finds the code there, and runs it."""
     script = tmp_path / "mine.py"
     script.write_text(
         textwrap.dedent("""

@@ -1,4 +1,4 @@
-"""The compiled kernels: their memory, and what they write at the ends of arrays and of tiles."""
+"""The compiled kernels: their memory use, and their writes at the ends of arrays and of tiles."""
 
 import tracemalloc
 from typing import Any
@@ -32,7 +32,7 @@ LARGE = {
 
 
 def extra_memory(function: Any) -> int:
-    """The most memory that a call takes at any moment, beyond what was there; other threads of the process may take some meanwhile."""
+    """The peak of the extra memory that a call uses; other threads of the process may add to it."""
     function()  # compiled, threads started
     return min(_extra_memory(function) for _ in range(3))
 
@@ -74,7 +74,7 @@ def test_memory_is_the_gradient_and_little_more(case, layout, dtype):
 
 @pytest.fixture
 def streaming(monkeypatch):
-    """Make every call store its outputs past the caches; a list of whether the kernels that ran did."""
+    """Make every call use streaming stores; returns a list of whether the kernels that ran did."""
     streamed: list[bool] = []
     original = cpu.run
 
@@ -102,7 +102,7 @@ WIDE = {
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @each_pair
 def test_every_way_gives_the_same_bits(case, layout, dtype, request):
-    """Plain and streamed, in place, and from read-only arrays."""
+    """Ordinary and streaming stores, in place, and from read-only arrays."""
     shape, axis = WIDE[layout]
     inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
     value, gradient = case.loss.value_and_gradient(*inputs, **options)
@@ -140,7 +140,7 @@ INNER = sorted({size + more for size in (LANES, 2 * LANES) for more in (-1, 0, 1
 
 
 def framed(shape: tuple[int, ...], dtype: np.dtype, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """An array that starts ``offset`` bytes behind a cache line, and the memory around it, full of sentinels."""
+    """An array that starts ``offset`` bytes after a cache line boundary, and the memory around it, full of sentinels."""
     size = int(np.prod(shape)) * dtype.itemsize
     memory = np.full(size + 512, SENTINEL, np.uint8)
     start = 128 + -memory.ctypes.data % 64 + offset
@@ -153,7 +153,7 @@ def untouched(array: np.ndarray, memory: np.ndarray) -> bool:
 
 
 def check_frames(case: Case, shape: tuple[int, ...], dtype: str, axis: int = -1) -> tuple[float, Any]:
-    """Outputs at several distances from a cache line, none of them written beyond its ends; the result of a plain call."""
+    """Check outputs at several offsets from a cache line, none of them written beyond its ends; returns the result of a plain call."""
     inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
     value, gradient = case.loss.value_and_gradient(*inputs, **options)
     kind = np.dtype(DTYPES[dtype])
@@ -190,7 +190,7 @@ def test_nothing_is_written_beyond_the_ends(case, dtype, streams, request):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.rowwise], ids=repr)
 def test_layouts_agree_where_they_meet(case):
-    """Rows at the switch of layouts, and inner axes around the number of lanes, against long rows of the same numbers."""
+    """Rows around the lengths where layouts change, and inner axes around the number of lanes, against long rows of the same numbers."""
     for shape, axis in shapes_of(case):
         inputs = draw(case, shape, "float32", axis=axis)
         value, gradient = case.loss.value_and_gradient(*inputs, **axis_option(case, axis))
@@ -219,7 +219,7 @@ def test_unaligned_inputs():
     "case", [case for case in CASES if case.name in ("mse_loss", "triplet_loss", "l2_regularization")], ids=repr
 )
 def test_kernels_have_aligned_memory(case, monkeypatch):
-    """Where an array is not, a copy: processors differ in what they make of it."""
+    """Unaligned arrays are copied: processors differ in how they handle them."""
     seen = []
 
     def total_of(kernel, words, *rest):

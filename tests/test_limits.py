@@ -1,4 +1,4 @@
-"""The table of limits, and the scripts that look into kernels: rows are well formed, a quick run ends, operations are counted."""
+"""The table of limits, and the scripts that inspect kernels: rows are well formed, a quick run completes, operations are counted."""
 
 import importlib.util
 import json
@@ -103,7 +103,7 @@ def test_bad_arguments(words, capsys):
 
 
 def test_operations_are_counted():
-    """Error, its square, the slope, the scale and the sum: some six an element, and what is done once a tile."""
+    """Error, its square, the slope, the scale and the sum: about six per element, plus those once per tile."""
     call = BareCall(jitloss.mse_loss, bench.inputs_for(jitloss.mse_loss.definition, (19_200,)))
     assert 5.0 <= counted_operations(call) / 19_200 < 7.0
 

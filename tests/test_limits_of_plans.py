@@ -1,4 +1,4 @@
-"""What a plan of an earlier call must not serve, and where numbers of things (inputs, terms, processes) have no end."""
+"""Calls that the plan of an earlier one must not serve, and unlimited numbers of inputs, terms and processes."""
 
 import itertools
 import os
@@ -75,7 +75,7 @@ def test_an_output_over_the_targets(dtype):
 @pytest.mark.parametrize("shape", [(200, 4), (200, 100), (40, 300), (5000, 70)])
 @pytest.mark.parametrize("axis", [-1, 0])
 def test_labels_that_somebody_writes_to(shape, axis, monkeypatch):
-    """They were classes when they were counted: what they have become must not lead a kernel out of its memory."""
+    """They were valid when they were checked: later writes to them must not make a kernel access memory outside the arrays."""
     logits, labels = np.zeros(shape, np.float32), np.zeros(shape[0] if axis else shape[1], np.int64)
     run = cpu.run
 
@@ -157,7 +157,7 @@ def test_sums_have_what_all_members_have():
 
 
 def test_long_sums():
-    """Numba goes down to each function that is called, and Python does not go down for ever."""
+    """Numba recurses into each function that is called, and Python's recursion is limited."""
     huber, terms = jitloss.huber_loss, 40
     total = huber
     for number in range(1, terms):
@@ -261,7 +261,7 @@ def fork_in_many_threads() -> list[bool]:
 
 
 def fork_while_numba_is_busy() -> list[bool]:
-    """With what is none of ours: the child waits for nobody."""
+    """Numba is compiling something that is not ours: the child does not wait for it."""
     from numba.core.compiler_lock import global_compiler_lock
 
     jitloss.mse_loss([1.0], [0.0])

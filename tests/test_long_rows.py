@@ -1,4 +1,4 @@
-"""Rows that are too long for the stack, of which the term that a slope takes waits where the slope will go; and rows side by side."""
+"""Rows too long for the stack, whose only term for the slope is kept in the output; and rows processed side by side."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def total(one, other):
 
 
 def loss_with(slope, terms=None, cap=None):
-    """A loss with that slope, of which a row's value is a sum."""
+    """A loss with that slope, whose value of a row is a sum."""
 
     def two_terms(prediction: Real, target):
         return exp(prediction), target * prediction
@@ -139,7 +139,7 @@ OPTIONS = {
     [*((kind, "float32") for kind in OPTIONS), ("labels", "float64"), ("dense", "float64"), ("z loss", "float64")],
 )
 def test_rows_in_every_place(kind, dtype):
-    """In new arrays, in others and in place, against the same numbers along an inner axis, which another loop takes."""
+    """In new arrays, in given ones and in place, against the same numbers along an inner axis, which use another loop."""
     random, options = np.random.default_rng(0), dict(OPTIONS[kind])
     for columns in LENGTHS if kind == "labels" else LENGTHS[-1:]:
         logits = (3 * random.standard_normal((3, columns))).astype(dtype)
@@ -159,7 +159,7 @@ def test_rows_in_every_place(kind, dtype):
 
 
 def test_rows_past_the_caches(monkeypatch):
-    """There the term is computed once more, and the numbers are the same but for rounding."""
+    """With streaming stores the term is recomputed, and the numbers are the same up to rounding."""
     logits, labels = np.random.default_rng(0).standard_normal((3, LENGTHS[-1])).astype(np.float32), np.array([0, 3, 7])
     within = cross_entropy_with_logits.value_and_gradient(logits, labels)
     monkeypatch.setattr("jitloss.stores.streams", lambda moved: True)
@@ -175,7 +175,7 @@ def test_rows_past_the_caches(monkeypatch):
 @pytest.mark.parametrize("columns", [113, 130, 300])
 @pytest.mark.parametrize("over", [False, True])
 def test_rows_side_by_side_are_those_that_come_alone(columns, over):
-    """Whatever the number of rows, and with rows that count for nothing among them, whose numbers may be anything."""
+    """Whatever the number of rows, and with rows of weight 0 among them, which may hold anything."""
     random = np.random.default_rng(columns)
     for count in (1, 2, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 2 * ROWS_AT_ONCE + 3):
         logits = random.normal(size=(count, columns)).astype(np.float32)

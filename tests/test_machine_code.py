@@ -24,7 +24,7 @@ from loops import foreign_calls, innermost_loops, machine_lanes
 
 @pytest.fixture
 def code(monkeypatch):
-    """A function that makes a call, and gives the kernels that were made or loaded for it and their optimised LLVM IR."""
+    """A function that makes a call, and returns the kernels that were compiled or loaded for it, with their optimised LLVM IR."""
     compiled: list[tuple[Variant, str]] = []
     original = cpu._compile
 
@@ -57,7 +57,7 @@ READ_LABELS = {"flat": 0, "blocks": 2, "patched": 3, "rows": 0, "lanes": 1, "lon
 
 
 def check_loops(variant: Variant, llvm: str) -> None:
-    """Every loop is vectorised to the machine's width, in float32; what is float64 or int64 is done once a row."""
+    """Assert that every loop is vectorised to the machine's width, in float32; float64 and int64 occur only once per row."""
     loops = [loop for loop in innermost_loops(llvm) if loop.has_floats]
     labels = [loop for loop in loops if loop.has_labels and not loop.is_rest]
     assert len(labels) <= (READ_LABELS[variant.layout] if variant.targets == "labels" else 0)
@@ -86,7 +86,7 @@ def test_float32_kernels_are_vectorised_and_hold_no_double(case, layout, code):
 
 @each_case
 def test_a_gradient_alone_comes_from_the_kernel_of_both(case, code):
-    """So what is true of one is true of the other."""
+    """So checks of one hold for the other."""
     inputs, options = inputs_of(case, "blocks" if case.rowwise else "flat", "float32")
     assert len(code(case.loss.gradient, *inputs, **options)) == 1
     assert code(case.loss.value_and_gradient, *inputs, **options) == []
@@ -146,7 +146,7 @@ def assembly_for(processor: str, llvm: str) -> str:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("layout", SHAPES)
 def test_no_conversion_is_left_to_a_library(dtype, layout, code):
-    """LLVM calls functions that are nowhere to be found for what a processor cannot do: the process would end."""
+    """For conversions that a processor lacks LLVM calls library functions that are not available, and the process would crash."""
     case = Case(jitloss.mse_loss) if layout == "flat" else Case(jitloss.cross_entropy_with_logits)
     (predictions, targets), options = inputs_of(case, layout, dtype)
     ((variant, llvm),) = code(case.loss.value_and_gradient, predictions, targets.astype(np.float64), **options)
@@ -158,7 +158,7 @@ def test_no_conversion_is_left_to_a_library(dtype, layout, code):
 @for_processors_like_x86
 @pytest.mark.parametrize("layout", ["blocks", "rows", "lanes"])
 def test_peaks_are_stored_whole(layout, code):
-    """A peak that stays was once kept by a masked store, on some processors the slowest part of a row."""
+    """An unchanged peak was once handled by a masked store, on some processors the slowest part of a row."""
     inputs, options = inputs_of(LABELS, layout, "float32")
     ((_, llvm),) = code(LABELS.loss.value_and_gradient, *inputs, **options)
     assert "vmaskmov" not in assembly_for("znver2", llvm)
@@ -166,7 +166,7 @@ def test_peaks_are_stored_whole(layout, code):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_doubles_become_halves_by_one_rounding(dtype):
-    """By way of float32, what lies a little beside the middle of two neighbours would be taken for the middle."""
+    """By way of float32, a number slightly off the midpoint of two neighbours would be rounded to the midpoint first."""
     kind = DTYPES[dtype]
     largest = int(np.asarray(ml_dtypes.finfo(kind).max).view(np.uint16))
     bits = np.arange(largest, dtype=np.uint16)
@@ -213,7 +213,7 @@ USUAL = [(case, one) for case in CASES for one in case.loss.definition.parameter
 
 @pytest.mark.parametrize(("case", "parameter"), USUAL, ids=repr)
 def test_usual_defaults_are_constants(case, parameter, code):
-    """One kernel for the default, given or not, and one for all other values; both give what they should."""
+    """One kernel for the default, whether passed or not, and one for all other values; both give correct results."""
     inputs, options = inputs_of(case, "blocks" if case.rowwise else "flat", "float32")
     form, name, default = case.loss.value_and_gradient, parameter.name, parameter.default
     ((held, short),) = code(form, *inputs, **options)
@@ -236,7 +236,7 @@ def clipped_log(prediction: Probability, target, epsilon: Epsilon = 1e-12):
 
 
 def test_a_usual_default_below_the_floor_of_a_precision(code):
-    """Is raised to it in float32, as any value is, and so is no constant there."""
+    """It is raised to the floor in float32, like any value, and so is not a constant there."""
     for dtype, letter, least in (("float32", "n", 2.0**-24), ("float64", "u", 1e-12)):
         zero, one = np.zeros(3, dtype), np.ones(3, dtype)
         ((variant, _),) = code(clipped_log.gradient, zero, one, reduction="sum")

@@ -1,4 +1,4 @@
-"""The functions of jitloss.math: their values as NumPy, their compiled form's error in ulp, special values, and SIMD code."""
+"""The functions of jitloss.math: their values in NumPy, the error of their compiled form in ulp, special values, and SIMD code."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e-30, 87.0, -87.0, 1e3
 
 @functools.cache
 def compiled(name, precision):
-    """A loop over arrays, as kernels have it."""
+    """A loop over arrays, compiled as in kernels."""
     function, number = maths.FUNCTIONS[name], from_dtype(np.dtype(precision))
     source, target = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
     options = {"fastmath": FLAGS, "error_model": "numpy"}
@@ -68,12 +68,12 @@ def stated_bound(name):
 
 
 def wide(x):
-    """A precision in which the reference is as good as exact."""
+    """A precision in which the reference is practically exact."""
     return x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
 
 
 def error_in_ulp(result, truth):
-    """The distance from a wide truth, where a number stands for every number that rounds to it; inf where the kinds differ.
+    """The distance from the true value, where a number represents all that round to it; inf where they differ and are not both finite.
 
     A float32 result may be 0 where the truth is smaller than 2**-125.5, as jitloss.math states.
     """
@@ -87,7 +87,7 @@ def error_in_ulp(result, truth):
 
 
 def samples(precision):
-    """Numbers over the whole range of bit patterns, and more where the functions turn."""
+    """Numbers over the whole range of bit patterns, and more where the formulas change."""
     random = np.random.default_rng(0)
     if precision == np.float32:
         patterns = np.arange(0, 2**32, 4099, dtype=np.uint64).astype(np.uint32).view(np.float32)

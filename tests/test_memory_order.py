@@ -1,4 +1,4 @@
-"""Large arrays that are not in C order: read where they lie, with gradients that lie like them."""
+"""Large arrays that are not in C order: read in place, with gradients in the same layout."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from test_kernels import LITTLE, extra_memory, in_place
 
 
 def as_it_lies(axes: tuple[int, ...]) -> Any:
-    """A function that gives an array's copy whose axes lie in memory in another order."""
+    """A function that copies an array to another memory order."""
     return lambda array: np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
 
 
@@ -121,7 +121,7 @@ def test_what_lies_in_no_order_is_copied(turn):
 
 @pytest.mark.parametrize(("beside", "stays"), [(1, True), (2, False), (15, False), (16, True), (40, True)])
 def test_few_rows_side_by_side_are_copied(beside, stays):
-    """And then their gradient is in C order."""
+    """Then their gradient is in C order."""
     logits, labels = np.random.default_rng(0).standard_normal((400, 100, beside)).transpose(1, 0, 2), np.zeros((400, beside), int)
     value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits, labels, axis=0)
     wanted = jitloss.cross_entropy_with_logits.value_and_gradient(logits.copy(order="C"), labels, axis=0)
@@ -132,7 +132,7 @@ def test_few_rows_side_by_side_are_copied(beside, stays):
 
 
 def test_a_call_on_one_order_leaves_nothing_behind_for_another():
-    """Plans are of calls on arrays in C order, and find those alone."""
+    """Plans come only from calls on arrays in C order, and serve only such calls."""
     logits, labels = square(2), np.arange(N) % N
     turned = np.asfortranarray(logits)
     value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(logits.copy(), labels)

@@ -1,4 +1,4 @@
-"""Watching for NaN and inf: which loss, which item, in whose thread; and weights balanced from the labels."""
+"""Watching for NaN and inf: which loss, which item, in which thread; and weights balanced from the labels."""
 
 import asyncio
 import threading
@@ -100,7 +100,7 @@ def test_gradients_are_watched():
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_half_types_overflow_only_where_their_results_do(dtype):
-    """An item that is too large for float16 is no reason to stop while the value is a number."""
+    """An item too large for float16 does not raise while the value is finite."""
     predictions = np.array([300.0, 1.0], dtype)
     with errstate(invalid="raise"):
         assert mse_loss(predictions, np.zeros(2, dtype)) == 45000.5
@@ -171,7 +171,7 @@ def test_contexts_leave_nothing_behind():
 
 
 def test_threads_are_apart():
-    """A context is its thread's own, also when several threads share one object and leave it in another order."""
+    """A context is local to its thread, even if several threads share one object and leave it in another order."""
     shared, inside, leave = errstate(invalid="raise"), threading.Barrier(3), threading.Barrier(3)
     found, failures = {}, []
 
@@ -234,7 +234,7 @@ def test_bad_actions(invalid):
 
 
 def test_out_is_written_before_the_error():
-    """The error is about numbers that are there to be looked at."""
+    """So the numbers that the error is about can be inspected."""
     out = np.zeros(4)
     with errstate(invalid="raise"), pytest.raises(FloatingPointError):
         mse_loss.gradient(BAD, ZEROS, out=out)

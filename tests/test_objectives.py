@@ -34,7 +34,7 @@ LGB = {
 
 @jitloss.pointwise
 def pseudo_huber(prediction, target, slope=1.0):
-    """A smooth Huber loss, as XGBoost has it."""
+    """XGBoost's smooth Huber loss."""
     error = (prediction - target) / slope
     root = sqrt(1.0 + error * error)  # noqa: F821
     return slope * slope * (root - 1.0), (prediction - target) / root, 1.0 / (root * root * root)
@@ -185,7 +185,7 @@ def test_lightgbm_softmax():
 
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
 def test_lightgbm_splits_quantiles_alike(quantile):
-    """LightGBM's own objective sets its leaves to quantiles afterwards, which no other may; the first tree's splits are the same."""
+    """LightGBM resets the leaves of its own objective to quantiles, which custom ones cannot do; the first tree's splits agree."""
     theirs, mine = (
         lgb.train({**LGB, **given}, lgb.Dataset(X, Y), 1).trees_to_dataframe()
         for given in (

@@ -1,4 +1,4 @@
-"""What is published and shipped: names, metadata, stubs, pickles, and what an import brings along."""
+"""What is published: names, metadata, stubs, pickles, and what an import loads."""
 
 import ast
 import fnmatch
@@ -58,7 +58,7 @@ def test_the_import_brings_nothing_along(tmp_path):
 
 
 def test_the_import_needs_nothing_else():
-    """With every optional package out of reach."""
+    """With every optional package made unavailable."""
     optional = ["rich", "scipy", "sklearn", "torch", "jax", "pandas", "matplotlib", "ml_dtypes", "optax", "yaml"]
     code = f"import sys; sys.modules.update(dict.fromkeys({optional!r}))\nimport jitloss; print(jitloss.mse_loss([1.0], [3.0]))"
     assert processes.python("-c", code).strip() == "4.0"
@@ -174,7 +174,7 @@ def test_requirements():
 
 
 def test_tests_import_what_their_extra_brings():
-    """All but the peers, which are imported in the tests that are skipped without them."""
+    """All except the peers, which are imported inside tests that are skipped without them."""
     given = names_of(PROJECT["project"]["optional-dependencies"]["test"])
     assert third_party(ROOT / "tests", at_the_top=True) <= given | NEEDED
 

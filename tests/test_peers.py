@@ -18,7 +18,7 @@ LOOSER = 200.0  # 2e-12 in float64: peers round too
 
 
 class Peer(NamedTuple):
-    """A loss with options, and the same by a function of ``(library, *inputs)``."""
+    """A loss with options, and its equivalent as a function of ``(library, *inputs)``."""
 
     loss: str
     function: Callable[..., Any]
@@ -47,7 +47,7 @@ def each(peers: list[Peer]) -> Any:
 
 
 def torch_focal_with_logits(torch, z, t, gamma=2.0, alpha=0.25):
-    """As torchvision writes it."""
+    """As in torchvision."""
     t = (t == 1).to(z.dtype)
     p = torch.sigmoid(z)
     nll = torch.nn.functional.binary_cross_entropy_with_logits(z, t, reduction="none")
@@ -148,7 +148,7 @@ def test_every_loss_meets_pytorch():
 
 
 def through_autograd(torch, peer: Peer, inputs) -> tuple[float, list[Any]]:
-    """The peer's value, and its gradients by the inputs that are differentiated."""
+    """The peer's value, and its gradients with respect to the differentiated inputs."""
     tensors = [torch.tensor(one) for one in inputs]
     differentiated = [tensor for tensor, one in zip(tensors, peer.case.loss.definition.inputs, strict=True) if one.differentiable]
     for tensor in differentiated:

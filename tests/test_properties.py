@@ -1,4 +1,4 @@
-"""What holds for any shape, layout and numbers: no bit depends on how arrays lie, and gradients are finite where they must be."""
+"""Properties for any shape, layout and numbers: results do not depend on memory layout, and gradients are finite where they must be."""
 
 import warnings
 
@@ -19,7 +19,7 @@ INF, NAN = np.inf, np.nan
 
 
 def same(one, other) -> None:
-    """To the bit, in the same dtype."""
+    """Assert that results are bitwise identical, in the same dtype."""
     for mine, right in zip(one, other, strict=True):
         wide, wanted = np.asarray(mine).astype(np.float64), np.asarray(right).astype(np.float64)
         np.testing.assert_array_equal(wide, wanted)
@@ -29,7 +29,7 @@ def same(one, other) -> None:
 
 @st.composite
 def shapes(draws, case, least=0):
-    """Small shapes; rows have at least one element where they have labels, sometimes more than a block of rows holds."""
+    """Small shapes; rows with labels have at least one element, and some rows are too long for a block."""
     items = draws(st.lists(st.sampled_from([least, 1, 2, 3, 5, 9]), max_size=3))
     if not case.rowwise:
         return tuple(items)
@@ -44,7 +44,7 @@ EXTREME = [0.0, -0.0, 1.0, -1.0, 1e-45, 1e-38, 6e-5, 1e4, -1e4, 65504.0, 3e38, -
 
 
 def scatter(random, array):
-    """Put extreme numbers at some places of an array of floats."""
+    """Put extreme numbers at random positions of a float array."""
     if array.dtype.kind == "f" and array.size:
         places = random.random(array.shape) < 0.3
         with np.errstate(over="ignore"):
@@ -59,7 +59,7 @@ def scatter(random, array):
 @some
 @given(data=st.data())
 def test_no_layout_changes_a_bit(case, data):
-    """Inputs and outputs of any strides, alignment and byte order; extreme numbers; nothing around the arrays is touched."""
+    """Inputs and outputs of any strides, alignment and byte order; extreme numbers; memory around the arrays stays unchanged."""
     shape, dtype, seed = data.draw(shapes(case)), data.draw(dtypes), data.draw(seeds)
     random = np.random.default_rng(seed)
     inputs = draw(case, shape, dtype, seed=seed, ignored=True)
@@ -97,7 +97,7 @@ def test_in_place_in_any_layout(case, data):
 @few
 @given(data=st.data())
 def test_views_that_repeat_elements(case, data):
-    """Strides of 0, and windows whose elements lie on each other, are read like their copies, and never written."""
+    """Strides of 0 and overlapping windows are read like their copies, and never written."""
     shape, dtype, seed = data.draw(shapes(case, least=1)), data.draw(dtypes), data.draw(seeds)
     inputs = draw(case, shape, dtype, seed=seed)
     axes = data.draw(st.sets(st.integers(0, max(0, len(shape) - 1 - case.rowwise))))
@@ -138,7 +138,7 @@ def test_leading_axes_are_items(case, data):
 @few
 @given(data=st.data())
 def test_items_do_not_see_each_other(case, data):
-    """What NaN in one item does, it does there alone; the others come out as they do without it."""
+    """NaN in one item affects that item alone; the results of the others do not change."""
     seed = data.draw(seeds)
     shape = (17, data.draw(st.sampled_from([2, 7, 200]))) if case.rowwise else (17,)
     inputs = draw(case, shape, "float32", seed=seed)
@@ -153,7 +153,7 @@ def test_items_do_not_see_each_other(case, data):
 @few
 @given(data=st.data())
 def test_weights_are_factors(case, data):
-    """A weight of 1 changes nothing, one of 0 leaves nothing, and others multiply; in any layout."""
+    """A weight of 1 changes nothing, a weight of 0 gives 0, and others multiply; in any layout."""
     seed = data.draw(seeds)
     shape = (17, 7) if case.rowwise else (17,)
     inputs = draw(case, shape, "float64", seed=seed, ignored=True)
@@ -210,7 +210,7 @@ def rows_of(draws, space, precision, shape):
 @some
 @given(data=st.data())
 def test_gradients_are_finite(case, precision, data):
-    """Ends of the spaces, saturated mistakes, coincident embeddings: gradients are numbers, and no warning is raised."""
+    """Ends of the spaces, saturated mistakes, coincident embeddings: gradients are finite, and no warning is raised."""
     shape = (3, 4) if case.rowwise else (5,)
     args = []
     for one in case.loss.definition.inputs:
@@ -237,7 +237,7 @@ def test_gradients_are_finite(case, precision, data):
 @few
 @given(data=st.data())
 def test_any_number_is_an_answer(case, dtype, data):
-    """No number, however strange, is an error, a warning or a write outside the arrays, and every form says the same of it."""
+    """No number, however strange, causes an error, a warning or a write outside the arrays, and all forms agree on it."""
     seed = data.draw(seeds)
     shape = (data.draw(st.sampled_from([1, 5, 33])), 7) if case.rowwise else (data.draw(st.sampled_from([1, 7, 33, 1030])),)
     random = np.random.default_rng(seed)

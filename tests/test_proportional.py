@@ -1,4 +1,4 @@
-"""Terms that are in proportion to their target or free of it: then labels may be put right in sums afterwards."""
+"""Terms that are proportional to their target or independent of it: then sums may be corrected for labels afterwards."""
 
 import itertools
 
@@ -86,7 +86,7 @@ def test_a_loss_and_the_same_with_other_defaults_are_judged_alike():
 
 @pytest.mark.parametrize("default", [None, 1.0])
 def test_options_that_are_on_by_default(default):
-    """What they are when they are None is looked at too."""
+    """Their behaviour when they are None is examined too."""
 
     class sided:
         scale: float | None = default
@@ -106,7 +106,7 @@ def test_options_that_are_on_by_default(default):
 
 
 def test_options_that_belong_together():
-    """What only some of them would do raises nothing where nobody asks for it."""
+    """One option without the other would raise, but not before somebody uses it so."""
 
     @jitloss.rowwise
     class capped:

@@ -1,4 +1,4 @@
-"""The short way: the same bits as the long way, its error messages, and nothing of one call in another."""
+"""The fast path: bitwise the results of the slow path, its error messages, and no influence of one call on another."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ forgetful = forgetting(SERVED, FORMS)
 
 @pytest.fixture
 def agrees(short_way):
-    """A function that makes a call both ways, and asserts that they are one."""
+    """A function that makes a call on both paths, and asserts that they agree."""
 
     def check(form: Any, *args: Any, **options: Any) -> None:
         right = bits(long_way(form, *args, **options))
@@ -49,7 +49,7 @@ def agrees(short_way):
 
 
 def refused_alike(form: Any, *args: Any, out: Any = None, **options: Any) -> str:
-    """Assert that a call is the same error both ways, and writes nothing; its message."""
+    """Assert that a call raises the same error on both paths, and writes nothing; returns its message."""
     messages, before = [], None if out is None else np.asarray(out).tobytes()
     given = options if out is None else {**options, "out": out}
     for way in (long_way, type(form).__call__):
@@ -65,7 +65,7 @@ def refused_alike(form: Any, *args: Any, out: Any = None, **options: Any) -> str
 
 
 def boundaries(case: Case) -> list[int]:
-    """The longest rows of each kind of loop but the last."""
+    """The longest rows of each kind of loop except the last."""
     layouts = [compiler().layout(case.loss.definition, columns, 1) for columns in range(1, 20_000)]
     return [columns for columns in range(1, len(layouts)) if layouts[columns - 1] != layouts[columns]]
 
@@ -123,7 +123,7 @@ def test_many_elements_take_all_threads_and_few_take_one(monkeypatch):
 
 @each_case
 def test_streamed_outputs(case, agrees, monkeypatch):
-    """Both ways of storing are tried; in place there is but one."""
+    """Both kinds of stores are tried; in place there is only one."""
     monkeypatch.setattr("jitloss.stores.cache_bytes", lambda: 0)
     for way in (False, True):
         monkeypatch.setattr("jitloss.stores.faster", lambda kernel, moved, new, run, way=way: run(way))
@@ -280,7 +280,7 @@ def test_arrays_of_weights(case, kind, agrees):
 
 @each_case
 def test_weights_that_leave_no_plan(case):
-    """What a mean divides by, or what an item counts, is another number in each call."""
+    """The divisor of a mean, or the weight of an item, changes in each call."""
     form, args = case.loss.value_and_gradient, draw(case, case.shape, "float32", ignored=case.labels)
     items, classes = case.shape[:-1] if case.rowwise else case.shape, case.shape[-1] if case.rowwise else 2
     for name in ("sample_weight", "class_weight") if is_binary(case) or case.loss.definition.takes_labels else ("sample_weight",):
@@ -332,7 +332,7 @@ def test_wrong_weights_are_the_same_errors_after_right_ones():
 
 
 def numbers_of(case: Case, name: str) -> list[Any]:
-    """Numbers that a parameter may take, the usual one and small ones among them; as Python's and as NumPy's."""
+    """Numbers that a parameter may take, including the default and small ones, as Python's and NumPy's types."""
     parameter = next(one for one in case.loss.definition.parameters if one.name == name)
     given = [0.25, 0.3, 1e-3, 1e-12, 2.0, 2, 1, 0.0, 1.0, 0.1 + 0.2, np.float32(0.3), np.float64(0.4), np.int64(1), np.uint8(2)]
     usual = [one for one in (parameter.default, parameter.usual) if isinstance(one, float)]
@@ -472,7 +472,7 @@ def test_a_number_that_changes_leaves_the_plans_of_others(short_way):
 
 
 def test_plans_are_bounded(short_way):
-    """The oldest one goes."""
+    """The oldest one is dropped."""
     case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
     form, args = case.loss.value, draw(case, case.shape, "float32")
     for number in range(MOST_PLANS + 3):
@@ -480,7 +480,7 @@ def test_plans_are_bounded(short_way):
         assert len(form._quick.plans) <= MOST_PLANS
     for number in (3, MOST_PLANS + 2):
         short_way(form, *args, ignore_index=-1 - number)
-    with pytest.raises(AssertionError, match="long way"):
+    with pytest.raises(AssertionError, match="slow path"):
         short_way(form, *args, ignore_index=-3)
     for columns in range(2, MOST_PLANS + 5):  # whose kernels are few
         form(*draw(case, (2, columns), "float32"), label_smoothing=0.25)
@@ -689,7 +689,7 @@ def test_shapes_that_do_not_fit(case):
 
 @each_case
 def test_what_is_no_plain_array(case):
-    """Such a call is not the one that the last plan is of."""
+    """The last plan does not serve such a call."""
     args = draw(case, case.shape, "float32")
     form = case.loss.value_and_gradient
 
@@ -706,7 +706,7 @@ def test_what_is_no_plain_array(case):
 
 
 def test_dtypes_that_are_equal_and_another_object(agrees):
-    """Pickles make such dtypes. Their places in memory are taken by others when they are gone."""
+    """Unpickling makes such dtypes. After they are freed, others may have their addresses."""
     case = next(case for case in LABELS if case.name == "cross_entropy_with_logits")
     for dtype in ("float32", "float64", "float32"):
         logits, labels = pickle.loads(pickle.dumps(draw(case, (33, 7), dtype)))

@@ -1,4 +1,4 @@
-"""Which arguments are arrays: what is taken, what is refused, how a type is added, and that nobody's framework is imported."""
+"""Which arguments count as arrays: what is accepted or rejected, how a type is added, and that no framework is imported."""
 
 import array
 import gc
@@ -21,7 +21,7 @@ VALUE, GRADIENT = mse_loss.value_and_gradient(PREDICTIONS, TARGETS)
 
 
 class Named(list):
-    """A list, all in all."""
+    """A subclass of list."""
 
 
 SEQUENCES = {
@@ -69,7 +69,7 @@ def test_ranges_and_integers_become_float64():
 
 
 def test_subclasses_come_back_as_arrays():
-    """np.matrix means other things by ``*`` and ``.sum``; nothing of that is left."""
+    """np.matrix redefines ``*`` and ``.sum``; results are plain arrays."""
     with pytest.warns(PendingDeprecationWarning):
         matrix = np.matrix(PREDICTIONS)
     value, gradient = mse_loss.value_and_gradient(matrix, TARGETS[None])
@@ -93,7 +93,7 @@ def test_memory_maps(tmp_path):
 
 
 def test_two_maps_of_one_file(tmp_path):
-    """Their addresses are apart, and their elements are not."""
+    """Their addresses differ, but they share their elements."""
     file, numbers = tmp_path / "both.npy", np.random.default_rng(0).random(5000)
     np.save(file, numbers)
     read, written = np.load(file, mmap_mode="r"), np.load(file, mmap_mode="r+")
@@ -131,7 +131,7 @@ def test_masked_arrays_are_refused():
 
 
 class Series:
-    """What pandas is taken for: a class of this name in a package of that name."""
+    """A stand-in for pandas: a class of this name in a package of that name."""
 
     __module__ = "pandas.core.series"
 

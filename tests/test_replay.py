@@ -1,4 +1,4 @@
-"""Recorded calls on a device, without one: the launches note what they are given, and the tensors are in host memory."""
+"""Recorded calls without a device: launches log their arguments, and the tensors are in host memory."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ HOST = OnHost()
 
 
 class Kernel:
-    """What is launched as often as it is, with which words."""
+    """A kernel that logs the words of each launch."""
 
     def __init__(self):
         self.launched = []
@@ -59,7 +59,7 @@ def inputs():
 
 
 def recorded(values, options=None, out=None):
-    """A replay that has seen one call: its kernel takes the inputs, the gradient, a number, the value and an array of its own."""
+    """A replay with one recorded call, whose kernel takes the inputs, the gradient, a number, the value and a temporary."""
     kernel, replay, options = Kernel(), Replay(), options or {}
     views = {"logit": view_of(values[0]), "target": view_of(values[1])}
     value, scratch = view_of(torch.empty(())), view_of(torch.empty(2, 3, dtype=torch.float64))
@@ -192,7 +192,7 @@ def test_what_is_no_stream(error, stream):
 
 
 def test_what_comes_after_many_others_is_recorded_too():
-    """Shapes that change all the time do not end it."""
+    """Shapes that change all the time do not disable recording."""
     replay, kernel, values = Replay(), Kernel(), inputs()
     for columns in [*range(1, MOST_RECORDINGS + 9), COLUMNS]:
         given = torch.ones(2, columns), torch.zeros(2, dtype=torch.int64)
@@ -236,7 +236,7 @@ def overlapping(logits, labels):
 
 
 def test_an_output_that_overlaps_goes_the_long_way():
-    """Which refuses it; it lies as aligned as the recorded one, at an address of its own."""
+    """The slow path rejects it; it is aligned like the recorded one, at another address."""
     replay, kernel = recorded(inputs(), out=torch.empty(ROWS, COLUMNS))
     assert replay(HOST, *overlapping(*inputs())) is None
     assert not kernel.launched
@@ -244,7 +244,7 @@ def test_an_output_that_overlaps_goes_the_long_way():
 
 @pytest.mark.parametrize("options", [{"class_weight": "balanced"}, {"class_weight": [1.0] * COLUMNS}], ids=repr)
 def test_what_is_made_of_options_is_not_kept(options):
-    """Balanced weights are those of the first call's labels."""
+    """Balanced weights would be those of the first call's labels."""
     replay, _ = recorded(inputs(), options)
     assert replay(HOST, inputs(), options) is None
 

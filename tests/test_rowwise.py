@@ -1,4 +1,4 @@
-"""What the parts of a definition may take, and numbers at the ends of what it computes, in every layout."""
+"""What the parts of a definition may take, and extreme numbers, in every layout."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ class computes_one_again:
 
 
 def two_terms(numbers, targets):
-    """What ``keeps_terms`` gives: numbers whose sum is its value, and its gradient."""
+    """The reference for ``keeps_terms``: numbers whose sum is its value, and its gradient."""
     return np.exp(numbers / 8) - targets * numbers, np.exp(numbers / 8) / 8 - targets
 
 
@@ -120,7 +120,7 @@ TAKEN = [
 
 @pytest.mark.parametrize(("name", "layout", "labels"), TAKEN)
 def test_a_slope_may_take_its_terms(name, layout, labels):
-    """In every layout, alone and in sums, the numbers of a slope that computes them again."""
+    """In every layout, alone and in sums, results are those of a slope that recomputes them."""
     random, axis, shape = np.random.default_rng(0), 1, LAYOUTS[layout]
     predictions = random.standard_normal(shape).astype(np.float32)
     items = (*shape[:1], *shape[2:])
@@ -139,7 +139,7 @@ def test_a_slope_may_take_its_terms(name, layout, labels):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_a_peak_may_take_targets(smoothing):
-    """Labels are not put right afterwards then: each element's peak is found with its own target."""
+    """Then labels are not corrected for afterwards: each element's peak is computed with its own target."""
 
     @jitloss.rowwise
     class highest:
@@ -169,7 +169,7 @@ def test_a_peak_may_take_targets(smoothing):
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"class_weight": "balanced"}], ids=str)
 @pytest.mark.parametrize("columns", [3, 12, 40, 300, 5000])
 def test_an_element_that_a_label_makes_small(loss, options, columns):
-    """What it would be without its label is large enough to hide the rest of the row."""
+    """Treated as unlabelled, its term would be large enough to swamp the rest of the row."""
     labels = np.arange(columns, columns + 5) * 7 % columns
     logits = np.full((5, columns), -5.0, np.float32)
     logits[np.arange(5), labels] = 40.0
@@ -182,7 +182,7 @@ def test_an_element_that_a_label_makes_small(loss, options, columns):
 
 
 def test_terms_that_are_put_right_afterwards():
-    """In shipped losses: to mark the element with the label would take longer."""
+    """In shipped losses terms can be corrected afterwards; marking the labelled element would take longer."""
     shipped = [loss.definition.marks_terms for loss in jitloss.LOSSES.values()]
     assert not any(shipped)
     assert all(loss.definition.marks_terms for loss in DWARFED)
@@ -190,7 +190,7 @@ def test_terms_that_are_put_right_afterwards():
 
 
 def test_reciprocal_roots_are_no_estimates():
-    """Those that LLVM has, refined by a step of Newton's, are NaN at 0 and inf, and infinite for numbers that are not normal."""
+    """LLVM's estimates, refined by a Newton step, are NaN at 0 and inf, and infinite for subnormal numbers."""
 
     @jitloss.pointwise
     def root(prediction, target):

@@ -124,7 +124,7 @@ def test_weights_are_a_vector(w):
 
 
 def test_whole_weights_are_added_as_they_are():
-    """An integer type would overflow in the sum of their squares."""
+    """Integer weights must not overflow in the sum of their squares."""
     value, gradient = objective(jitloss.mse_loss, [[0.0, 0.0]], [0.0], l1=1.0, l2=1.0)(np.array([100, -100], np.int8))
     assert value == 10200.0
     np.testing.assert_array_equal(gradient, [101.0, -101.0])

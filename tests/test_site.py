@@ -79,7 +79,7 @@ def test_each_adapter_has_a_page():
 
 
 def test_each_page_is_in_the_tree():
-    """A page that the table of contents does not hold is a warning, and warnings are errors."""
+    """A page missing from the table of contents is a warning, and warnings are errors."""
     trees = re.findall(r"^```\{toctree\}\n(.*?)^```", PAGES["index"], re.MULTILINE | re.DOTALL)
     entries = {line.strip() for tree in trees for line in tree.splitlines() if line.strip() and not line.startswith(":")}
     assert entries == {*PAGES, "gallery", "api", "losses/*"} - {"index"}

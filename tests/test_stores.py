@@ -1,4 +1,4 @@
-"""Outputs that no cache holds: both ways of storing them are tried, then the faster one is taken."""
+"""Outputs too large for the caches: both kinds of stores are tried, then the faster one is used."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def nothing_is_known(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A time that passes only where a test says so."""
+    """A clock that only a test advances."""
     now = [0.0]
     monkeypatch.setattr(stores.time, "perf_counter", lambda: now[0])
     return now
@@ -29,7 +29,7 @@ def clock(monkeypatch):
 def ways(
     clock: list[float], plain: list[float], past: list[float], calls: int, kernel: int = 1, moved: int = 1000, new: bool = False
 ) -> list[bool]:
-    """The ways that calls go, which take these seconds, one after the other; the last time holds on."""
+    """The kinds of stores that calls use if they take these seconds, one after the other; the last time repeats."""
     taken: list[bool] = []
 
     def run(streamed: bool) -> float:
@@ -71,7 +71,7 @@ def test_each_kernel_and_size_is_tried(clock):
 
 
 def seen(monkeypatch) -> list[bool]:
-    """Whether the kernels that run store past the caches."""
+    """Whether the kernels that run use streaming stores."""
     taken: list[bool] = []
     original = cpu.run
 

@@ -1,4 +1,4 @@
-"""Names in sums of losses: those of one member stand for nothing of another's."""
+"""Names in sums of losses: those of one member do not affect another's."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Threads: the same bits with any number of them, several Python threads at once, forks and spawns, the user's settings left alone."""
+"""Threads: bitwise identical results for any number, concurrent Python threads, forks and spawns, the user's settings left unchanged."""
 
 import hashlib
 import itertools
@@ -57,7 +57,7 @@ def test_these_calls_take_all_threads():
 
 
 def digests(names: list[str]) -> dict[str, list[str]]:
-    """For every loss and layout the different results with each number of threads that is allowed here, twice each."""
+    """For every loss and layout the distinct results over all allowed numbers of threads, twice each."""
     counts = 2 * list(range(1, numba.config.NUMBA_NUM_THREADS + 1))
     cases = [case for case in CASES if repr(case) in names]
     return {f"{case} {layout}": sorted(_digests(case, layout, counts)) for case in cases for layout in layouts_of(case)}
@@ -117,7 +117,7 @@ def jobs():
 
 
 def hammer(threads: int, rounds: int) -> dict[str, int]:
-    """Run all jobs in many threads; how many calls were made, and how many were wrong."""
+    """Run all jobs in many threads; returns how many calls were made, and how many were wrong."""
     work = list(jobs())
     start = threading.Barrier(threads)
 
@@ -138,7 +138,7 @@ def test_many_python_threads():
 
 
 def compile_at_once(threads: int) -> dict[str, int]:
-    """The same first call from several threads, small and large; how many kernels were compiled, how many results there were."""
+    """The same first call from several threads, small and large; returns the numbers of compiled kernels and of distinct results."""
     compiled = processes.watch()
     start = threading.Barrier(threads)
     rows = draw(HAMMERED[-1], (40, 300), "float32")
@@ -161,7 +161,7 @@ def test_two_threads_compile_a_kernel_once(tmp_path):
 
 
 def child_is_right(wanted: list[str], seconds: float = 20.0) -> bool:
-    """Fork, and let the child compute the jobs again; False where it is killed, hangs or is wrong."""
+    """Fork, and let the child compute the jobs again; False if it is killed, hangs or is wrong."""
     child = os.fork()
     if child == 0:
         os._exit(0 if [job() for job in jobs()] == wanted else 1)
@@ -256,7 +256,7 @@ print(os.waitpid(child, 0)[1])
 @forks
 @pytest.mark.parametrize("wait", ["0.05", "0.1", "0.3"])
 def test_a_fork_while_another_thread_loads_the_compiler(wait, tmp_path):
-    """It neither waits for a lock that numba wants meanwhile, nor gives the child one that is held."""
+    """It neither deadlocks on a lock that numba needs meanwhile, nor leaves the child with a locked one."""
     assert processes.python("-c", LOADING, wait, NUMBA_CACHE_DIR=str(tmp_path), timeout=60.0).strip() == "0"
 
 

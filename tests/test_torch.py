@@ -163,7 +163,7 @@ def test_functorch_is_told_of_second_derivatives():
 
 
 def test_values_are_where_the_inputs_are():
-    """Whatever device new tensors of others go to."""
+    """Whatever the default device of new tensors is."""
     predictions, targets = tensors(draw(MSE, (33,)))
     with torch.device("meta"):
         results = [MSE.loss(predictions, targets), *MSE.loss.value_and_gradient(predictions, targets)]
@@ -350,7 +350,7 @@ def _fresh():
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_compile(case, backend):
     inputs = draw(case, case.shape, "float32", ignored=case.labels)
-    with jitloss.errstate(invalid="ignore"):  # what calls on arrays leave behind must not stand in a compiler's way
+    with jitloss.errstate(invalid="ignore"):  # plans and recordings of calls on arrays must not disturb a compiler
         for _ in range(3):
             case.loss(*inputs)
 
@@ -465,7 +465,7 @@ def test_a_scale_beyond_float16():
 
 
 def test_a_gradient_is_its_owners():
-    """Who writes to it does not write to what a graph that is kept holds."""
+    """Writing to it does not change what a retained graph holds."""
     x, t, _ = some()
     x.requires_grad_()
     value = jitloss.mse_loss(x, t)
@@ -523,7 +523,7 @@ def test_compiled_forms_of_tensors_that_require_a_gradient():
 
 
 def test_compiled_options_that_change():
-    """Numbers that a compiler takes for symbols."""
+    """Numbers that the compiler makes symbolic."""
     x, t, labels = some()
     delta = whole(lambda one, by: jitloss.huber_loss(one, t, delta=by))
     index = whole(lambda one, ignored: jitloss.cross_entropy_with_logits(one, labels, ignore_index=ignored))
@@ -614,7 +614,7 @@ def test_gradients_keep_the_memory_format():
 
 
 def test_compiled_gradients_of_another_memory_format():
-    """The compiler is told of contiguous results, and takes their memory for that."""
+    """The compiler is promised contiguous results, and relies on it."""
     labels = torch.arange(4 * 32 * 40).reshape(4, 32, 40) % 8
 
     gradient = functools.partial(jitloss.cross_entropy_with_logits.gradient, targets=labels, axis=1)

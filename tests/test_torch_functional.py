@@ -116,7 +116,7 @@ def test_signatures(name):
 @pytest.mark.parametrize("older", [{}, {"reduce": False}, {"size_average": False}, {"size_average": True}], ids=repr)
 @pytest.mark.parametrize("shape", [(5, 3), (3,), ()], ids=repr)
 def test_batchmean(shape, older):
-    """A number without axes is no batch, and what older arguments ask for is divided too."""
+    """A tensor without axes is not a batch, and with the older arguments the result is divided too."""
     inputs, options = (torch.rand(shape).double().log(), torch.rand(shape).double()), {"reduction": "batchmean", **older}
     got, want = (outcome(module.kl_div, inputs, options) for module in (jitloss.torch, functional))
     torch.testing.assert_close(got, want)
@@ -223,7 +223,7 @@ def test_weights_that_spread_over_nothing(name, argument):
 
 @pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss"])
 def test_weights_that_are_not_like_the_input(name):
-    """A weight for each row is none for PyTorch."""
+    """PyTorch does not accept one weight per row."""
     for theirs, said in (
         (functional, "same size"),
         (jitloss.torch, rf"^{name}: weight must have the shape of input, \(4, 3\); got"),

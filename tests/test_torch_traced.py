@@ -1,4 +1,4 @@
-"""PyTorch's graphs: what is handed out of them, what writes down a call instead of computing it, and odd tensors."""
+"""PyTorch's graphs: what they return, tracing of calls instead of computing them, and unusual tensors."""
 
 import warnings
 
@@ -91,7 +91,7 @@ def test_symbolic_traces_hold_the_call():
     ids=range(6),
 )
 def test_who_counts_operations_changes_nothing(call):
-    """Of a call that no operator takes as it is."""
+    """For a call that cannot be a single operator as it is."""
     from torch.utils.flop_counter import FlopCounterMode
 
     def outcome():
@@ -141,7 +141,7 @@ def test_arguments_of_compiled_calls(call, said):
 
 
 def test_a_value_is_of_the_dtype_of_the_arithmetic():
-    """Numbers of rows do not decide it; integers that are differentiated do, and so do arrays and lists of float64."""
+    """Inputs with one number per row do not affect it; differentiated integers do, and so do float64 arrays and lists."""
     same, whole = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64), torch.ones(3, 4, dtype=torch.int64)
     for value, dtype in (
         (jitloss.contrastive_loss(X, T, same), torch.float32),

@@ -1,4 +1,4 @@
-"""How a kernel's bytecode becomes numba's code: parts stand where they are called, and a plan's attributes are constants."""
+"""How a kernel's bytecode becomes numba's IR: parts are inlined where they are called, and a plan's attributes are constants."""
 
 import re
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Plan:
 
 
 def compiled(function):
-    """As kernels are; ``py_func`` is the function itself, which runs in Python too."""
+    """Compile a function like a kernel; ``py_func`` is the function itself, which runs in Python too."""
     return numba.njit(pipeline_class=KernelCompiler, _nrt=False)(function)
 
 
@@ -43,7 +43,7 @@ def check(function, *numbers):
 
 @part
 def nothing(plan, number):
-    """Its own names end with it, whatever they are called elsewhere."""
+    """Its variables are local to it, whatever has the same name elsewhere."""
     total = number * plan.step
     number = total
 

@@ -28,7 +28,7 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def everything(case: Case, inputs, **given):
-    """Value, gradient and, where the loss knows it, the second derivative, as the public call gives them."""
+    """Value, gradient and, where it is defined, the second derivative, as the public call returns them."""
     if case.loss.definition.hessian:
         return case.loss.value_gradient_hessian(*inputs, **given)
     return (*case.loss.value_and_gradient(*inputs, **given), None)
@@ -47,7 +47,7 @@ def check(case: Case, inputs, parameters=None, *, looser: float = 1.0, **options
 
 
 def _sizes(case: Case, inputs, axis: int) -> dict[str, float]:
-    """How large the numbers are that a result is a difference of: 1, but distances grow with the row, and a mean divides."""
+    """The magnitude of the numbers whose difference a result is: 1, but distances grow with the row, and a mean divides."""
     columns = inputs[0].shape[axis] if case.rowwise else 1
     slope = columns / max(1, inputs[0].size)
     return {"value": 1.0 if case.loss.definition.hessian else max(1.0, columns) ** 0.5, "gradient": slope, "hessian": slope}
@@ -196,7 +196,7 @@ def test_sample_weight_over_trailing_axes(case, leading):
 
 @each_averaged
 def test_weights_of_zero(case):
-    """Nothing of an item of weight 0 is left, whatever it holds; nothing is divided by nothing."""
+    """An item of weight 0 contributes nothing, whatever it holds; where no item counts, nothing is divided by 0."""
     inputs = draw(case, case.shape, "float32")
     sample = np.arange(33) % 2.0
     inputs[0][::2] = np.nan
@@ -353,7 +353,7 @@ def _edge_inputs(edge, dtype):
 )
 @pytest.mark.parametrize("layout", [40, 300, "inner"])
 def test_edges_of_rows_in_other_layouts(edge, layout):
-    """The same rows with classes that cannot happen added up to so many, or along an inner axis."""
+    """The same rows padded with impossible classes to some length, or along an inner axis."""
     logits, targets = _edge_inputs(edge, "float32")
     want = np.array(edge.gradient, np.float64)
     options = {"reduction": "none", **edge.options}
@@ -380,7 +380,7 @@ def test_edges_of_rows_in_other_layouts(edge, layout):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "focal_loss_with_logits"])
 def test_tails_keep_their_digits(name, dtype):
-    """However small a value or a gradient is, its error is relative to itself."""
+    """However small a value or a gradient is, its relative error is small."""
     logits = np.linspace(-40.0, 40.0, 801).astype(dtype)
     for target in (np.zeros_like(logits), np.ones_like(logits)):
         want = reference(name, (logits, target), reduction="none")
@@ -430,7 +430,7 @@ def test_small_errors_keep_their_digits(name, dtype):
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @each_case
 def test_forms_agree(case, reduction):
-    """The gradient forms to the bit; the others are compiled with other outputs beside them, and round apart at most."""
+    """The gradient forms agree bitwise; the others are compiled with other outputs, and agree up to rounding."""
     shapes = [(33, 7), (9, 300)] if case.rowwise else [(1003,)]
     given = {} if case.loss.definition.is_penalty else {"reduction": reduction}
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""The results of a call bit by bit, and the call without its short way."""
+"""The results of a call bit by bit, and the call on the slow path."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -19,7 +19,7 @@ def bits(result: Any) -> list[Any]:
 
 
 def long_way(form: Any, *args: Any, **options: Any) -> Any:
-    """What a form gives the long way; its plans stay as they were."""
+    """The results of a form on the slow path; its plans stay unchanged."""
     quick, form._quick = form._quick, None
     try:
         return form(*args, **options)
@@ -28,7 +28,7 @@ def long_way(form: Any, *args: Any, **options: Any) -> Any:
 
 
 def forgetting(cases: Iterable[Case], forms: Iterable[str]) -> Any:
-    """A fixture: every test starts without plans of these cases, and leaves none."""
+    """A fixture: every test starts without plans for these cases, and leaves none."""
     found = [getattr(case.loss, name) for case in cases for name in forms]
 
     @pytest.fixture(autouse=True)

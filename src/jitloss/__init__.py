@@ -1,4 +1,4 @@
-"""Loss functions for people who hold arrays: value and gradient in one compiled pass over memory."""
+"""Loss functions for arrays: value and gradient in one compiled pass over memory."""
 
 import importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING

@@ -1617,8 +1617,8 @@ class _CrossEntropyLoss(Loss):
             normalised. float16, bfloat16, float32 or float64; integers are converted to float64.
         targets : array_like
             Integer labels from 0 to C - 1, of the shape of ``predictions`` without ``axis``; or dense
-            targets of the shape of ``predictions``, a weight for each class that is not negative. Labels:
-            any integer or bool dtype; dense targets: any floating dtype too.
+            targets of the shape of ``predictions``, a weight for each class that is not negative. Labels
+            have any integer or bool dtype; dense targets may have any floating dtype too.
         epsilon : float, default 1e-07
             Lower bound to which probabilities are clipped, a number strictly between 0 and 0.5; never less
             than 2**-24 in float32 arithmetic.
@@ -1930,7 +1930,7 @@ class _CrossEntropyWithLogits(Loss):
         targets : array_like
             Integer labels from 0 to C - 1, of the shape of ``logits`` without ``axis``; or dense targets of
             the shape of ``logits``, a weight for each class that is not negative, which need not sum to 1.
-            Labels: any integer or bool dtype; dense targets: any floating dtype too.
+            Labels have any integer or bool dtype; dense targets may have any floating dtype too.
         z_loss : float or None, default None
             A number :math:`\zeta` that is not negative: each row's value gains
             :math:`\zeta (\log \sum_k e^{z_{ik}})^2`, which keeps logits near 0; 1e-4 in PaLM [2]_. Sample
@@ -2719,7 +2719,7 @@ class _BinaryCrossEntropyWithLogits(Loss):
         r"""Cross-entropy of the sigmoid of a logit and a binary target.
 
         The usual loss of a binary classifier, or of several labels of which any number may be right:
-        sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes
+        sigmoid and cross-entropy in one, accurate at any confidence. Where exactly one of several classes
         is right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
         :func:`focal_loss_with_logits`.
 
@@ -3029,7 +3029,8 @@ class _FocalLoss(Loss):
             1 for the positive class and 0 for the negative; of the shape of ``predictions``. Any number but
             1 counts as 0: there are no soft targets. Any integer, bool or floating dtype.
         gamma : float, default 2.0
-            The focusing parameter, a number that is not negative; 0 does not down-weight anything.
+            How strongly well-classified elements are down-weighted, a number that is not negative; 0 is not
+            at all.
         alpha : float or None, default 0.25
             The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
             both have weight 1.
@@ -3306,7 +3307,8 @@ class _FocalLossWithLogits(Loss):
             1 for the positive class and 0 for the negative; of the shape of ``logits``. Any number but 1
             counts as 0: there are no soft targets. Any integer, bool or floating dtype.
         gamma : float, default 2.0
-            The focusing parameter, a number that is not negative; 0 does not down-weight anything.
+            How strongly well-classified elements are down-weighted, a number that is not negative; 0 is not
+            at all.
         alpha : float or None, default 0.25
             The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``. None:
             both have weight 1.

@@ -51,7 +51,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 @contextmanager
 def without_reuse() -> Iterator[None]:
-    """Keep no memory for arrays that are made within the context, because somebody is tracking the memory of the process."""
+    """Keep no memory for arrays that are made within the context, because an engine monitors the memory of the process."""
     token = _keeps.set(False)
     try:
         yield

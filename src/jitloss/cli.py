@@ -34,7 +34,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="jitloss", description="Loss functions for people who hold arrays.", allow_abbrev=False)
+    parser = Parser(
+        prog="jitloss", description="Loss functions for arrays: value and gradient in one compiled pass.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"jitloss {jitloss.__version__}")
     parser.set_defaults(run=lambda arguments: parser.print_help(), parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -1,7 +1,7 @@
 """One call of a loss on a CUDA device: like :mod:`jitloss.call`, but without synchronising with the device.
 
 What the host would decide by looking at numbers is decided on the device: the divisor of a mean is counted there, and a bad label
-makes its row NaN. ``check=True`` synchronises, checks the labels, and raises.
+makes its row NaN. ``check=True`` synchronises, checks labels and sample weights, and raises.
 """
 
 import ctypes

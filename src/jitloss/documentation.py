@@ -74,7 +74,7 @@ _SUMMARIES = {
 _DTYPES = {
     "prediction": "float16, bfloat16, float32 or float64; integers are converted to float64.",
     "data": "Any integer, bool or floating dtype.",
-    "labels": "Labels: any integer or bool dtype; dense targets: any floating dtype too.",
+    "labels": "Labels have any integer or bool dtype; dense targets may have any floating dtype too.",
 }
 
 _OPTIONS = {

@@ -123,7 +123,7 @@ def _is_data(one: Input) -> bool:
 class Geometry:
     """The memory layout of the items: ``items`` is their shape; a row has ``columns`` elements along ``axis``, ``inner`` elements apart.
 
-    Without rows there is no axis. It is never negative.
+    Without rows there is no axis; otherwise it counts from 0.
     """
 
     shape: tuple[int, ...]

@@ -1,8 +1,8 @@
 """The fast path of losses whose inputs :class:`.quick.Quick` does not serve: one array, or three.
 
 What a plan holds is not checked again: after a large call Python's own code has left the caches, so each step of it takes longer.
-A single small array goes through the compiled step for two arrays, which takes the gradient for the second one. Options are plain
-numbers, switches and strings.
+A single small array goes through the compiled step for two arrays, with the output (or the array itself) in the place of the
+second. Options are plain numbers, bools and strings.
 """
 
 from typing import Any

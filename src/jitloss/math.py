@@ -53,13 +53,13 @@ def log(x: Real) -> Real:
 
 
 def log1p(x: Real) -> Real:
-    """log(1 + ``x``), exact for small ``x``: -inf at -1, NaN below -1, inf at inf. Within 1.5 ulp."""
+    """log(1 + ``x``), accurate for small ``x``: -inf at -1, NaN below -1, inf at inf. Within 1.5 ulp."""
     with np.errstate(all="ignore"):
         return np.log1p(x)
 
 
 def expm1(x: Real) -> Real:
-    """exp(``x``) - 1, exact for small ``x``: -1 at -inf, inf at inf. Within 2.5 ulp."""
+    """exp(``x``) - 1, accurate for small ``x``: -1 at -inf, inf at inf. Within 2.5 ulp."""
     with np.errstate(all="ignore"):
         return np.expm1(x)
 
@@ -71,7 +71,7 @@ def tanh(x: Real) -> Real:
 
 
 def log_cosh(x: Real) -> Real:
-    """log(cosh(``x``)), exact near 0 and in both tails: inf at -inf and inf. Within 7.5 ulp."""
+    """log(cosh(``x``)), accurate near 0 and in both tails: inf at -inf and inf. Within 7.5 ulp."""
     with np.errstate(all="ignore"):
         size, slope = np.abs(x), np.tanh(x)
         far = size + np.log1p(np.expm1(-2 * size) / 2)
@@ -79,14 +79,14 @@ def log_cosh(x: Real) -> Real:
 
 
 def sigmoid(x: Real) -> Real:
-    """1 / (1 + exp(-``x``)), exact in both tails: 0 at -inf, 1 at inf. Within 2.5 ulp."""
+    """1 / (1 + exp(-``x``)), accurate in both tails: 0 at -inf, 1 at inf. Within 2.5 ulp."""
     with np.errstate(all="ignore"):
         small = np.exp(-np.abs(x))
         return where(np.greater_equal(x, 0), 1.0, small) / (1 + small)
 
 
 def softplus(x: Real) -> Real:
-    """log(1 + exp(``x``)), exact in both tails: 0 at -inf, inf at inf. Within 2 ulp."""
+    """log(1 + exp(``x``)), accurate in both tails: 0 at -inf, inf at inf. Within 2 ulp."""
     with np.errstate(all="ignore"):
         return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
@@ -127,7 +127,7 @@ def minimum(a: Real, b: Real) -> Real:
 
 
 def clip(x: Real, low: Real, high: Real) -> Real:
-    """``x`` held between ``low`` and ``high``: minimum(maximum(``x``, ``low``), ``high``). Exact."""
+    """``x`` clipped to the range from ``low`` to ``high``: minimum(maximum(``x``, ``low``), ``high``). Exact."""
     return minimum(maximum(x, low), high)
 
 

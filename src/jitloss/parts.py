@@ -1,4 +1,4 @@
-"""The steps of a call on arrays that nobody holds as a whole, for engines that keep arrays in blocks.
+"""The steps of a call on arrays that are never in one place as a whole, for engines that keep arrays in blocks.
 
 A block of whole rows is a call like any other, which is given the numbers that only the whole can tell: what a mean divides by,
 how often each class occurs. Where rows are split, each piece of them goes through three stages, and between stages the results of

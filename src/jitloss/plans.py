@@ -155,7 +155,7 @@ class Plans:
         rest = {name: value for name, value in options.items() if name not in named}
         return (*args, *[options[name] for name in named]), rest
 
-    # Storing plans--- -------------------------------------------------------------------------------------------------------
+    # Storing plans -----------------------------------------------------------------------------------------------------------
 
     def keep(self, key: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any], done: Evaluation) -> Plan | None:
         """Store the plan of a completed call, with these arguments in order and options besides ``out``; None where it cannot leave one."""

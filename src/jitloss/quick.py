@@ -1,4 +1,4 @@
-"""The fast path for the common call: two plain arrays, and options that are plain numbers, switches, strings or arrays of weights.
+"""The fast path for the common call: two plain arrays, and options that are plain numbers, bools, strings or arrays of weights.
 
 The first such call takes the slow path (:mod:`jitloss.call`) and leaves a plan: the kernel for these dtypes and options, and the
 contents of its table. Later calls find the plan, and only check shapes and flags, allocate what they return and run the kernel.

@@ -20,7 +20,7 @@ MOST_TRIES = 12
 caches warm up, clocks rise."""
 
 _seconds: dict[tuple[int, int, bool], tuple[list[float], list[float]]] = {}
-"""The times of calls with plain stores, and with streaming stores, by what the calls have in common."""
+"""The times of calls with ordinary stores, and with streaming stores, by what the calls have in common."""
 
 
 @functools.cache

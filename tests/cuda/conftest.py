@@ -1,4 +1,4 @@
-"""What tests of kernels find."""
+"""Fixtures for the tests of kernels."""
 
 import contextlib
 import importlib
@@ -36,7 +36,7 @@ def _x64() -> contextlib.AbstractContextManager[Any]:
 
 @pytest.fixture
 def arrays() -> Kit:
-    """The arrays of the library that is here and takes most dtypes."""
+    """Arrays of the installed library that supports most dtypes."""
     return next(KITS[name] for name in ("torch", "cupy", "numba") if absent(name) is None)
 
 

@@ -1,4 +1,4 @@
-"""Arrays of libraries that nobody knows, in the memory of the machine made of NumPy: what they say by each protocol."""
+"""Arrays of unknown libraries, in the memory of the emulator: what they export through each protocol."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ EVENTS: list[Any] = []
 
 
 class Named:
-    """An array with the CUDA array interface; ``said`` takes the place of what is usual in it, and None of what is not there."""
+    """An array with the CUDA array interface; entries of ``said`` replace the usual ones, and None removes one."""
 
     def __init__(self, array: np.ndarray, offset: int = 0, without: str = "", **said: Any) -> None:
         self.held, self.said, self.without = Array(array, offset), said, without
@@ -75,7 +75,7 @@ _HANDED_OUT: dict[int, list[Any]] = {}
 
 
 class Exporter:
-    """An array that only has DLPack; its memory is there as long as somebody holds what it has handed out."""
+    """An array that only has DLPack; its memory lives as long as an exported capsule is held."""
 
     def __init__(self, array: np.ndarray, kind: int = CUDA, lanes: int = 1, refuses: Exception | None = None) -> None:
         self.array, self.kind, self.lanes, self.refuses = array, kind, lanes, refuses
@@ -124,7 +124,7 @@ def _launched(self: Any, stream: int, *rest: Any) -> None:
 
 
 class _AsNumbas:
-    """What stands for a device array of numba's that reads the memory of an interface."""
+    """A stand-in for a numba device array that reads the memory of an interface."""
 
     def __init__(self, value: Any, sync: bool = True) -> None:
         said = value.__cuda_array_interface__
@@ -156,7 +156,7 @@ def _uploaded(array: np.ndarray) -> Named:
 
 @contextlib.contextmanager
 def unknown_arrays() -> Iterator[list[Any]]:
-    """Within it, kernels of calls on such arrays run on the machine; gives what happens."""
+    """Within it, kernels of calls on such arrays run in the emulator; yields a log of events."""
     EVENTS.clear()
     with (
         imagined_device(),

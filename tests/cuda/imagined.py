@@ -1,4 +1,4 @@
-"""A device that is not there: arrays in the memory of a machine made of NumPy, and calls on them whose kernels run on it."""
+"""A device without hardware: arrays in the memory of the PTX emulator, and calls on them whose kernels it runs."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ memory = Memory()
 
 
 class Array:
-    """An array of the device; ``offset`` bytes from where arrays usually begin."""
+    """An array of the emulated device, ``offset`` bytes from the usual alignment."""
 
     def __init__(self, array: np.ndarray, offset: int = 0) -> None:
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
@@ -41,7 +41,7 @@ class _Library(libraries.Library):
         return libraries.DeviceArray(value.address, value.shape, dtype, 0, True, True, value)
 
     def empty(self, like: Any, shape: tuple[int, ...], dtype: Any) -> Array:
-        return Array(np.full(shape, np.nan, DTYPES.get(dtype.name, dtype)))  # what nobody writes is seen
+        return Array(np.full(shape, np.nan, DTYPES.get(dtype.name, dtype)))  # so that elements that are never written show
 
     def to_host(self, value: Array, stream: int = 0) -> np.ndarray:
         return value.numpy()
@@ -70,7 +70,7 @@ MACHINE = _Kit()
 
 
 class _Launch:
-    """What stands for a launch that can be repeated."""
+    """A stand-in for a launch that can be repeated."""
 
     def __init__(self, assembly: Assembly, blocks: int, arguments: Sequence[Any]) -> None:
         self._program = Program.read(assembly.text)
@@ -83,7 +83,7 @@ class _Launch:
 
 
 class _Kernel:
-    """What stands for a kernel that is loaded."""
+    """A stand-in for a loaded kernel."""
 
     def __init__(self, assembly: Callable[[], Assembly]) -> None:
         self.assembly = assembly
@@ -105,14 +105,14 @@ _REAL = {name: getattr(compiler, name).__wrapped__ for name in dir(compiler) if 
 
 @functools.cache
 def _kernels(capability: tuple[int, int]) -> dict[str, Callable[..., _Kernel]]:
-    """What stands for the functions that give a call its kernels."""
+    """Stand-ins for the functions that give a call its kernels."""
     made = {name: _made(make, capability) for name, make in _REAL.items()}
     return made | {"loss_kernel": _of_loss} if capability == CAPABILITY else made
 
 
 @contextlib.contextmanager
 def imagined_device(capability: tuple[int, int] = CAPABILITY) -> Iterator[None]:
-    """Within it, arrays of the machine are arrays on a device."""
+    """Within it, arrays of the emulator count as arrays on a device."""
     with (
         mock.patch.dict(libraries._BY_NAME, {"imagined.Array": lambda value: _library}),
         mock.patch.multiple(
@@ -145,7 +145,7 @@ def _shape(kernel: Kernel) -> tuple[tuple[int, ...], int]:
 
 
 def launches(kernel: Kernel) -> bool:
-    """Whether its call launches a kernel, after the results of the call have been found to be those of the CPU."""
+    """Whether a call launches a kernel; first asserts that the call's results are those of the CPU."""
     assert kernel.call is not None
     dtype, call = kernel.variant.inputs[0], kernel.call
     case = Case(kernel.loss, kernel.variant.targets == "labels")

@@ -1,4 +1,4 @@
-"""The instructions of PTX that kernels have, on NumPy arrays with a number of each thread."""
+"""The PTX instructions that kernels use, on NumPy arrays with one number per thread."""
 
 import operator
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Action = Callable[[Any, Any], None]
 
 
 def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a b + c, rounded once; in float64 nearly so."""
+    """Fused multiply-add, a b + c, rounded once; in float64 approximately."""
     if a.dtype == np.float32:
         return (a.astype(np.float64) * b + c).astype(np.float32)
     product = a * b
@@ -41,14 +41,14 @@ def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two numbers of half as many bits, whose sum it is."""
+    """Split a number into two of half as many bits, whose sum it is."""
     large = x * 134217729.0
     high = large - (large - x)
     return high, x - high
 
 
 def _quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Integers are divided towards 0."""
+    """A quotient; integers are divided towards 0."""
     if a.dtype.kind != "i":
         return a / b if a.dtype.kind == "f" else a // b
     return (a - np.fmod(a, b)) // b
@@ -76,14 +76,14 @@ def _power_of_two(x: np.ndarray) -> np.ndarray:
 
 
 def _product_toward_0(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A product in float32 of which everything that does not fit is cut off."""
+    """A float32 product, rounded toward 0."""
     exact = a.astype(np.float64) * b
     nearest = exact.astype(np.float32)
     return np.where(np.abs(nearest) > np.abs(exact), np.nextafter(nearest, np.float32(0.0)), nearest)
 
 
 def _pair(kind: Any) -> Callable[..., np.ndarray]:
-    """Two halves in a word, the first above."""
+    """Two half-precision numbers packed into a word, the first in the high half."""
 
     def paired(high: np.ndarray, low: np.ndarray) -> np.ndarray:
         bits = [one.astype(kind).view(np.uint16).astype(np.uint32) for one in (high, low)]
@@ -147,7 +147,7 @@ _COMPARE: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, eq=False)
 class Instruction:
-    """An instruction of a kernel; ``guard`` is the register that it depends on, with ``!`` before it where it must not hold.
+    """An instruction of a kernel; ``guard`` is its predicate register, with ``!`` before it if negated.
 
     An operand is a text; a tuple of them for a vector; the text of a start and an offset for an address.
     """
@@ -163,7 +163,7 @@ class Instruction:
 
     @property
     def waits(self) -> bool:
-        """Whether threads meet here."""
+        """Whether threads synchronise here."""
         return self.name in ("bar", "barrier", "shfl")
 
     @property

@@ -1,4 +1,4 @@
-"""Kernels for CUDA, compiled and linked without a device, each once: what the tests of their code look at."""
+"""CUDA kernels, compiled and linked without a device, each once, for the tests that examine their code."""
 
 import contextlib
 import functools
@@ -42,7 +42,7 @@ OLDEST = (7, 5)
 
 @dataclass(frozen=True)
 class Cubin:
-    """Machine code for a device, and what the assembler says of it."""
+    """Machine code for a device, with the assembler's log."""
 
     code: bytes
     registers: int
@@ -52,7 +52,7 @@ class Cubin:
 
 @dataclass(frozen=True)
 class Call:
-    """How a kernel's loss is called: the form, options, the dtype of targets where it is their own."""
+    """How a kernel's loss is called: the form, options, and the dtype of targets where it differs."""
 
     form: str = "value_and_gradient"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A kernel to look at: its name in the test report, what it is compiled for, how it is spread over a device.
+    """A kernel to examine: its name in the test report, its variant, its launch plan.
 
     ``loss``, ``how`` and ``call`` say which calls launch it: of which loss, on arrays of which place in ``ROWS``, with which options.
     """
@@ -115,7 +115,7 @@ ROWS: dict[str, tuple[int, int, bool]] = {
 
 
 def plans(variant: Variant, **options: Any) -> dict[str, Plan]:
-    """The plans that the library chooses among for a variant, by what they are for."""
+    """The plans that the library chooses from for a variant, by purpose."""
     if variant.definition.form == "pointwise":
         options = {"each": True, **options}
         return {"vectors": choose(variant, 1, 1, True, **options), "unaligned": choose(variant, 1, 1, False, **options)}
@@ -123,7 +123,7 @@ def plans(variant: Variant, **options: Any) -> dict[str, Plan]:
 
 
 def variant(definition: Definition, dtype: str, *, others: bool = False, smoothed: bool = False, **changes: Any) -> Variant:
-    """What a call with arrays of one dtype compiles; ``others`` turns each switch and option of the definition the other way."""
+    """The variant that a call with arrays of one dtype compiles; ``others`` toggles each switch and option of the definition."""
     labels = definition.takes_labels and changes.get("targets", "labels") == "labels"
     inputs = tuple("int64" if labels and one is definition.target else dtype for one in definition.inputs)
     values = [one.other if others and one.has_other else one.default for one in definition.parameters]

@@ -1,4 +1,4 @@
-"""What the tests of a device share: the arrays of each library, and one call compared with the CPU's."""
+"""What the tests of a device share: the arrays of each library, and a check of one call against the CPU's."""
 
 import contextlib
 import importlib.util
@@ -45,7 +45,7 @@ COLUMNS = (1, 2, 3, 7, 10, 31, 32, 33, 100, 193, 512, 1000, 1001, 4096, 8192, 16
 
 
 class Exposed:
-    """A library that nobody knows: its arrays have the CUDA array interface and nothing else."""
+    """An unknown library, whose arrays have only the CUDA array interface."""
 
     def __init__(self, array: np.ndarray) -> None:
         from numba import cuda
@@ -64,7 +64,7 @@ def _as_bits(array: np.ndarray) -> np.ndarray:
 
 
 class Kit:
-    """What the tests ask of a library: arrays to the device and back, and what its results are."""
+    """What the tests need of a library: transfers to the device and back, and the type of results."""
 
     name, halves = "numba", frozenset({"float16"})
 
@@ -161,7 +161,7 @@ KITS: dict[str, Kit] = {kit.name: kit for kit in (Kit(), Interface(), CuPy(), To
 
 
 def absent(name: str) -> str | None:
-    """Why a library's arrays cannot be had; None where they can."""
+    """Why a library's arrays are not available; None where they are."""
     if name in ("numba", "interface"):
         return None
     if importlib.util.find_spec(name) is None:
@@ -192,7 +192,7 @@ def form_of(case: Case) -> str:
 
 
 def sizes(case: Case, inputs: list[Any], axis: int = -1) -> list[float]:
-    """How large the numbers are that the value, the gradient and the second derivative are differences of."""
+    """The magnitudes of the numbers whose differences the value, the gradient and the second derivative are."""
     columns = inputs[0].shape[axis] if case.rowwise else 1
     slope = columns / max(1, inputs[0].size)
     return [1.0 if case.loss.definition.hessian else max(1.0, columns) ** 0.5, slope, slope]
@@ -208,7 +208,7 @@ def got_back(kit: Kit, result: Any) -> Any:
 
 
 def in_dtype(result: Any, dtype: str) -> Any:
-    """What libraries without bfloat16 give as integers, as bfloat16 again."""
+    """Convert the integers of libraries without bfloat16 back to bfloat16."""
     if isinstance(result, dict):
         return {name: in_dtype(one, dtype) for name, one in result.items()}
     return result.view(DTYPES[dtype]) if dtype == "bfloat16" and result.dtype == np.uint16 else result
@@ -237,7 +237,7 @@ def check(
 
 
 def options_of(case: Case) -> Iterator[dict[str, Any]]:
-    """The options that mean something for a loss, each at a value that is not its default, and those that meet each other."""
+    """The options that apply to a loss, each with a non-default value, and combinations of those that interact."""
     yield {}
     yield from PARAMETERS.get(case.name, [])
     if case.loss.definition.is_penalty:
@@ -260,7 +260,7 @@ def bits(result: Any) -> list[bytes]:
 
 
 def needs(torch: Any, nbytes: int) -> None:
-    """Skip a test that takes more memory than the device has to spare."""
+    """Skip a test that needs more memory than the device has free."""
     torch.cuda.empty_cache()
     free = torch.cuda.mem_get_info()[0]
     if free < nbytes * 1.1 + 2**28:

@@ -1,4 +1,4 @@
-"""A device made of NumPy: it runs the assembly (PTX) of a kernel, the threads of many blocks side by side.
+"""A PTX emulator written in NumPy: it runs the threads of many blocks of a kernel side by side.
 
 It refuses what a device would let pass: addresses outside arrays, shared memory that nobody has written or that two threads touch
 with no barrier between, exchanges that name threads which are elsewhere. Its floats are NumPy's, which round like a device's.
@@ -29,13 +29,13 @@ _REGISTERS = {"p": "pred", "rs": "u16", "h": "u16", "r": "u32", "hh": "u32", "f"
 
 @cache
 def _kind_of(register: str) -> np.dtype[Any]:
-    """The unsigned type as wide as a register, by the letters of its name."""
+    """The unsigned type with the width of a register, from the letters of its name."""
     return KINDS[_REGISTERS[re.sub(r"[%\d]", "", register)]]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A kernel, read. ``shared`` says where each array of shared memory lies."""
+    """A parsed kernel. ``shared`` has the offset of each array in shared memory."""
 
     code: tuple[Instruction, ...]
     labels: dict[str, int]
@@ -73,7 +73,7 @@ class Program:
 
     @cached_property
     def straight(self) -> dict[int, tuple[Instruction, ...]]:
-        """The code from each place where threads may come together or part, up to the next one."""
+        """The code from each point where threads may diverge or reconverge, up to the next such point."""
         starts = {0, len(self.code), *self.labels.values()}
         for place, one in enumerate(self.code):
             if one.waits or one.jumps:
@@ -121,7 +121,7 @@ class _Grid:
     # Numbers --------------------------------------------------------------------------------------------------------------------
 
     def get(self, operand: str, kind: np.dtype[Any], who: Any) -> np.ndarray:
-        """Numbers of some threads: of a register, whose lowest bits are taken, or a constant."""
+        """Read an operand for some threads: the lowest bits of a register, or a constant."""
         if operand[0] == "%":
             held = self._register(operand)[who]
             return (held if held.itemsize == kind.itemsize else held.astype(f"u{kind.itemsize}")).view(kind)
@@ -133,13 +133,13 @@ class _Grid:
         return np.array(bits & ((1 << 8 * kind.itemsize) - 1), f"u{kind.itemsize}").view(kind)
 
     def put(self, register: str, numbers: np.ndarray, who: Any) -> None:
-        """Numbers into a register, which narrower ones fill as their sign says."""
+        """Write a register; narrower numbers are sign-extended if they are signed."""
         if register != "_":
             kind, numbers = _kind_of(register), np.asarray(numbers)
             self._register(register)[who] = numbers.view(kind) if numbers.itemsize == kind.itemsize else numbers.astype(kind)
 
     def _register(self, name: str) -> np.ndarray:
-        """A register of all threads; what nobody has put there is no number."""
+        """A register of all threads; initially all bits are 1, which is NaN as a float."""
         held = self.registers.get(name)
         if held is None:
             held = self.registers[name] = np.full(self.thread.size, -1, np.int64).astype(_kind_of(name))
@@ -161,7 +161,7 @@ class _Grid:
     def words(
         self, at: tuple[str, int], kind: np.dtype[Any], count: int, who: Any, *, shared: bool, writes: bool = False
     ) -> Words:
-        """What an address means to each thread."""
+        """The memory words at an address, for each thread."""
         start, block, thread = self.get(at[0], KINDS["u64"], who), self.block[who], self.thread[who]
         addresses = np.broadcast_to(start + np.uint64(at[1] & (2**64 - 1)), thread.shape)
         if not shared:
@@ -175,7 +175,7 @@ class _Grid:
     # Time -----------------------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The threads that are least far go on together, until all have ended."""
+        """Run until all threads have ended: those furthest behind go first, together."""
         while (self.state != _ENDED).any():
             ready = self.state == _RUNS
             if not ready.any():
@@ -226,7 +226,7 @@ class _Grid:
         self.place[who] += 1
 
     def _meet(self) -> None:
-        """Let those go on at a barrier for whom all others of the block are there, or all of the cluster have arrived, or have ended."""
+        """Release threads at a barrier when all others of the block (or of the cluster) have arrived or ended."""
         for place in np.unique(self.place[self.state == _WAITS]):
             name, waiting = self.program.code[place].name, (self.state == _WAITS) & (self.place == place)
             if name == "bar":
@@ -245,7 +245,7 @@ class _Grid:
                 self._release(who)
 
     def _exchange(self, one: Instruction, place: int) -> None:
-        """Numbers go to the threads of a warp whose own number differs in some bits, once all are there that are named."""
+        """A warp shuffle: exchange numbers with the thread whose lane differs in some bits, once all named threads have arrived."""
         *targets, source, mask, clamp, named = one.operands
         who = np.flatnonzero((self.state == _WAITS) & (self.place == place))
         bits, last, members = (self._same(operand, who) for operand in (mask, clamp, named))
@@ -264,7 +264,7 @@ class _Grid:
         self._release(who)
 
     def _same(self, operand: str, who: np.ndarray) -> int:
-        """A number that threads must agree on."""
+        """An operand that must be the same for all threads."""
         numbers = np.atleast_1d(self.get(operand, KINDS["u32"], who))
         if (numbers != numbers[0]).any():
             raise Fault("threads exchange numbers and do not agree on how")

@@ -1,4 +1,4 @@
-"""The memory of a device made of NumPy, which knows what may be touched, and by whom."""
+"""The memory of the PTX emulator, which tracks what may be accessed, and by which threads."""
 
 import weakref
 from typing import Any, NamedTuple
@@ -17,18 +17,18 @@ Words = tuple[np.ndarray, np.ndarray]
 
 
 class Fault(Exception):
-    """What no kernel may do."""
+    """An error for anything that a kernel must not do."""
 
 
 class Memory:
-    """The arrays of a device, by their addresses."""
+    """The arrays of a device, by address."""
 
     def __init__(self) -> None:
         self._next = 1 << 40
         self._arrays: dict[int, tuple[int, np.ndarray]] = {}
 
     def place(self, owner: Any, array: np.ndarray, offset: int = 0) -> int:
-        """The address of a copy of an array, which is there as long as its owner; ``offset`` bytes from a multiple of 256."""
+        """The address of a copy of an array, valid as long as its owner lives; ``offset`` bytes from a multiple of 256."""
         base, end = self._next, offset + array.nbytes
         held = np.zeros(-(-end // 16) * 16, np.uint8)
         held[offset:end] = np.frombuffer(array.tobytes(), np.uint8)
@@ -38,12 +38,12 @@ class Memory:
         return base + offset
 
     def bytes_at(self, address: int, size: int) -> np.ndarray:
-        """A view of what lies at an address."""
+        """A view of the bytes at an address."""
         base = max(one for one in self._arrays if one <= address)
         return self._arrays[base][1][address - base : address - base + size]
 
     def words(self, addresses: np.ndarray, kind: np.dtype[Any], count: int) -> Words:
-        """What threads find at their addresses: ``count`` neighbours each, in one array of all."""
+        """The words at the threads' addresses: ``count`` consecutive ones each, as an array and indices."""
         size, lowest = kind.itemsize * count, int(addresses.min())
         base = max((one for one in self._arrays if one <= lowest), default=0)
         end, held = self._arrays.get(base, (0, np.empty(0, np.uint8)))
@@ -56,7 +56,7 @@ class Memory:
 
 
 class Shared:
-    """The shared memory of some blocks, and who has touched each word of it since the last barrier.
+    """The shared memory of some blocks, and which threads have accessed each word of it since the last barrier.
 
     Between the blocks of a cluster there are no such barriers, but a thread says when it arrives and when it waits for all others. It sees
     what another block did before its ``arrived``-th arrival, counted from 0, if it has ``waited`` more often than that.
@@ -76,12 +76,12 @@ class Shared:
             one[blocks] = _NOBODY
 
     def leave(self, blocks: np.ndarray, waited: np.ndarray) -> None:
-        """Threads end, and with the last of its threads the memory of a block is gone."""
+        """Called when threads end: the memory of a block is gone with the last of its threads."""
         if (self._seen_afar[blocks].max(1, initial=_NOBODY) >= waited).any():
             raise Fault("a block ends while others may still read its shared memory")
 
     def words(self, at: "Place", kind: np.dtype[Any], count: int, *, writes: bool) -> Words:
-        """What threads find at an offset in the memory of a block."""
+        """The words at an offset in the memory of a block."""
         size, end = kind.itemsize * count, self._held.shape[1]
         if (at.offset + size > end).any() or (at.offset % size).any():
             raise Fault("shared memory beyond its end, or across its own size")
@@ -93,7 +93,7 @@ class Shared:
         return self._held.reshape(-1).view(kind), (at.block * end + at.offset) // kind.itemsize
 
     def _write(self, word: tuple[np.ndarray, np.ndarray], at: "Place") -> np.ndarray:
-        """Which threads race with others."""
+        """Record a write; returns which threads race with others."""
         raced = self._is_anothers(word, at) | (self._seen_afar[word] >= at.waited)
         first, last = self._first_reader[word], self._last_reader[word]
         raced |= (first != _NOBODY) & ((first != at.thread) | (last != at.thread))
@@ -111,13 +111,13 @@ class Shared:
         return self._is_anothers(word, at)
 
     def _is_anothers(self, word: tuple[np.ndarray, np.ndarray], at: "Place") -> np.ndarray:
-        """Whether another thread has written a word, and no barrier has been passed since."""
+        """Whether another thread has written a word, without a barrier since."""
         writer = self._writer[word]
         return np.where(at.far, self._sent[word] >= at.waited, (writer != _NOBODY) & (writer != at.thread))
 
 
 class Place(NamedTuple):
-    """Where threads look into shared memory, ``far`` in that of another block, and what they know of the cluster."""
+    """Accesses of threads to shared memory, ``far`` where it is that of another block, and their progress at barriers of the cluster."""
 
     block: np.ndarray
     offset: np.ndarray

@@ -1,4 +1,4 @@
-"""A kernel's assembly (PTX), read: its loops, and what its instructions do."""
+"""A kernel's parsed assembly (PTX): its loops, and the kinds of its instructions."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ _VECTOR = r"{}\.global\S*\.(v4\.[a-z]32|v2\.[a-z]64)"
 
 @dataclass(frozen=True)
 class _Block:
-    """Instructions without a jump among them, and the numbers of the blocks that may come next."""
+    """A basic block, and the numbers of its possible successors."""
 
     instructions: tuple[str, ...]
     following: tuple[int, ...]
@@ -48,14 +48,14 @@ class Instructions:
 
     @property
     def doubles(self) -> Counter[str]:
-        """The instructions that compute or convert float64, roundings left out of their names; copies of registers are none."""
+        """The instructions that compute or convert float64, without rounding modifiers; register copies are not included."""
         found = (re.sub(r"\.r[nzmp]\b", "", one) for one in self.opcodes if ".f64" in one)
         return Counter(one for one in found if not one.startswith(("mov.", "ld.param")))
 
 
 @dataclass(frozen=True)
 class Loop(Instructions):
-    """A natural loop with those inside it; ``outermost`` where no other holds it."""
+    """A natural loop with those inside it; ``outermost`` where no other contains it."""
 
     outermost: bool
 
@@ -138,7 +138,7 @@ def _natural_loops(blocks: list[_Block]) -> list[frozenset[int]]:
 
 
 def _edges_back(blocks: list[_Block]) -> list[tuple[int, int]]:
-    """The jumps to a block on the way that led to the jump."""
+    """The back edges: jumps to a block on the path that led to the jump."""
     found, seen, path = [], {0}, [0]
     left = [iter(blocks[0].following)]
     while path:

@@ -85,7 +85,7 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def reliable_and_fast() -> Iterator[None]:
-    """The simulator without a race, and with threads that take turns often: they wait for each other in loops.
+    """Fix a race in the simulator, and let threads switch often, because they wait for each other in loops.
 
     Two threads of a block that ask for the shared array at the same time may get two arrays (numba-cuda 0.30.4).
     """
@@ -103,7 +103,7 @@ def reliable_and_fast() -> Iterator[None]:
 
 
 def small(case: Case, dtype: str = "float32", *, ignored: bool = False, seed: int = 0) -> list[np.ndarray]:
-    """Inputs of a few elements, more than one block of a simulated kernel takes."""
+    """Inputs of a few elements, but more than one block of a simulated kernel takes."""
     return draw(case, (3, 5) if case.rowwise else (19,), dtype, ignored=ignored, seed=seed)
 
 
@@ -127,7 +127,7 @@ def on_device(value: Any) -> Any:
 
 
 def on_host(value: Any) -> Any:
-    """Results on a device as NumPy arrays; that they all lie there is asserted."""
+    """Results on a device as NumPy arrays; asserts that all of them are on the device."""
     if isinstance(value, dict):
         return {key: on_host(one) for key, one in value.items()}
     if isinstance(value, tuple):
@@ -151,7 +151,7 @@ def equal_on_both_sides(
     size: float = 0.0,
     **options: Any,
 ) -> Any:
-    """Assert that calls on the device give what the same calls on the host give; the last results, as NumPy arrays.
+    """Assert that calls on the device agree with the same calls on the host; returns the last results, as NumPy arrays.
 
     ``device`` are options that differ there; ``looser`` and ``size`` are those of ``agree``. Single values are compared in the
     precision that the device computes in.

@@ -1,4 +1,4 @@
-"""Calls on a CUDA device, against what the CPU library gives for the same numbers in float64: ``pytest -m cuda tests/cuda``."""
+"""Calls on a CUDA device, against the CPU's results for the same numbers in float64: ``pytest -m cuda tests/cuda``."""
 
 import contextlib
 import inspect
@@ -82,7 +82,7 @@ def test_every_library(case, dtype, kit):
 
 
 def test_results_outlive_what_they_were_made_from(kit):
-    """No library's result is a view of memory that has been given back."""
+    """No result is a view of memory that has been freed."""
     inputs = draw(MSE, (100_003,), "float32")
     kept = [jitloss.mse_loss.gradient(*map(kit.put, inputs)) for _ in range(20)]
     others = [kit.put(np.full(100_003, np.nan, np.float32)) for _ in range(20)]
@@ -94,7 +94,7 @@ def test_results_outlive_what_they_were_made_from(kit):
 
 
 def test_results_can_be_used_at_once(torch):
-    """Torch's own kernels come after ours on one stream, so no one waits in between."""
+    """Torch's own kernels follow ours on the same stream, so no synchronisation is needed."""
     inputs = draw(SOFTMAX, (512, 1000), "float32")
     value, gradient = jitloss.cross_entropy_with_logits.value_and_gradient(*map(KITS["torch"].put, inputs))
     agree(KITS["torch"].get((gradient * 2.0).sum(-1) + value), np.full(512, float(value)), size=1.0)
@@ -205,7 +205,7 @@ def test_unaligned(case, dtype, torch):
 
 @each_case
 def test_not_contiguous(case, torch):
-    """Every other row, and what is read backwards by a copy that torch makes."""
+    """Every other row, and a reversed array, which torch copies."""
     inputs = draw(case, case.shape, "float32")
     views = [KITS["torch"].put(np.repeat(one, 2, axis=0))[::2] for one in inputs]
     assert not views[0].is_contiguous()

@@ -1,4 +1,4 @@
-"""Calls on a CUDA device: where gradients go, and what becomes of labels that are no class."""
+"""Calls on a CUDA device: outputs, and invalid labels."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_in_place(dtype, columns, arrays):
 
 @each_case
 def test_out(case, arrays):
-    """Outputs are filled, each over its own input too; what lies beside them stays."""
+    """Outputs are filled, also each over its own input; the memory around them stays unchanged."""
     inputs = draw(case, case.shape, "float32")
     names = [one.name for one in case.loss.definition.differentiable]
     want = case.loss.gradient(*widened(inputs))
@@ -87,7 +87,7 @@ def test_running_out_of_memory_leaves_the_inputs(torch):
 @pytest.mark.parametrize("label", [-1, "columns", -99, 2**31, 2**62, -(2**62)])
 @each_label_case
 def test_labels_that_are_no_class(case, label, columns, torch):
-    """Their rows are NaN, the others right, and nothing beside the arrays has been touched."""
+    """Rows with invalid labels are NaN, all others are right, and no memory outside the arrays is written."""
     kit, guard = KITS["torch"], 4096
     predictions, labels = draw(case, (9, columns), "float32", ignored=True)
     bad = np.array([2, 6])

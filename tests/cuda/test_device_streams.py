@@ -1,4 +1,4 @@
-"""Calls on a CUDA device: streams, what waits, and graphs."""
+"""Calls on a CUDA device: streams, synchronisation and graphs."""
 
 import contextlib
 import threading
@@ -21,7 +21,7 @@ SLEEP = 400_000_000
 
 
 def _busy(torch: Any, stream: Any, fill: Callable[[], None]) -> None:
-    """Keep a stream busy, and only then let it fill the inputs, which are NaN until then."""
+    """Keep a stream busy before it fills the inputs, which are NaN until then."""
     with torch.cuda.stream(stream):
         torch.cuda._sleep(SLEEP)
         fill()
@@ -29,7 +29,7 @@ def _busy(torch: Any, stream: Any, fill: Callable[[], None]) -> None:
 
 @pytest.fixture
 def late(torch) -> SimpleNamespace:
-    """Inputs of which a side stream makes the right ones, after a while; and what comes out then."""
+    """Inputs that a side stream fills with a delay, and the expected results."""
     inputs = draw(SOFTMAX, (512, 1000), "float32", ignored=True)
     right = [KITS["torch"].put(one) for one in inputs]
     given = [torch.full_like(right[0], np.nan), right[1].clone()]
@@ -120,7 +120,7 @@ def test_cupy_streams(by):
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @each_case
 def test_torch_sees_no_synchronisation(case, torch):
-    """With labels, weights on the device, every form: nothing that torch knows to wait."""
+    """With labels, weights on the device, and every form: torch detects no synchronisation."""
     inputs = [KITS["torch"].put(one) for one in draw(case, case.shape, "float32")]
     weight = KITS["torch"].put(weights(case.shape[:1]))
     options: list[dict[str, Any]] = [{}]

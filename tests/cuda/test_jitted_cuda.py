@@ -1,4 +1,4 @@
-"""Losses called from users' own CUDA kernels, which run in numba's simulator and, compiled, on a machine made of NumPy."""
+"""Losses called from users' own CUDA kernels, which run in numba's simulator and, compiled, in the PTX emulator."""
 
 import os
 

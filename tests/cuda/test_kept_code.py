@@ -1,4 +1,4 @@
-"""Machine code on disk: what is found again, what is compiled anew, and folders that cannot be written to."""
+"""Machine code on disk: what is found again, what is recompiled, and folders that are not writable."""
 
 import errno
 import importlib.metadata
@@ -22,7 +22,7 @@ CODE = b"\x7fELF" + bytes(range(256))
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The capabilities that something is compiled for."""
+    """A log of the capabilities that kernels are compiled for."""
     found = []
     monkeypatch.setattr(launch, "ptx", lambda source, capability: "")
     monkeypatch.setattr(launch, "machine_code", lambda text, capability: (found.append(capability) or CODE, ""))
@@ -69,7 +69,7 @@ def test_what_is_damaged_is_compiled_anew_and_replaced(damage, asked, folder):
 
 @pytest.mark.parametrize("package", ["numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink", "nvidia-nvjitlink-cu12"])
 def test_other_compilers_find_nothing(package, asked, folder, monkeypatch):
-    """The extras ``cuda`` and ``cuda12`` may share a home."""
+    """The extras ``cuda`` and ``cuda12`` may share a home directory, but not machine code."""
     kept()
     version = importlib.metadata.version
     with monkeypatch.context() as patched:

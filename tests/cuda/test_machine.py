@@ -1,4 +1,4 @@
-"""Calls of losses whose kernels run on a machine made of NumPy, and what that machine refuses."""
+"""Calls of losses whose kernels run in the PTX emulator, and what that rejects."""
 
 from fractions import Fraction
 
@@ -63,7 +63,7 @@ def test_rows_of_bfloat16_that_are_packed(columns, device):
 
 @pytest.mark.parametrize("columns", [3, 40, 1000, 140_000])
 def test_an_element_that_a_label_makes_small(columns, device):
-    """What it would be without its label is large enough to hide the rest of the row."""
+    """Treated as unlabelled, its term would be large enough to swamp the rest of the row."""
     labels = np.arange(3) * 7 % columns
     logits = np.full((3, columns), -5.0, np.float32)
     logits[np.arange(3), labels] = 40.0
@@ -75,13 +75,13 @@ def test_an_element_that_a_label_makes_small(columns, device):
 
 
 def test_sums_of_very_many_blocks(device, monkeypatch):
-    """More than one block adds what the blocks have summed."""
+    """With very many blocks, several blocks add the partial sums first."""
     monkeypatch.setattr("jitloss.device.MOST_SUMMED", 2)
     check(SOFTMAX, MACHINE, draw(SOFTMAX, (700, 7), "float32"), "float32")
 
 
 def test_a_thread_alone_adds_a_long_row(device):
-    """An axis that is not last: what thousands of additions round away is not lost."""
+    """Along an axis that is not the last, one thread adds thousands of terms; compensation keeps their rounding errors."""
     case = Case(jitloss.cross_entropy_loss, labels=True)
     inputs = draw(case, (3000, 3), "float32", axis=0)
     check(case, MACHINE, inputs, "float32", axis=0, label_smoothing=1.0, epsilon=0.05)
@@ -113,7 +113,7 @@ def test_bad_labels_touch_no_other_memory(columns, device):
 @pytest.mark.parametrize("shape", [(2500,), (50, 50), (700, 3), (9, 641), (3, 2500), (300, 7, 1)], ids=str)
 @pytest.mark.parametrize(("dtype", "weight"), [("float32", "float32"), ("bfloat16", "float64"), ("float64", "int8")])
 def test_weights_of_one_element_and_of_several(shape, dtype, weight, device):
-    """As many as fit into a vector, fewer, more; the last vectors are not whole."""
+    """One weight for as many elements as a vector has, for fewer and for more; the last vectors are incomplete."""
     for axes in range(1, len(shape) + 1):
         given = (4.0 * weights(shape[:axes])).astype(weight)
         for options in ({}, {"reduction": "none"}, {"normalizer": "weights"}):
@@ -174,7 +174,7 @@ add.s64 %rd5, %rd4, %rd2;
 
 
 def run(body, array, other=0):
-    """Run a kernel's text in a block of 64 threads, with an address of each thread's word of an array and of shared memory."""
+    """Run PTX text in a block of 64 threads, each with the address of its word of an array and of shared memory."""
     held = array if isinstance(array, Array) else Array(array)
     Program.read(HEAD + body + "\nret;\n}").run(memory, 1, [held.address, other])
     return held.numpy()
@@ -204,14 +204,14 @@ def test_faults(words):
 
 
 def test_a_barrier_and_an_exchange():
-    """Each thread's number by way of shared memory from the other warp, plus that of its neighbour."""
+    """Each thread adds a number from the other warp, through shared memory, to that of its neighbour, by a shuffle."""
     body = FAULTS["no barrier"].replace("; ", ";\n").replace("%r1;\n", "%r1;\nbar.sync 0;\n", 1)
     body += "\nshfl.sync.bfly.b32 %r4|%p1, %r1, 1, 31, -1;\nadd.s32 %r5, %r3, %r4;\nst.global.u32 [%rd3], %r5;"
     np.testing.assert_array_equal(run(body, WORDS), (WORDS ^ 32) + (WORDS ^ 1))
 
 
 def test_threads_that_part_come_together():
-    """Odd ones count to 3 first, and are waited for."""
+    """Odd threads loop three times first, and the others wait for them."""
     body = """mov.u32 %r2, 0;
 and.b32 %r3, %r1, 1;
 setp.eq.s32 %p1, %r3, 0;
@@ -231,7 +231,7 @@ ARRIVE, WAIT = "barrier.cluster.arrive.release.aligned;", "barrier.cluster.wait.
 
 
 def run_cluster(*body):
-    """Two blocks, and to each thread the address of its word of the other one's shared memory."""
+    """Run two blocks of a cluster; each thread has the address of its word in the other block's shared memory."""
     head = HEAD.replace(".maxntid", ".reqnctapercluster 2, 1, 1\n.maxntid")
     other = ["mov.u32 %r3, %cluster_ctarank;", "xor.b32 %r4, %r3, 1;", "cvta.shared.u64 %rd6, %rd5;", "mapa.u64 %rd8, %rd6, %r4;"]
     Program.read(head + "\n".join([*other, *body]) + "\nret;\n}").run(memory, 2, [Array(WORDS).address, 0])
@@ -288,7 +288,7 @@ def test_integers(body, want):
 
 
 def test_floats():
-    """Halves in a word, the larger of a number and NaN, and a product and sum that is rounded once."""
+    """Packed halves, the maximum of a number and NaN, and a fused multiply-add."""
     a, b, c = 1.0 + 2.0**-52, 1.0 - 2.0**-52, -1.0
     numbers, held = Array(np.array([a, b, c])), Array(np.zeros(4))
     body = f"""mov.u64 %rd8, {numbers.address};

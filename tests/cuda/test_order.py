@@ -1,4 +1,4 @@
-"""Kernels for CUDA are the same, whatever has been compiled for the CPU before them and between them."""
+"""CUDA kernels do not depend on what has been compiled for the CPU before or in between."""
 
 from pathlib import Path
 

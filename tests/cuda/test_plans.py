@@ -1,4 +1,4 @@
-"""How calls are spread over a device."""
+"""The launch plans of calls on a device."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from kernels import variant
 @pytest.mark.parametrize("clusters", [True, False])
 @pytest.mark.parametrize("name", ["cross_entropy_with_logits", "kl_divergence", "triplet_loss"])
 def test_rows_that_are_packed_are_kept_and_not_split(name, clusters):
-    """Pieces of rows are read by other code, which does not unpack."""
+    """The code for pieces of rows does not unpack."""
     made, packed = variant(jitloss.LOSSES[name].definition, "bfloat16"), 0
     for columns in (33, 100, 1000, 2048, 4096, 8192, 16384, 32000, 32768, 65536, 128256, 131072, 262144):
         plan = choose(made, columns, 1, True, clusters=clusters)

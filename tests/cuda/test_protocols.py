@@ -1,4 +1,4 @@
-"""Arrays of libraries that nobody knows: streams, who holds memory how long, and what is refused by the name of its argument."""
+"""Arrays of unknown libraries: streams, the lifetime of memory, and errors that name the argument."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ BAD_STREAMS = [(TypeError, "abc"), (TypeError, object()), (TypeError, 1.5), (Typ
 
 @pytest.mark.parametrize(("error", "stream"), BAD_STREAMS, ids=lambda one: type(one).__name__)
 def test_what_is_no_stream(error, stream, events, monkeypatch):
-    """A library's own word for it comes later than ours."""
+    """Our error comes before the library's own."""
     with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
         CALL(Named(ONES), Named(ZEROS), stream=stream)
     monkeypatch.setattr(_library, "on", lambda given, like: pytest.fail("asked a library"), raising=False)
@@ -108,7 +108,7 @@ def test_what_is_no_stream(error, stream, events, monkeypatch):
 
 
 def test_exported_memory_is_held_until_kernels_are_launched(events):
-    """The first call and a recorded one; the machine refuses memory that is gone."""
+    """In a first call and in a recorded one; the emulator rejects freed memory."""
     for _ in range(3):
         events.clear()
         value, gradient = CALL(Exporter(ONES), Exporter(ZEROS))
@@ -119,7 +119,7 @@ def test_exported_memory_is_held_until_kernels_are_launched(events):
 
 
 class Somewhere:
-    """A type with arrays on both sides, as PaddlePaddle's."""
+    """A type whose arrays may be on the host or on a device, as PaddlePaddle's."""
 
     def __init__(self, array):
         self.array = array
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_named(how, recorded, events):
 
 
 def test_out_is_as_it_was_where_memory_or_a_kernel_is_missing(monkeypatch):
-    """In place: what the last step needs is there before the first one writes."""
+    """In place: everything that the last step needs is allocated before the first one writes."""
     monkeypatch.setattr("jitloss.device.MOST_SUMMED", 2)
     numbers = np.linspace(0, 1, 700 * 7, dtype=np.float32).reshape(700, 7)
 

@@ -1,4 +1,4 @@
-"""Every loss as machine code for a device, compiled and linked without one: what the loops of its kernels do, and do not."""
+"""Every loss as machine code, compiled and linked without a device: what the loops of its kernels do, and do not do."""
 
 from collections import Counter
 from dataclasses import replace
@@ -115,7 +115,7 @@ def options():
 
 
 def class_options(name):
-    """What only losses with classes have."""
+    """Options that only losses with classes have."""
     smooth, weigh = {"label_smoothing": 0.1}, {"class_weight": True}
     for label, given, changes in (
         ("class-weights", weigh, {"class_weights": True}),
@@ -153,7 +153,7 @@ def test_every_loss_is_compiled():
 
 @each([kernel for kernel in ALL if kernel.how != "long" or kernel.name == "cross_entropy_with_logits-float32-long"])
 def test_calls_that_launch_the_kernel_have_the_results_of_the_cpu(kernel):
-    """The kernel runs on a machine made of NumPy."""
+    """The kernel runs in the PTX emulator."""
     assert launches(kernel)
 
 
@@ -177,7 +177,7 @@ PER_THREAD += Counter({"st.shared.f64": 1, "ld.shared.f64": 4, "st.global.f64": 
 
 @each([kernel for kernel in ALL if kernel.variant.working == "float32"])
 def test_elements_are_never_float64(kernel):
-    """In a loop that reads or writes arrays, or anywhere where a row is kept, which no loop goes over."""
+    """There is no float64 in a loop that reads or writes arrays, or anywhere in kernels that keep a row, which have no loop over it."""
     if kernel.plan.kept:
         assert not kernel.assembly.doubles - PER_THREAD
         return
@@ -197,7 +197,7 @@ def test_float64_is_never_rounded(kernel):
 
 
 def once_a_row(kernel):
-    """Loads of single numbers: the label, its class's weight, the sample's weight, what else is given for a row."""
+    """Loads of single numbers: the label, its class weight, the sample weight, and other inputs with one number per row."""
     given = kernel.variant
     labels = given.targets == "labels"
     return sum(
@@ -246,7 +246,7 @@ KEPT = [kernel for kernel in ALL if kernel.plan.kept]
 
 @each([kernel for kernel in KEPT if not reads_class_weights(kernel)])
 def test_a_row_that_is_kept_is_read_and_written_once(kernel):
-    """What is read beside it is the element with the label, for its sums and for its slopes; an ignored row is written by other code."""
+    """The only other loads are those of the labelled element, for its sums and its slopes; ignored rows are written by separate code."""
     labels, read = kernel.variant.targets == "labels", len(elements_of(kernel.variant))
     written = kernel.outputs * kernel.plan.kept * (2 if labels or kernel.variant.weights else 1)
     beside = once_a_row(kernel) + 2 * read * labels
@@ -271,14 +271,14 @@ def test_a_row_that_is_kept_stays_in_registers(kernel):
 @pytest.mark.parametrize("how", ["kept-by-block", "kept-by-cluster"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_mean_over_labels_stays_in_registers_too(dtype, how):
-    """Its divisor is found in the kernel, by threads that hold a row."""
+    """Its divisor is counted in the kernel, by threads that keep a row in registers."""
     made = variant(jitloss.cross_entropy_with_logits.definition, dtype)
     assert Kernel(how, made, plans(made, divided=True)[how]).cubin.spills == 0
 
 
 @each([kernel for kernel in ALL if kernel.variant.working == "float32"])
 def test_registers_allow_the_block(kernel):
-    """A multiprocessor has 65536 registers, which warps take by 8 a thread."""
+    """A multiprocessor has 65536 registers, which are allocated to warps in units of 8 per thread."""
     registers = -(-kernel.cubin.registers // 8) * 8
     assert registers * kernel.plan.threads <= 65536
 
@@ -381,7 +381,7 @@ def test_kernels_around_a_loss_link_for_the_oldest_devices():
 
 @pytest.mark.parametrize("first", [OLDEST, CAPABILITY], ids=str)
 def test_a_kernel_for_two_kinds_of_devices(first, monkeypatch):
-    """Instructions of the newer are not in what the older one is given, whichever of them comes first."""
+    """Code for the older device has no instructions of the newer one, whichever is compiled first."""
     texts = {}
 
     def compiled(source, capability):

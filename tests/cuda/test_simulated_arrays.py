@@ -1,4 +1,4 @@
-"""Arrays of every kind on a simulated device, those that are written to, and those that are refused."""
+"""Arrays of every kind on a simulated device: inputs, outputs, and those that are rejected."""
 
 import re
 
@@ -142,7 +142,7 @@ def test_out_may_overlap_nothing_else():
 
 @pytest.fixture
 def copying(monkeypatch):
-    """A library that copies inputs with gaps: what is written is theirs all the same."""
+    """A library that copies inputs with gaps: outputs must still not overlap the original arrays."""
     monkeypatch.setattr(libraries.Simulated, "contiguous", lambda self, value: cuda.to_device(np.ascontiguousarray(value._ary)))
     monkeypatch.setattr(libraries.Simulated, "extent", lambda self, value: byte_bounds(value._ary))
 
@@ -160,7 +160,7 @@ def test_out_may_not_overlap_what_has_been_copied():
 @pytest.mark.usefixtures("copying")
 @pytest.mark.parametrize("step", [2, -2])
 def test_out_of_one_of_several_may_not_overlap_what_has_been_copied_of_another(step):
-    """Its gaps and its end, and where it runs backwards what lies before its first element."""
+    """Neither its gaps nor its end nor, where it is reversed, what lies before its first element."""
     memory, apart = np.arange(64, dtype=np.float32), on_device(np.zeros(16, np.float32))
     total = jitloss.weighted_sum(a=(mse_loss, 1.0), b=(mse_loss, 1.0))
     outputs = {"a": over(memory[:32])[::step], "b": on_device(np.ones(8, np.float32))}
@@ -268,7 +268,7 @@ def test_errors_are_those_of_the_host(loss, inputs, options):
 
 
 def test_another_byte_order_is_refused():
-    """A kernel would read other numbers."""
+    """A kernel would read wrong numbers."""
     here, there = np.ones(4, np.float32), np.ones(4, np.dtype(np.float32).newbyteorder())
     for inputs, options, name in (
         ((there, here), {}, "predictions"),

@@ -1,4 +1,4 @@
-"""Users' own losses, sums, penalties and weighted sums on a simulated device, and watched calls."""
+"""Users' own losses, sums, penalties and weighted sums on a simulated device, and calls under ``errstate``."""
 
 import numpy as np
 import pytest

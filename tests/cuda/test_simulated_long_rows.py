@@ -1,4 +1,4 @@
-"""Long rows on a simulated device, which several blocks share, and calls that one block does alone."""
+"""Long rows on a simulated device, which several blocks share, and calls that a single block handles."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def watched(monkeypatch):
 
 
 def test_long_rows_are_in_pieces(monkeypatch):
-    """Or nothing here is about them."""
+    """Otherwise the tests of this module would not test them."""
     split = []
     run = device.DeviceEvaluation._run_split
     monkeypatch.setattr(device.DeviceEvaluation, "_run_split", lambda self, *args: split.append(args[-1]) or run(self, *args))

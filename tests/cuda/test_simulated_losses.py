@@ -1,4 +1,4 @@
-"""Every loss and every shape on a device, its kernels run by numba's simulator: the results are those of the CPU."""
+"""Every loss and many shapes on a simulated device: the results are those of the CPU."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_parameters(case, parameters):
 
 @pytest.mark.parametrize("edge", EDGES, ids=repr)
 def test_edges(edge):
-    """The exact limits, which were worked out by hand."""
+    """The exact limits, derived by hand."""
     loss = jitloss.LOSSES[edge.name]
     pairs = zip(edge.inputs, loss.definition.inputs, strict=True)
     inputs = [on_device(np.asarray(numbers, np.float64 if one.differentiable else None)) for numbers, one in pairs]
@@ -110,7 +110,7 @@ def test_columns_round_teams(case, dtype, columns):
 @each_dtype
 @pytest.mark.parametrize("case", [Case(mse_loss), LOGITS, Case(jitloss.kl_divergence)], ids=repr)
 def test_arrays_that_start_between_vectors(case, dtype):
-    """Views that begin one element later than memory does."""
+    """Views that begin one element after the start of aligned memory."""
     inputs = draw(case, (2, 8) if case.rowwise else (18,), dtype)
     want = case.loss.value_and_gradient(*inputs)
     shifted = [cuda.to_device(np.concatenate([one.reshape(-1)[:1], one.reshape(-1)]))[1:] for one in inputs]

@@ -64,7 +64,7 @@ def test_weights_are_spread_over_trailing_axes(case, shape, on):
 
 
 def test_a_weight_of_nothing_takes_nothing_in():
-    """Not even NaN."""
+    """Items of weight 0 contribute nothing, not even NaN."""
     logits, labels, weight = np.array([[0, NAN], [0, 1]], np.float32), np.array([0, 1]), np.array([0.0, 1.0])
     for options in ({}, {"normalizer": "weights"}, {"reduction": "none"}):
         got = equal_on_both_sides(cross_entropy_with_logits, logits, labels, sample_weight=weight, **options)
@@ -140,7 +140,7 @@ def test_many_rows_are_counted(normalizer):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_options_together(seed):
-    """Whatever is drawn."""
+    """Random combinations of options."""
     case, inputs, options, given = product(seed)
     loss = case.loss
     forms = ("value", "value_gradient_hessian") if loss.definition.hessian else ("value", "value_and_gradient")
@@ -183,7 +183,7 @@ def test_another_ignored_label(dtype):
 
 
 def test_an_ignored_label_that_the_dtype_cannot_hold():
-    """-100 is no uint64, and the uint64 of the same bits is a bad label; 2**63 + 1 is one, and can be ignored."""
+    """-100 is not a uint64, and the uint64 with the same bits is an invalid label; 2**63 + 1 is a uint64, and can be ignored."""
     logits, labels = small(LOGITS)
     labels = labels.astype(np.uint64)
     labels[1] = 2**64 - 100
@@ -196,7 +196,7 @@ def test_an_ignored_label_that_the_dtype_cannot_hold():
 
 
 def test_the_least_label_is_ignored_only_where_it_is_said():
-    """NaN cast to int64 is -2**63: no class, but a label that may be ignored as any other."""
+    """NaN cast to int64 is -2**63: not a class, but a label that may be ignored like any other."""
     logits, labels = small(LOGITS)
     labels = labels.astype(np.int64)
     labels[1] = -(2**63)

@@ -1,4 +1,4 @@
-"""Whether kernels for CUDA can be compiled and linked here: the parts of NVIDIA's toolkit that it takes, and no device."""
+"""Whether CUDA kernels can be compiled and linked here: that needs parts of NVIDIA's toolkit, but no device."""
 
 import importlib
 import importlib.util

@@ -192,7 +192,7 @@ class _Call:
             lazy = not form.reads(value) and isinstance(getattr(value, "shape", None), tuple) and hasattr(value, "dtype")
             array = da.asarray(value if lazy else form.in_numpy(name, value))
         if isinstance(array._meta, np.ma.MaskedArray):
-            form.in_numpy(name, array._meta)  # raises if it is no supported array
+            form.in_numpy(name, array._meta)  # raises if it is not a supported array
         if any(math.isnan(length) for length in array.shape):
             raise ValueError(f"{self.owner}: {name} has blocks of unknown length; call its compute_chunk_sizes() first")
         return array
@@ -200,7 +200,7 @@ class _Call:
     # Tasks ----------------------------------------------------------------------------------------------------------------------
 
     def _add(self, stage: str, place: Block, *task: Any) -> Any:
-        """Add a task; arguments other than keys are bound in its function, because a string among them might equal somebody's key."""
+        """Add a task; arguments other than keys are bound in its function, because a string among them might equal some key."""
         key = (f"{self.name}-{stage}", *place)
         self.tasks[key] = task
         return key

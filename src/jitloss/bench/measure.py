@@ -37,7 +37,7 @@ class Row:
 
 
 def copy_calls(inputs: Sequence[np.ndarray], gradients: int = 1) -> dict[str, Call]:
-    """The baseline with plain and with streaming stores; the faster one counts. It only reads where there are no gradients."""
+    """The baseline with ordinary and with streaming stores; the faster one counts. It only reads where there are no gradients."""
     to = [aligned_like(inputs[0]) for _ in range(gradients)]
     return {_PLAIN: copy(to, inputs, streamed=False), _STREAMED: copy(to, inputs, streamed=True)}
 

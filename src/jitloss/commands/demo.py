@@ -126,7 +126,7 @@ def race(logits: np.ndarray, digits: np.ndarray, rounds: int = ROUNDS) -> Race:
     return Race(len(logits), statistics.median(mine), statistics.median(its), statistics.median(map(operator.truediv, its, mine)))
 
 
-# What people see ----------------------------------------------------------------------------------------------------------------
+# Output -------------------------------------------------------------------------------------------------------------------------
 
 
 def show(epochs: Sequence[Epoch], races: Sequence[Race]) -> None:

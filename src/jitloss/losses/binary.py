@@ -99,7 +99,7 @@ def binary_cross_entropy_with_logits(logit: Logit, target: Binary, *, pos_weight
     r"""Cross-entropy of the sigmoid of a logit and a binary target.
 
     The usual loss of a binary classifier, or of several labels of which any number may be right:
-    sigmoid and cross-entropy in one, exact at any confidence. Where exactly one of several classes
+    sigmoid and cross-entropy in one, accurate at any confidence. Where exactly one of several classes
     is right, choose :func:`cross_entropy_with_logits`; where easy negatives drown the rest,
     :func:`focal_loss_with_logits`.
 
@@ -224,7 +224,8 @@ def focal_loss(
         1 for the positive class and 0 for the negative; of the shape of ``predictions``. Any number but
         1 counts as 0: there are no soft targets.
     gamma : float, default 2.0
-        The focusing parameter, a number that is not negative; 0 does not down-weight anything.
+        How strongly well-classified elements are down-weighted, a number that is not negative; 0 is
+        not at all.
     alpha : float or None, default 0.25
         The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``.
         None: both have weight 1.
@@ -320,7 +321,8 @@ def focal_loss_with_logits(logit: Logit, target: Positives, gamma: Exponent = 2.
         1 for the positive class and 0 for the negative; of the shape of ``logits``. Any number but 1
         counts as 0: there are no soft targets.
     gamma : float, default 2.0
-        The focusing parameter, a number that is not negative; 0 does not down-weight anything.
+        How strongly well-classified elements are down-weighted, a number that is not negative; 0 is
+        not at all.
     alpha : float or None, default 0.25
         The weight of the positive class, a number from 0 to 1; the negative has 1 - ``alpha``.
         None: both have weight 1.

@@ -42,7 +42,7 @@ WORTH_WAKING = 24
 """Chunks of work for each helper that is woken: waking one takes as long as some chunks, and its caches are cold."""
 
 RECENT = 0.001
-"""Seconds since the previous call within which helpers are woken for any amount of work: more calls will follow."""
+"""Seconds since the start of the previous call within which helpers are woken for any amount of work: more calls will follow."""
 
 WAKE_AT_ONCE = 4
 """How many helpers a thread wakes. They wake the others."""
@@ -232,7 +232,7 @@ class Helpers:
                 try:
                     self._asleep.pop(me, None)
                 finally:  # an interrupt may come here: a helper that is on no list would never be woken
-                    try:  # noqa: SIM105  # noqa: SIM105  # suppress is Python code, which may be interrupted
+                    try:  # noqa: SIM105  # suppress is Python code, which may be interrupted
                         bell.release()
                     except RuntimeError:  # another thread has released it
                         pass

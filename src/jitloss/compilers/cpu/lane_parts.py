@@ -105,7 +105,7 @@ def find_peaks(plan: Lanes, table, base, lanes, given, labels, marks, peaks):  #
 @part
 def find_sums(plan: Lanes, table, base, lanes, following, given, labels, marks, peaks, totals, kept):  # type: ignore[no-untyped-def]
     """Add the rows' terms, and keep the only one that slopes take."""
-    working, columns, wished = plan.working, columns_of_row(table), pointers(table, plan.flat_at)
+    working, columns, prefetched = plan.working, columns_of_row(table), pointers(table, plan.flat_at)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     sums = stacks(plan.sums, plan.number_bytes)
     for first in range(0, columns, STRIPE):
@@ -114,7 +114,7 @@ def find_sums(plan: Lanes, table, base, lanes, following, given, labels, marks, 
         for column in range(first, smaller(columns, first + STRIPE)):
             there = base + column * word(table, at.INNER)
             if following:
-                prefetch(wished, there + lanes, plan.flat_dtypes, HALF, 2)
+                prefetch(prefetched, there + lanes, plan.flat_dtypes, HALF, 2)
             for lane in range(lanes):
                 numbers = element_of(
                     classes, inputs, there + lane, column, labels, marks, lane, given, plan.dtypes, plan.working, plan.source
@@ -149,13 +149,13 @@ def find_values(plan: Lanes, table, first, lanes, given, peaks, totals, factors,
 @part
 def write_slopes(plan: Lanes, table, base, lanes, following, given, labels, marks, peaks, results, factors, kept, scale):  # type: ignore[no-untyped-def]
     """Write the rows' slopes, times a number and the weight of each row: to a tile of one column, then to memory."""
-    working, wished, destinations = plan.working, pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
+    working, prefetched, destinations = plan.working, pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     classes, inputs = pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
     tiles, streamed = stacks(plan.outputs, plan.tile_bytes), word(table, at.STREAM) == at.PAST
     for column in range(columns_of_row(table)):
         there = base + column * word(table, at.INNER)
         if following:
-            prefetch(wished, there + lanes + HALF, plan.flat_dtypes, HALF, 2)
+            prefetch(prefetched, there + lanes + HALF, plan.flat_dtypes, HALF, 2)
         for lane in range(lanes):
             numbers = element_of(
                 classes, inputs, there + lane, column, labels, marks, lane, given, plan.dtypes, plan.working, plan.source

@@ -23,7 +23,7 @@ def lanes_kernel(variant: Variant, fingerprint: str) -> Any:
 
     @range_kernel
     def kernel(table, start, stop, scale):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018  # noqa: B018  # part of the cache's key
+        fingerprint  # noqa: B018  # part of the cache's key
         wide_vectors()
         given = parameters(pointer(table, at.PARAMETERS), plan.kinds, plan.working)
         factor, columns, inner = plan.working(scale), columns_of_row(table), word(table, at.INNER)

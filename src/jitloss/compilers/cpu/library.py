@@ -8,7 +8,7 @@ __all__ = ["InlinedLibrary", "KernelLibrary"]
 
 
 class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The module of a kernel. Numba would optimise its functions one by one and then the module, which takes as long either way."""
+    """The module of a kernel. Numba would also optimise its functions one by one first, which makes the pass over the module no shorter."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout

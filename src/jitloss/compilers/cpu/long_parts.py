@@ -43,7 +43,7 @@ def find_peaks(plan: LongRows, table, first_row, last_row, ahead, given, of_rows
     """Find the peaks of the rows."""
     working, dtypes = plan.working, plan.flat_dtypes
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
-    wished, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
+    prefetched, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
     mixture, lanes = stacks(plan.mixtures, plan.mixed_bytes), stacks(plan.peaks, plan.lane_bytes)
     for row in range(first_row, last_row):
         base = row * columns
@@ -61,7 +61,7 @@ def find_peaks(plan: LongRows, table, first_row, last_row, ahead, given, of_rows
                 spread(mixture, label - place, (marked,), plan.name)
             sources = source_pointers(mixture + kept, table, plan.flat_at, (), dtypes, base + place, 0)
             if plan.with_outputs and spread_out:
-                prefetch(wished, base + ahead + place // 4, dtypes, QUARTER, 2)
+                prefetch(prefetched, base + ahead + place // 4, dtypes, QUARTER, 2)
             fold_lanes("peak", plan.peak, BLOCK, sources, dtypes, plan.peak_takes, given, (), lanes, working)
         spread(select(of_rows, plan.beside.tops), row - first_row, peak_across(lanes, BLOCK, working), plan.name)
 
@@ -75,7 +75,7 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
     its = plan.beside
     working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
-    wished, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
+    prefetched, spread_out = pointers(table, plan.flat_at), word(table, at.STREAM) != at.THROUGH
     destinations, streamed = pointers(table, plan.outputs_at), word(table, at.STREAM) == at.PAST
     mixture = stacks(plan.mixtures, plan.mixed_bytes)
     lanes, last_lanes, tail = stacks(plan.sums, plan.lane_bytes), stacks(plan.sums, plan.lane_bytes), columns % BLOCK
@@ -108,13 +108,13 @@ def add_terms(plan: LongRows, table, first_row, last_row, ahead, given, of_rows,
                     spread(mixture, label - place, (marked,), plan.name)
                 following = base + ahead
                 if not plan.with_outputs:
-                    prefetch(wished, following + place, dtypes, BLOCK, 2)
+                    prefetch(prefetched, following + place, dtypes, BLOCK, 2)
                 elif spread_out and plan.with_peak:
-                    prefetch(wished, following + (columns + place) // 4, dtypes, QUARTER, 2)
+                    prefetch(prefetched, following + (columns + place) // 4, dtypes, QUARTER, 2)
                 elif spread_out:
-                    prefetch(wished, following + place // 2, dtypes, HALF_BLOCK, 2)
+                    prefetch(prefetched, following + place // 2, dtypes, HALF_BLOCK, 2)
                 else:
-                    prefetch(wished, following + place, dtypes, BLOCK, 1)
+                    prefetch(prefetched, following + place, dtypes, BLOCK, 1)
                     prefetch_for_writing(destinations, (base + place) * itemsize, BLOCK * itemsize)
                 if plan.kept_in_output:
                     homes = select(kept + advanced(destinations, (base + place) * itemsize), plan.terms_at)
@@ -142,7 +142,7 @@ def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_ro
     its = plan.beside
     working, dtypes, itemsize = plan.working, plan.flat_dtypes, plan.itemsize
     columns, classes, inputs = columns_of_row(table), pointer(table, at.CLASS_WEIGHTS), pointers(table, plan.inputs_at)
-    wished, destinations = pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
+    prefetched, destinations = pointers(table, plan.flat_at), pointers(table, plan.outputs_at)
     mixture = stacks(plan.mixtures, plan.mixed_bytes)
     step = SLOPE_STRIP if word(table, at.STREAM) != at.THROUGH else TILE if plan.mixed else columns
     for row in range(first_row, last_row):
@@ -159,7 +159,7 @@ def write_slopes(plan: LongRows, table, first_row, last_row, ahead, given, of_ro
         for first in range(0, columns, step):
             count, streamed = smaller(step, columns - first), word(table, at.STREAM) == at.PAST
             if word(table, at.STREAM) != at.THROUGH:
-                prefetch(wished, base + ahead + (columns + first) // 2, dtypes, HALF, 2)
+                prefetch(prefetched, base + ahead + (columns + first) // 2, dtypes, HALF, 2)
             if plan.mixed:
                 mix(mixture[0], count, classes, inputs, base, first, given, plan.dtypes, working, plan.source)
             final = advanced(destinations, (base + first) * itemsize)

@@ -16,13 +16,13 @@ __all__ = ["BLOCK", "LONGEST_KEPT", "NEAR", "SLOPE_STRIP", "TILE", "LongRows", "
 
 LONGEST_KEPT = 32768
 """Elements of a row up to which their terms are kept, on the stack: they stay in the L2 cache. For longer rows the only term that
-a slope takes is kept where the slope goes, unless that is stored past the caches."""
+a slope takes is kept where the slope goes, unless that is written with streaming stores."""
 
 TILE = 1024
 """Elements whose targets are mixed (smoothed, weighted) before they are used."""
 
 SLOPE_STRIP = 256
-"""Elements of slopes that are written at once, past the caches or over the input. With each such part goes a prefetch of half as
+"""Elements of slopes that are written at once, with streaming stores or over the input. With each such part goes a prefetch of half as
 many elements of what is read next; the passes before have prefetched the other half, so that memory is read all the time."""
 
 NEAR = 24576

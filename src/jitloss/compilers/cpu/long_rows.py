@@ -19,7 +19,8 @@ from .stream import FLOW, begin, finish
 __all__ = ["long_rows_kernel"]
 
 AHEAD = 1024
-"""How far ahead of the computation memory is prefetched where rows are shorter, in elements; else the next row or rows are."""
+"""The least distance of a prefetch from the computation, in elements: the next row or rows are prefetched, or what follows at that
+distance where they are shorter."""
 
 
 def long_rows_kernel(variant: Variant, fingerprint: str) -> Any:

@@ -381,7 +381,7 @@ def fence(typing: Any) -> Any:
 
 @jitable
 def copy_out(to: Any, tile: Any, count: Any, streamed: Any) -> None:
-    """Copy a finished tile to its destination. A plain store first reads the line that it overwrites; a streaming store does not."""
+    """Copy a finished tile to its destination. An ordinary store first reads the line that it overwrites; a streaming store does not."""
     head = smaller(_to_line(to), count)
     lines = (count - head) // LINE
     done = head + LINE * lines

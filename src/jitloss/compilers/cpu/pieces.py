@@ -1,4 +1,4 @@
-"""The loops over pieces of rows: nobody holds a row as a whole, and each piece computes what its own elements contribute.
+"""The loops over pieces of rows: no task has a whole row, and each piece computes what its own elements contribute.
 
 The results of the pieces must be combined before any of them continues, so there is a kernel for each stage: peaks, sums, slopes.
 """

@@ -34,7 +34,7 @@ TILE = 192
 """Elements between two additions in float64, and between two prefetches."""
 
 AHEAD = 4 * TILE
-"""How far ahead of the computation inputs are prefetched, in elements, so that it does not wait for memory."""
+"""How far ahead of the computation memory is prefetched, in elements, so that it does not wait."""
 
 SHRINK = 2.0**-10
 """A tile's sum is taken of values times this power of two, which is exact, so that it overflows only where the mean does."""

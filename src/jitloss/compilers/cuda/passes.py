@@ -172,7 +172,7 @@ def _row_pass(
     clears: bool = False,
     adds: bool = False,
 ) -> Any:
-    """One pass of a thread over its part of a row. If the row is read and may be long, sums are compensated (Kahan)."""
+    """One pass of a thread over its part of a row. If the row is read and may be long, sums are compensated (two-sum)."""
     width, held, dtypes, working = plan.width, plan.kept, loop.dtypes, loop.working
     reach, steps, zeros, nothing = plan.reach, step is not None, loop.zeros, loop.zeros * 2
 
