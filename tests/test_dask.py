@@ -1,5 +1,6 @@
 """Dask arrays: any chunking gives the numbers of one call, lazily, each block loaded once, on clusters that lose workers too."""
 
+import importlib
 import itertools
 import subprocess
 import sys
@@ -403,6 +404,44 @@ def run(script: str) -> str:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+MODULE = """
+import jitloss
+
+K = 1.0
+
+@jitloss.pointwise
+def mine(prediction, target):
+    error = prediction - target
+    return K * error * error, 2.0 * K * error
+
+def make(scale):
+    @jitloss.pointwise
+    def local(prediction, target):
+        error = prediction - target
+        return scale * error * error, 2.0 * scale * error
+    return local
+"""
+
+
+def test_losses_of_modules_are_those_of_now(tmp_path, monkeypatch):
+    """A module may be edited and loaded again, and may make losses in its functions."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    file = tmp_path / "losses_of_ours.py"
+    file.write_text(MODULE)
+    import losses_of_ours as module
+
+    x = np.arange(1.0, 7.0)
+    lazy, zeros = da.from_array(x, chunks=2), da.zeros(6, chunks=2)
+    before = module.mine(lazy, zeros)
+    assert before.compute() == pytest.approx(module.mine(x, 0 * x))
+    for scale in (2.0, 3.0):
+        assert module.make(scale)(lazy, zeros).compute() == pytest.approx(scale * before.compute())
+    file.write_text(MODULE.replace("K = 1.0", "K = 10.0"))
+    importlib.reload(module)
+    assert module.mine(lazy, zeros).compute() == pytest.approx(10.0 * before.compute()) == module.mine(x, 0 * x)
 
 
 def test_a_cluster_of_processes():

@@ -394,7 +394,7 @@ def test_what_is_beside_jax_arrays_is_read_once(monkeypatch):
 
 
 def test_traced_numbers_at_any_depth():
-    with pytest.raises(TypeError, match="cross_entropy_with_logits: class_weight holds numbers that are traced"):
+    with pytest.raises(TypeError, match="cross_entropy_with_logits: class_weight holds traced numbers"):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=[1.0, [[w]]]), LOGITS, 1.0)
 
 
@@ -429,3 +429,10 @@ def test_a_parameter_to_come_may_be_less_than_one():
     x = jnp.linspace(0.0, 1.0, 5)
     want = jitloss.quantile_loss(x, x * 0, quantile=0.25)
     np.testing.assert_allclose(jax.jit(lambda q: jitloss.quantile_loss(x, x * 0, quantile=q))(0.25), want)
+
+
+def test_strict_promotion_of_dtypes():
+    x = jnp.array([1.0, 2.0, 4.0], "bfloat16")
+    want = jax.grad(jitloss.mse_loss)(x, 2 * x)
+    with jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_array_equal(jax.grad(jitloss.mse_loss)(x, 2 * x), want)

@@ -1,5 +1,7 @@
 """PyTorch's graphs: what they return, tracing of calls instead of computing them, and unusual tensors."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -189,3 +191,50 @@ def test_members_of_lists_that_require_a_gradient():
 def test_lists_alone_are_read_by_numpy():
     with pytest.raises(ValueError, match=r"mse_loss: predictions cannot be read as an array: .*requires grad"):
         jitloss.mse_loss([leaf()[0, 0]], [1.0])
+
+
+def test_transforms_within_compiled_functions_are_rejected():
+    """There, a tensor that a transform follows seems to need no gradient, and would get one of zeros."""
+    for loss in (jitloss.mse_loss, jitloss.torch.mse_loss):
+        torch._dynamo.reset()
+        with pytest.raises(NotImplementedError, match=r"torch\.func within torch\.compile"):
+            torch.compile(torch.func.grad(lambda x, loss=loss: loss(x, T)), backend="eager")(X)
+    np.testing.assert_allclose(torch.func.grad(lambda x: jitloss.mse_loss(x, T))(X), (X - T) / 6, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_transforms_are_named():
+    for call in (
+        lambda x: torch.func.vmap(jitloss.mse_loss)(x, T),
+        torch.func.grad(lambda x: jitloss.mse_loss.value_and_gradient(x, T)[0]),
+    ):
+        with pytest.raises(TypeError, match=r"predictions: of torch\.func's transforms only grad, of a value, is supported"):
+            call(X)
+
+
+@pytest.mark.parametrize("kind", ["dict", "list", "tuple"])
+def test_class_weights_that_change_between_compiled_calls(kind):
+    made = {"dict": lambda w: {0: 1.0, 2: w}, "list": lambda w: [1.0, 1.0, w, 1.0], "tuple": lambda w: (1.0, 1.0, w, 1.0)}[kind]
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda x, weights: jitloss.cross_entropy_with_logits(x, LABELS, class_weight=weights), backend="aot_eager", fullgraph=True
+    )
+    for w in (2.0, 9.0, 4.0):
+        assert compiled(X, made(w)) == jitloss.cross_entropy_with_logits(X, LABELS, class_weight=made(w))
+
+
+FIRST = """
+import torch, jitloss
+q = torch.nn.Parameter(torch.ones(3))
+for call in (lambda: jitloss.mse_loss(q, torch.zeros(3)), lambda: jitloss.l2_regularization({"q": q}, strength=2.0)):
+    value = torch.compile(call, backend="eager", fullgraph=True)()
+    value.backward()
+    print(float(value), q.grad.tolist())
+"""
+
+
+def test_the_first_call_may_be_compiled_and_on_a_parameter():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    third = float(np.float32(2 / 3))
+    assert done.stdout.split("\n")[:2] == [f"1.0 {[third] * 3}", f"3.0 {[float(np.float32(third) + np.float32(2.0))] * 3}"]

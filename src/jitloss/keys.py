@@ -2,12 +2,13 @@
 
 import itertools
 import os
+import sys
 import weakref
 from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMS", "ON_DEVICES", "PLAIN", "new_key", "plain", "remember"]
+__all__ = ["FORMS", "ON_DEVICES", "PLAIN", "new_key", "plain", "remember", "without_parameter"]
 
 PLAIN = frozenset({float, int, bool, str, type(None)})
 """Types of options that are fully described by their value: a plan or a recording of a call may be looked up by them."""
@@ -45,3 +46,9 @@ def remember(known: dict[type, Any], kind: type, what: Any) -> None:
     if len(known) >= MOST_TYPES:
         known.clear()
     known[kind] = what
+
+
+def without_parameter(kind: type) -> type:
+    """The type itself, but :class:`torch.Tensor` for PyTorch's Parameter: torch.compile cannot trace a loop over its base types."""
+    parameter = getattr(sys.modules.get("torch.nn"), "Parameter", None)
+    return parameter.__base__ if parameter is not None and issubclass(kind, parameter) else kind

@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import adapter, columns
 from .arrays import numpy as host
-from .keys import remember
+from .keys import remember, without_parameter
 
 __all__ = ["ArrayType", "Call", "adapter_of", "array_type", "is_a", "is_supported", "register_array_type"]
 
@@ -159,6 +159,8 @@ def _is_open(value: Any) -> bool:
 
 
 def _look_up(kind: type) -> ArrayType | None:
+    if kind not in _by_type:
+        kind = without_parameter(kind)
     for base in kind.__mro__:
         entry = _by_type.get(base) or _by_name.get(_name_of(base))
         if entry is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..keys import without_parameter
 from .memory import (
     BFLOAT16,
     DEFAULT,
@@ -443,6 +444,7 @@ _BY_NAME: dict[str, Find] = {
 
 def finder(kind: type) -> Find | None:
     """How the library of arrays of a type is found; None where they are never on a device."""
+    kind = without_parameter(kind)
     for base in kind.__mro__:
         named = _BY_NAME.get(f"{base.__module__.partition('.')[0]}.{base.__name__}")
         if named is not None:

@@ -46,10 +46,10 @@ def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """A loss defined in a script or a notebook, which workers cannot import, is pickled with its maths."""
+    """Losses other than ours are pickled with their maths: workers may not be able to import them, or have an older definition."""
 
     def reducer_override(self, one: Any) -> Any:
-        if hasattr(one, "definition") and one.__module__ == "__main__" and isinstance(one.__reduce__(), str):
+        if hasattr(one, "definition") and not one.__module__.startswith("jitloss.") and isinstance(one.__reduce__(), str):
             return type(one), (one.definition,)
         return super().reducer_override(one)
 

@@ -201,7 +201,7 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
         if by.ndim and form.by_rows:
             by = jnp.expand_dims(by, rest.get("axis", -1))
         return tuple(
-            (by * of_inputs[name]).astype(value.dtype) if name in of_inputs else _no_cotangent(value)
+            (by * of_inputs[name].astype(by.dtype)).astype(value.dtype) if name in of_inputs else _no_cotangent(value)
             for name, value in zip(names, values, strict=True)
         )
 

@@ -148,6 +148,11 @@ def _otherwise(value: Tensor) -> np.ndarray:
     except (RuntimeError, TypeError) as error:
         if isinstance(error, _Missing):
             raise
+        if torch._C._functorch.maybe_current_level() is not None:
+            kind = type(value).__name__
+            raise TypeError(
+                f"of torch.func's transforms only grad, of a value, is supported; got a {kind} without memory"
+            ) from None
         raise TypeError(
             f"a tensor must hold numbers that NumPy knows, got {type(value).__name__} of {value.dtype}: {error}"
         ) from None
@@ -358,6 +363,10 @@ class _Transformed(_Differentiated):
 
 def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """The call as an operator. Arguments other than tensors and numbers are passed as text, since operators take few other types."""
+    if torch._C._functorch.maybe_current_level() is not None:  # its tensors would seem to require no gradient
+        raise NotImplementedError(
+            f"{form.__name__}: torch.func within torch.compile is not supported; call torch.func outside of it"
+        )
     given = {**dict(zip(form.positional, args, strict=False)), **options}
     if len(args) > len(form.positional) or "out" in given:
         raise TypeError(f"{form.__name__}: under torch.compile a call takes {', '.join(form.positional)} and options, but no out")
@@ -367,7 +376,7 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         problem = f"multiple values for argument {twice[0]!r}" if twice else f"missing a required argument: {missing[0]!r}"
         raise TypeError(f"{form.__name__}: {problem}")
     trained = form.kind == "value" and torch.is_grad_enabled() and _trained(form, given)
-    given = {name: _as_operand(value, trained) for name, value in given.items()}
+    given = {each: _as_operand(one, trained) for name, value in given.items() for each, one in _entries(form, name, value)}
     kinds: dict[str, list[str]] = {"tensors": [], "numbers": [], "integers": [], "texts": []}
     for name, value in given.items():
         kinds[_kind(value)].append(name)
@@ -381,6 +390,22 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         "\n".join([f"{name}={' '.join(repr(given[name]).split())}" for name in kinds["texts"]]),
     )
     return _autocast(results[0] if trained else packed(form, results))
+
+
+def _entries(form: Any, name: str, value: Any) -> list[tuple[str, Any]]:
+    """An argument as one operand, or as one for each class where it has a number for each, which may be symbolic."""
+    numbers = list(value.values()) if isinstance(value, dict) else value
+    if name in form.inputs or not isinstance(numbers, (list, tuple)) or not numbers or not all(map(_is_real, numbers)):
+        return [(name, value)]
+    if not isinstance(value, dict):
+        return [(name, torch.stack([torch.scalar_tensor(one, dtype=torch.float64) for one in numbers]))]
+    if not all(type(label) is int for label in value):
+        return [(name, value)]
+    return [(f"{name}[{label}]", float(one)) for label, one in value.items()]
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _as_operand(value: Any, trained: bool) -> Any:
@@ -406,7 +431,13 @@ def _parsed(key: str, names: str, *operands: Any) -> tuple[Any, Arguments]:
     pairs = (text.partition("=") for text in texts.splitlines())
     form = FORMS[key]
     rest = {name: _read_again(form, name, value) for name, _, value in pairs}
-    return form, {**rest, **dict(zip(filter(None, names.split(",")), itertools.chain(*named), strict=True))}
+    for name, value in zip(filter(None, names.split(",")), itertools.chain(*named), strict=True):
+        whole, _, label = name.partition("[")
+        if label:
+            rest.setdefault(whole, {})[int(label[:-1])] = value
+        else:
+            rest[name] = value
+    return form, rest
 
 
 def _read_again(form: Any, name: str, text: str) -> Any:
