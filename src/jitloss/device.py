@@ -241,8 +241,8 @@ class DeviceEvaluation(Evaluation):
 
     def _launch_all(self) -> None:
         """Launch what is queued: all memory is allocated and all kernels are loaded before the first writes to ``out``."""
-        ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
-        with self.cuda.current(self.device):
+        with self.cuda.current(self.device):  # also for the compiler, which may ask for the current device
+            ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
             for launch in ready:
                 launch(self.stream)
 

@@ -1,5 +1,7 @@
 """Arrays of libraries that nobody knows: streams, who holds memory how long, and what is refused by the name of its argument."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,14 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
+from cuda.bindings import driver
+
 from cases import agree
 from exporters import CUDA, MANAGED, Exporter, Named, unknown_arrays
-from imagined import MACHINE, _library, imagined_device
+from imagined import MACHINE, _Kernel, _library, imagined_device
+from jitloss.arrays import memory as protocols
 from jitloss.arrays.devices import library_of
+from jitloss.compilers.cuda import launch
 
 ONES, ZEROS = np.array([1, 2, 3, 4], np.float32), np.zeros(4, np.float32)
 LOGITS, LABELS = np.ones((3, 4), np.float32), np.array([0, 1, 1])
@@ -102,6 +108,51 @@ def test_what_is_no_stream(error, stream, events, monkeypatch):
     monkeypatch.setattr(_library, "on", lambda given, like: pytest.fail("asked a library"), raising=False)
     with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
         CALL(MACHINE.put(ONES), MACHINE.put(ZEROS), stream=stream)
+
+
+# Devices ------------------------------------------------------------------------------------------------------------------------
+
+NO_CONTEXT = driver.CUresult.CUDA_ERROR_INVALID_CONTEXT, driver.CUdevice(1)
+
+
+@pytest.mark.parametrize(
+    ("found", "entered"), [((driver.CUresult.CUDA_SUCCESS, 1), []), ((driver.CUresult.CUDA_SUCCESS, 0), [1]), (NO_CONTEXT, [1])]
+)
+def test_the_driver_says_which_device_is_current(found, entered, monkeypatch):
+    """Numba would make device 0 the current one of a thread that has none, and keep a context there."""
+    asked = []
+
+    class Devices:
+        @contextlib.contextmanager
+        def __getitem__(self, device):
+            asked.append(device)
+            yield
+
+    monkeypatch.setattr(driver, "cuCtxGetDevice", lambda: found)
+    monkeypatch.setattr("numba.cuda.get_current_device", lambda: pytest.fail("asked numba"))
+    monkeypatch.setattr("numba.cuda.gpus", Devices())
+    with protocols.current(1):
+        assert asked == entered
+    assert launch.is_current(1) is (not entered)
+
+
+def test_kernels_are_loaded_while_the_device_of_the_call_is_current(events, monkeypatch):
+    """Numba's compiler asks for the current device."""
+    from jitloss.compilers import cuda as compiler
+
+    within, seen = [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        within.append(device)
+        yield
+        within.pop()
+
+    load = _Kernel.launch
+    monkeypatch.setattr(compiler, "current", current)
+    monkeypatch.setattr(_Kernel, "launch", lambda self, *rest: seen.append(list(within)) or load(self, *rest))
+    CALL(Named(ONES), Named(ZEROS), stream=3)  # which is not recorded
+    assert seen == [[0]]
 
 
 # Memory -------------------------------------------------------------------------------------------------------------------------
