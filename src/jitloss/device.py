@@ -84,7 +84,7 @@ class DeviceEvaluation(Evaluation):
         self.cuda = compiler()
         first = arguments[definition.inputs[0].public]
         self.owner = definition.name
-        self.stream, self.first = stream_of(self.owner, library, first, stream), first
+        self.stream, self.first, self.given_stream = stream_of(self.owner, library, first, stream), first, stream
         self.copied: list[tuple[int, int]] = []
         super().__init__(definition, weights, arguments, wants)
 
@@ -492,7 +492,13 @@ class DeviceEvaluation(Evaluation):
         pairs = zip(names * (len(outs) // len(names)), outs, strict=True)
         self.returned = [("", value)] if value is not None else []
         self.returned += pairs
-        return packed([(name, self.library.given_back(view.value, self.first)) for name, view in self.returned], len(names))
+        return packed([(name, self._given_back(view)) for name, view in self.returned], len(names))
+
+    def _given_back(self, result: DeviceArray) -> Any:
+        """A result as the caller gets it: his own ``out`` as it is."""
+        if all(result is not view for view, _, _ in self.made):
+            return result.value
+        return self.library.given_back(result.value, self.first, self.given_stream)
 
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
         """Do what :func:`jitloss.errstate` asks for; this synchronises with the device."""
