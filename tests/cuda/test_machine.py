@@ -11,9 +11,9 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from cases import EDGES, Case, agree, draw, weights
+from cases import DTYPES, EDGES, Case, agree, draw, weights
 from imagined import MACHINE, Array, imagined_device, memory
-from kernels import CAPABILITY, DTYPES, OLDEST
+from kernels import CAPABILITY, OLDEST
 from kits import MSE, SOFTMAX, bits, check, got_back
 from machine import Fault, Program
 from test_rowwise import DWARFED
@@ -108,6 +108,47 @@ def test_bad_labels_touch_no_other_memory(columns, device):
         value, gradient = got_back(MACHINE, got)
         assert np.isnan(value).tolist() == [False, True, False]
         assert np.isnan(gradient).all(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [3, 9000])
+def test_rows_without_columns(rows, dtype, device):
+    """There are no classes, so that a label that is not ignored is bad; no memory is read but the labels."""
+    loss, logits = jitloss.cross_entropy_with_logits, MACHINE.put(np.zeros((rows, 0), DTYPES[dtype]))
+    ignored, bad = np.full(rows, -100), np.full(rows, -100)
+    bad[[0, rows - 1]] = 0, -1
+    for labels in (ignored, bad):
+        for _ in range(2):
+            value, gradient = got_back(MACHINE, loss.value_and_gradient(logits, MACHINE.put(labels)))
+            np.testing.assert_array_equal(value, np.nan if labels is bad else 0.0)
+            assert gradient.shape == (rows, 0)
+            values = got_back(MACHINE, loss(logits, MACHINE.put(labels), reduction="none"))
+            np.testing.assert_array_equal(values.astype(float), np.where(labels == -100, 0.0, np.nan))
+            assert values.dtype == logits.dtype
+    weight = MACHINE.put(np.zeros(rows))
+    for options in ({"reduction": "sum"}, {"normalizer": "weights", "sample_weight": weight}, {"ignore_index": 0}):
+        assert np.isnan(got_back(MACHINE, loss(logits, MACHINE.put(bad), **options)))
+    with pytest.raises(ValueError, match=r"targets\[0\].*is 0, but there are no classes"):
+        loss(logits, MACHINE.put(bad), check=True)
+    assert got_back(MACHINE, loss(logits, logits)) == 0.0
+    np.testing.assert_array_equal(got_back(MACHINE, loss(logits, logits, reduction="none")).astype(float), np.zeros(rows))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 0), (0,)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_empty_batches(shape, dtype, device):
+    loss = jitloss.cross_entropy_with_logits if len(shape) == 2 else jitloss.binary_cross_entropy
+    inputs = MACHINE.put(np.zeros(shape, DTYPES[dtype])), MACHINE.put(np.zeros(0, np.int64))
+    for options in ({}, {"normalizer": "weights", "sample_weight": MACHINE.put(np.zeros(0))}, {"check": True}):
+        assert got_back(MACHINE, loss(*inputs, **options)) == 0.0
+    assert got_back(MACHINE, loss(*inputs, reduction="none")).size == 0
+
+
+def test_errstate_names_a_row_without_columns(device):
+    logits, labels = MACHINE.put(np.zeros((3, 0), np.float32)), MACHINE.put(np.array([-100, 0, -100]))
+    for reduction in ("mean", "none"):
+        with pytest.raises(FloatingPointError, match="item 1"), jitloss.errstate(invalid="raise"):
+            jitloss.cross_entropy_with_logits(logits, labels, reduction=reduction)
 
 
 @pytest.mark.parametrize("shape", [(2500,), (50, 50), (700, 3), (9, 641), (3, 2500), (300, 7, 1)], ids=str)

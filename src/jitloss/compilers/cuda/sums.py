@@ -18,7 +18,17 @@ from .memory import integer
 from .plan import Plan
 from .toolchain import jitable, teach_intrinsic
 
-__all__ = ["adding_kernel", "compensated_add", "compensated_sum", "count_kernel", "divider", "ending", "share", "total_kernel"]
+__all__ = [
+    "adding_kernel",
+    "compensated_add",
+    "compensated_sum",
+    "count_kernel",
+    "divider",
+    "empty_rows_kernel",
+    "ending",
+    "share",
+    "total_kernel",
+]
 
 
 _DOUBLE = ("float64",)
@@ -68,6 +78,34 @@ def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
         for one in load(values, 0, dtypes, np.float64):
             whole += one
         spread((total,), 0, (whole,), output)
+
+    return kernel
+
+
+def empty_rows_kernel(threads: int, labels: str, items: bool, output: str) -> Any:
+    """The values of rows without columns, and their sum for each block: 0, or NaN where a label is not ignored, as it is no class.
+
+    ``labels`` is a dtype, empty where there are none; ``items`` says that the value of each row is written.
+    """
+    total_of, warps = reducer(add, threads, "float64", 1), threads // WARP
+    label_dtype, with_labels, with_items = labels, labels != "", items
+    working = np.float64 if output == "float64" else np.float32
+    zero, nan = working(0.0), working(np.nan)
+
+    def kernel(labels, ignored, count, items, partials):  # type: ignore[no-untyped-def]
+        memory = cuda.shared.array(warps, types.float64)
+        total, row = 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
+        while row < count:
+            each = zero
+            if with_labels and integer(labels, row, label_dtype) != ignored:
+                each = nan
+            if with_items:
+                spread(items, row, (each,), output)
+            total += np.float64(each)
+            row += np.int64(cuda.gridDim.x) * threads
+        whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
+        if cuda.threadIdx.x == 0:
+            spread((partials,), cuda.blockIdx.x, whole, "float64")
 
     return kernel
 
