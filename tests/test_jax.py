@@ -354,7 +354,7 @@ def test_a_device_is_waited_for_while_it_is_the_current_one(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.core", types.SimpleNamespace(LEGACY_DEFAULT_STREAM=default))
     monkeypatch.setitem(sys.modules, "cuda", types.SimpleNamespace())
     library, value = cuda.Jax(), jnp.ones(3)
-    assert library.given_back(value, value) is value
+    assert library.given_back(value, value, None) is value
     assert library.to_host(value).tolist() == [1.0, 1.0, 1.0]
     assert events == [("current", 3), "wait", "no more"] * 2
 

@@ -84,7 +84,7 @@ class DeviceEvaluation(Evaluation):
         self.cuda = compiler()
         first = arguments[definition.inputs[0].public]
         self.owner = definition.name
-        self.stream, self.first = stream_of(self.owner, library, first, stream), first
+        self.stream, self.first, self.given_stream = stream_of(self.owner, library, first, stream), first, stream
         self.copied: list[tuple[int, int]] = []
         super().__init__(definition, weights, arguments, wants)
 
@@ -241,8 +241,8 @@ class DeviceEvaluation(Evaluation):
 
     def _launch_all(self) -> None:
         """Launch what is queued: all memory is allocated and all kernels are loaded before the first writes to ``out``."""
-        ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
-        with self.cuda.current(self.device):
+        with self.cuda.current(self.device):  # also for the compiler, which may ask for the current device
+            ready = [kernel.launch(self.device, blocks, *arguments) for kernel, blocks, arguments in self.launches]
             for launch in ready:
                 launch(self.stream)
 
@@ -322,20 +322,26 @@ class DeviceEvaluation(Evaluation):
         if self.geometry.count * self.geometry.columns:
             self._run_loss(outs, items, value, scale, counts)
         else:
-            if items is not None:
-                items = self._zeros()
-            self._total(None, 0, scale, self._count(counts == "weights") if counts else None, value)
+            self._run_empty(items, value)
         with self._compiling():
             self._launch_all()
         if watching:
             self._report(value, items, outs)
         return self._results(items if alone else value if self.wants.value else None, outs)
 
-    def _zeros(self) -> DeviceArray:
-        """The values of rows without columns. NumPy has no bfloat16: without rows nothing is uploaded, else the zeros are float32."""
-        if dtype_name(self.output) == "bfloat16" and 0 in self.geometry.items:
-            return self._new(self.geometry.items, self.output)
-        return self._upload(np.zeros(self.geometry.items, np.float32 if dtype_name(self.output) == "bfloat16" else self.output))
+    def _run_empty(self, items: DeviceArray | None, value: DeviceArray | None) -> None:
+        """Launch the kernels of a call without elements. There may be rows, without columns, and labels, none of which is a class."""
+        partials, grid = None, 0
+        if self.geometry.count and (items is not None or value is not None):
+            labels = dtype_name(self.label_view.dtype) if self.label_view else ""
+            kernel = self.cuda.empty_rows_kernel(labels, items is not None, dtype_name(self.output))
+            grid = self.cuda.counting_blocks(self.cuda.SUMMING_THREADS, self.geometry.count)
+            partials = self._new((grid,), np.dtype(np.float64))
+            written = tuple(map(self._memory, [items] if items else []))
+            self._launch(
+                kernel, grid, self._memory(self.label_view), self.ignored, self.geometry.count, written, self._memory(partials)
+            )
+        self._total(partials, grid, 1.0, None, value)
 
     def _parts(self, counted: DeviceArray | None) -> tuple[Any, int]:
         """The partial counts of the counting blocks, and how many there are."""
@@ -492,7 +498,13 @@ class DeviceEvaluation(Evaluation):
         pairs = zip(names * (len(outs) // len(names)), outs, strict=True)
         self.returned = [("", value)] if value is not None else []
         self.returned += pairs
-        return packed([(name, self.library.given_back(view.value, self.first)) for name, view in self.returned], len(names))
+        return packed([(name, self._given_back(view)) for name, view in self.returned], len(names))
+
+    def _given_back(self, result: DeviceArray) -> Any:
+        """A result as the caller gets it: his own ``out`` as it is."""
+        if all(result is not view for view, _, _ in self.made):
+            return result.value
+        return self.library.given_back(result.value, self.first, self.given_stream)
 
     def _report(self, value: DeviceArray | None, items: DeviceArray | None, outs: Sequence[DeviceArray]) -> None:
         """Do what :func:`jitloss.errstate` asks for; this synchronises with the device."""

@@ -61,7 +61,7 @@ def added(library: Library, values: Sequence[Any], calls: Iterable[tuple[Any, An
         pointers = tuple(memory(library, one) for one in parts)
         kernel(total.device, on, 1, pointers, memory(library, total))
         views = [total, *rest]
-    return library.given_back(views[0].value, like=values[0])
+    return library.given_back(views[0].value, calls[0][0], stream)
 
 
 def packed(pairs: Sequence[tuple[str, Any]], several: int) -> list[Any]:

@@ -52,11 +52,11 @@ class Recording:
         for launch, slots in self.launches:
             launch(stream, slots, addresses)
 
-    def given_back(self, library: Library, arrays: list[Any], like: Any) -> list[Any]:
+    def given_back(self, arrays: list[Any]) -> list[Any]:
         """The results in the form that the caller gets."""
         if self.several == 1:
-            return [library.given_back(arrays[number], like) for _, number in self.results]
-        return packed([(name, library.given_back(arrays[number], like)) for name, number in self.results], self.several)
+            return [arrays[number] for _, number in self.results]
+        return packed([(name, arrays[number]) for name, number in self.results], self.several)
 
 
 class Replay:
@@ -104,7 +104,7 @@ class Replay:
         recording = self._recordings.get(key)
         if recording is None or monitoring.watching():
             return None
-        like = values[0]
+        like, given = values[0], len(arrays)
         for make in recording.made:
             one = make(like)
             arrays.append(one)
@@ -118,7 +118,8 @@ class Replay:
         else:
             with recording.current(recording.device):
                 recording.launch(stream, addresses)
-        return recording.given_back(library, arrays, like)
+        arrays[given:] = [library.given_back(one, like, None) for one in arrays[given:]]
+        return recording.given_back(arrays)
 
 
 def _seen(library: Library, values: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, list[Any], list[int], int] | None:

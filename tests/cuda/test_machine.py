@@ -11,9 +11,9 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from cases import EDGES, Case, agree, draw, weights
-from imagined import MACHINE, Array, imagined_device, memory
-from kernels import CAPABILITY, DTYPES, OLDEST
+from cases import DTYPES, EDGES, Case, agree, draw, weights
+from imagined import MACHINE, Array, _library, imagined_device, memory
+from kernels import CAPABILITY, OLDEST
 from kits import MSE, SOFTMAX, bits, check, got_back
 from machine import Fault, Program
 from test_rowwise import DWARFED
@@ -34,6 +34,64 @@ def test_means_of_what_is_counted(shape, options, device):
     inputs = draw(SOFTMAX, shape, "float32", ignored=True)
     weight, classes = weights(shape[:1]).astype(np.float32), np.linspace(0.25, 2.0, 7)
     check(SOFTMAX, MACHINE, inputs, "float32", sample_weight=weight, class_weight=classes, **options)
+
+
+SPREAD = {
+    "threads": (SOFTMAX, (300, 7), {}, 3),
+    "inner axis": (SOFTMAX, (7, 300), {"axis": 0}, 3),
+    "parts of a warp": (SOFTMAX, (40, 100), {}, 2),
+    "blocks": (SOFTMAX, (3, 1500), {}, 3),
+    "clusters": (SOFTMAX, (2, 32_000), {}, 8),
+    "pieces": (SOFTMAX, (2, 140_000), {}, 28),
+    "elements": (MSE, (5001,), {}, 3),
+}
+"""Calls whose divisor is counted before, by what shares a row; and how many blocks divide by it."""
+
+
+@pytest.mark.parametrize("how", SPREAD)
+def test_divisors_of_any_sign(how, device):
+    """The value and the gradient are 0 where nothing counts."""
+    case, shape, options, _ = SPREAD[how]
+    inputs = draw(case, shape, "float32", **options)
+    exact = inputs[0].astype(np.float64), inputs[1]
+    values, slopes = case.loss.value_and_gradient(*exact, reduction="none", **options)
+    count = len(values)
+    for weight in (np.linspace(-1.0, 0.25, count), np.append([1.0, -1.0], np.zeros(count - 2))):
+        weight, total = weight.astype(np.float32), weight.astype(np.float32).sum(dtype=np.float64)
+        got = case.loss.value_and_gradient(
+            *map(MACHINE.put, inputs), sample_weight=MACHINE.put(weight), normalizer="weights", **options
+        )
+        share = weight.astype(np.float64) * (1.0 / total if total else 0.0)
+        weights_of_slopes = share if slopes.ndim == 1 or options else share[:, None]
+        value, gradient = got_back(MACHINE, got)
+        agree(value, (share * values).sum(), "float32", size=max(1.0, abs(share * values).sum()))
+        agree(gradient, weights_of_slopes * slopes, "float32", size=max(abs(share).max(), 1e-3))
+        assert total or not (value or gradient.any())
+
+
+@pytest.mark.parametrize("how", SPREAD)
+def test_one_warp_of_a_block_reads_what_was_counted(how, device, monkeypatch):
+    case, shape, options, blocks = SPREAD[how]
+    counted, seen, empty, words = [], [], type(_library).empty, type(memory).words
+
+    def made(self, like, shape, dtype):
+        one = empty(self, like, shape, dtype)
+        counted.extend([one] * (len(shape) == 2 and shape[0] == 2 and dtype == np.float64))
+        return one
+
+    def noted(self, addresses, kind, count):
+        seen.extend(int(one) for one in addresses)
+        return words(self, addresses, kind, count)
+
+    monkeypatch.setattr(type(_library), "empty", made)
+    monkeypatch.setattr(type(memory), "words", noted)
+    inputs = [*map(MACHINE.put, draw(case, shape, "float32", **options))]
+    weight = MACHINE.put(np.ones(shape[-1 if options else 0], np.float32))
+    case.loss.value_and_gradient(*inputs, sample_weight=weight, normalizer="weights", stream=0, **options)  # not a recorded call
+    (parts,) = counted
+    numbers = parts.shape[1]
+    found = sum(parts.address <= one < parts.address + 8 * numbers for one in seen)
+    assert found == numbers * (1 + blocks + 1)  # written, read by those blocks, and by the one that adds values
 
 
 @pytest.mark.parametrize("case", [SOFTMAX, Case(jitloss.kl_divergence)], ids=repr)
@@ -108,6 +166,47 @@ def test_bad_labels_touch_no_other_memory(columns, device):
         value, gradient = got_back(MACHINE, got)
         assert np.isnan(value).tolist() == [False, True, False]
         assert np.isnan(gradient).all(1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [3, 9000])
+def test_rows_without_columns(rows, dtype, device):
+    """There are no classes, so that a label that is not ignored is bad; no memory is read but the labels."""
+    loss, logits = jitloss.cross_entropy_with_logits, MACHINE.put(np.zeros((rows, 0), DTYPES[dtype]))
+    ignored, bad = np.full(rows, -100), np.full(rows, -100)
+    bad[[0, rows - 1]] = 0, -1
+    for labels in (ignored, bad):
+        for _ in range(2):
+            value, gradient = got_back(MACHINE, loss.value_and_gradient(logits, MACHINE.put(labels)))
+            np.testing.assert_array_equal(value, np.nan if labels is bad else 0.0)
+            assert gradient.shape == (rows, 0)
+            values = got_back(MACHINE, loss(logits, MACHINE.put(labels), reduction="none"))
+            np.testing.assert_array_equal(values.astype(float), np.where(labels == -100, 0.0, np.nan))
+            assert values.dtype == logits.dtype
+    weight = MACHINE.put(np.zeros(rows))
+    for options in ({"reduction": "sum"}, {"normalizer": "weights", "sample_weight": weight}, {"ignore_index": 0}):
+        assert np.isnan(got_back(MACHINE, loss(logits, MACHINE.put(bad), **options)))
+    with pytest.raises(ValueError, match=r"targets\[0\].*is 0, but there are no classes"):
+        loss(logits, MACHINE.put(bad), check=True)
+    assert got_back(MACHINE, loss(logits, logits)) == 0.0
+    np.testing.assert_array_equal(got_back(MACHINE, loss(logits, logits, reduction="none")).astype(float), np.zeros(rows))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 0), (0,)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_empty_batches(shape, dtype, device):
+    loss = jitloss.cross_entropy_with_logits if len(shape) == 2 else jitloss.binary_cross_entropy
+    inputs = MACHINE.put(np.zeros(shape, DTYPES[dtype])), MACHINE.put(np.zeros(0, np.int64))
+    for options in ({}, {"normalizer": "weights", "sample_weight": MACHINE.put(np.zeros(0))}, {"check": True}):
+        assert got_back(MACHINE, loss(*inputs, **options)) == 0.0
+    assert got_back(MACHINE, loss(*inputs, reduction="none")).size == 0
+
+
+def test_errstate_names_a_row_without_columns(device):
+    logits, labels = MACHINE.put(np.zeros((3, 0), np.float32)), MACHINE.put(np.array([-100, 0, -100]))
+    for reduction in ("mean", "none"):
+        with pytest.raises(FloatingPointError, match="item 1"), jitloss.errstate(invalid="raise"):
+            jitloss.cross_entropy_with_logits(logits, labels, reduction=reduction)
 
 
 @pytest.mark.parametrize("shape", [(2500,), (50, 50), (700, 3), (9, 641), (3, 2500), (300, 7, 1)], ids=str)

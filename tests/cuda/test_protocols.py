@@ -1,5 +1,8 @@
 """Arrays of unknown libraries: streams, the lifetime of memory, and errors that name the argument."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,15 +12,24 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
+from cuda.bindings import driver
+from numba import cuda
+from numba.cuda.cudadrv.driver import Stream
+
 from cases import agree
 from exporters import CUDA, MANAGED, Exporter, Named, unknown_arrays
-from imagined import MACHINE, _library, imagined_device
+from imagined import MACHINE, _Kernel, _library, imagined_device
+from jitloss.arrays import cuda as libraries
+from jitloss.arrays import memory as protocols
 from jitloss.arrays.devices import library_of
+from jitloss.compilers.cuda import launch
 
 ONES, ZEROS = np.array([1, 2, 3, 4], np.float32), np.zeros(4, np.float32)
 LOGITS, LABELS = np.ones((3, 4), np.float32), np.array([0, 1, 1])
 
 CALL = jitloss.mse_loss.value_and_gradient
+
+HANDLE = SimpleNamespace(handle=7)
 
 
 @pytest.fixture
@@ -52,6 +64,71 @@ def test_values_of_several_streams_are_added(events):
     """The arrays of a dict come from two streams, and the sum is on one of them."""
     jitloss.l2_regularization({"a": Named(ONES, stream=5), "b": Named(ONES, stream=7)})
     assert events == [("launch on", 5), ("launch on", 7), (5, "waits for", 7), ("launch on", 5)]
+
+
+def streams_of(*results):
+    return [one.stream.number for one in results]
+
+
+@pytest.mark.parametrize(("option", "stream"), [({}, 5), ({"stream": 3}, 3), ({"stream": HANDLE}, 7)], ids=str)
+def test_results_name_the_stream_that_fills_them(option, stream, events):
+    """In the first call and in those after it, which are recorded if they have no such option."""
+    inputs = Named(ONES, stream=5), Named(ZEROS)
+    for _ in range(3):
+        results = CALL(*inputs, **option)
+        assert streams_of(*results) == [stream, stream]
+        assert [one.stream.owner for one in results] == [option.get("stream", 5)] * 2  # it lives as long as they do
+        assert streams_of(jitloss.mse_loss(*inputs, reduction="none", **option)) == [stream]
+    assert not hasattr(CALL(Named(ONES), Named(ZEROS))[0], "stream")
+
+
+@pytest.mark.parametrize("option", [{}, {"stream": 3}], ids=str)
+def test_an_array_that_is_given_for_a_result_is_as_it_was(option, events):
+    for _ in range(3):
+        predictions, out = Named(ONES, stream=5), Named(ZEROS, stream=9)
+        for where in (out, predictions):
+            value, gradient = CALL(predictions, Named(ZEROS), out=where, **option)
+            assert gradient is where
+            assert not hasattr(gradient, "stream")
+            assert streams_of(value) == [option.get("stream", 5)]
+
+
+def test_sums_of_values_name_a_stream(events):
+    params = {"a": Named(ONES, stream=5), "b": Named(ONES, stream=7)}
+    for _ in range(2):
+        value, gradients = jitloss.l2_regularization.value_and_gradient(params)
+        assert streams_of(value, gradients["a"], gradients["b"]) == [5, 5, 7]
+    assert streams_of(jitloss.l2_regularization({"a": params["b"]})) == [7]
+    assert streams_of(jitloss.l2_regularization(params, stream=3)) == [3]
+
+
+def test_streams_are_made_while_the_device_of_the_arrays_is_current(events, monkeypatch):
+    """Numba asks for a current device, and would make that device 0."""
+    within, seen = [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        within.append(device)
+        yield
+        within.pop()
+
+    stream = cuda.external_stream
+    monkeypatch.setattr(libraries, "current", current)
+    monkeypatch.setattr(protocols, "device_of", lambda pointer: 1)
+    monkeypatch.setattr(cuda, "external_stream", lambda number: seen.append(list(within)) or stream(number))
+    for _ in range(2):
+        CALL(Named(ONES, stream=5), Named(ZEROS))
+    assert seen == [[1]] * 4
+
+
+def test_a_stream_of_numbas_is_named_itself(monkeypatch):
+    """It ends with its object, which the results thus hold."""
+    monkeypatch.setattr(cuda, "external_stream", lambda number: pytest.fail("it is there"))
+    given, own = (Stream(driver.CUstream(number)) for number in (7, 9))
+    for like, option, want in ((own, None, own), (own, given, given), (0, given, given), (0, None, 0), (own, 0, 0)):
+        value = SimpleNamespace(stream=0)
+        assert libraries.Numba().given_back(value, SimpleNamespace(stream=like), option) is value
+        assert value.stream is want
 
 
 @pytest.mark.parametrize("option", [{}, {"stream": 7}], ids=str)
@@ -102,6 +179,51 @@ def test_what_is_no_stream(error, stream, events, monkeypatch):
     monkeypatch.setattr(_library, "on", lambda given, like: pytest.fail("asked a library"), raising=False)
     with pytest.raises(error, match="mse_loss: stream must be a stream, or its handle as an integer"):
         CALL(MACHINE.put(ONES), MACHINE.put(ZEROS), stream=stream)
+
+
+# Devices ------------------------------------------------------------------------------------------------------------------------
+
+NO_CONTEXT = driver.CUresult.CUDA_ERROR_INVALID_CONTEXT, driver.CUdevice(1)
+
+
+@pytest.mark.parametrize(
+    ("found", "entered"), [((driver.CUresult.CUDA_SUCCESS, 1), []), ((driver.CUresult.CUDA_SUCCESS, 0), [1]), (NO_CONTEXT, [1])]
+)
+def test_the_driver_says_which_device_is_current(found, entered, monkeypatch):
+    """Numba would make device 0 the current one of a thread that has none, and keep a context there."""
+    asked = []
+
+    class Devices:
+        @contextlib.contextmanager
+        def __getitem__(self, device):
+            asked.append(device)
+            yield
+
+    monkeypatch.setattr(driver, "cuCtxGetDevice", lambda: found)
+    monkeypatch.setattr("numba.cuda.get_current_device", lambda: pytest.fail("asked numba"))
+    monkeypatch.setattr("numba.cuda.gpus", Devices())
+    with protocols.current(1):
+        assert asked == entered
+    assert launch.is_current(1) is (not entered)
+
+
+def test_kernels_are_loaded_while_the_device_of_the_call_is_current(events, monkeypatch):
+    """Numba's compiler asks for the current device."""
+    from jitloss.compilers import cuda as compiler
+
+    within, seen = [], []
+
+    @contextlib.contextmanager
+    def current(device):
+        within.append(device)
+        yield
+        within.pop()
+
+    load = _Kernel.launch
+    monkeypatch.setattr(compiler, "current", current)
+    monkeypatch.setattr(_Kernel, "launch", lambda self, *rest: seen.append(list(within)) or load(self, *rest))
+    CALL(Named(ONES), Named(ZEROS), stream=3)  # which is not recorded
+    assert seen == [[0]]
 
 
 # Memory -------------------------------------------------------------------------------------------------------------------------

@@ -157,6 +157,20 @@ def empty_inputs(case, shape):
     return [np.zeros(shape, np.float32) for _ in range(count)]
 
 
+@each_dtype
+def test_rows_without_columns(dtype):
+    """There are no classes, so that a label that is not ignored is bad."""
+    logits, labels = on_device(np.zeros((4, 0), dtype)), on_device(np.array([-100, 0, -1, -100]))
+    value, gradient = on_host(cross_entropy_with_logits.value_and_gradient(logits, labels))
+    assert np.isnan(value)
+    assert gradient.shape == (4, 0)
+    values = on_host(cross_entropy_with_logits(logits, labels, reduction="none"))
+    np.testing.assert_array_equal(values, [0.0, np.nan, np.nan, 0.0])
+    assert values.dtype == dtype
+    with pytest.raises(ValueError, match="there are no classes"):
+        cross_entropy_with_logits(logits, labels, check=True)
+
+
 @each_case
 def test_empty_arrays(case):
     shape = (0, 4) if case.rowwise else (0,)

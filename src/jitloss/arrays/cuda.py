@@ -101,22 +101,57 @@ class Library:
         wait(DEFAULT, stream, device)
         return made
 
-    def given_back(self, value: Any, like: Any) -> Any:
-        """A result in the caller's own type."""
+    def given_back(self, value: Any, like: Any, given: Any) -> Any:
+        """A result as the caller gets it, of a call on the stream that :meth:`stream` finds; never the caller's own ``out``."""
         return value
 
 
-class Unknown(Library):
+class _WithStreams(Library):
+    """Arrays that name the stream that fills them, of libraries without a current stream; so do results, which are numba's."""
+
+    def named(self, value: Any) -> Any:
+        """The stream that an array names."""
+        raise NotImplementedError
+
+    def stream(self, like: Any, given: Any) -> int:
+        return super().stream(like, self.named(like) if given is None else given)
+
+    def given_back(self, value: Any, like: Any, given: Any) -> Any:
+        own = self.named(like) if given is None else given
+        handle = handle_of(own, "handle")
+        if handle:
+            value.stream = own if _is_numba_stream(own) else self._external(handle, own, like)
+        return value
+
+    def _external(self, handle: int, owner: Any, like: Any) -> Any:
+        """A stream of numba's by its handle, which keeps the owner alive; numba wants a current device, any other would get a context."""
+        from numba import cuda
+
+        with self._beside(like):
+            stream = cuda.external_stream(handle)
+        stream.owner = owner
+        return stream
+
+
+def _is_numba_stream(value: Any) -> bool:
+    kind = type(value)
+    return kind.__name__ == "Stream" and kind.__module__.partition(".")[0] == "numba"
+
+
+class Unknown(_WithStreams):
     """Arrays of unknown libraries, with the CUDA array interface or DLPack."""
 
     name = "arrays with __cuda_array_interface__"
+
+    def named(self, value: Any) -> Any:
+        return interface_of(value).get("stream")
 
     def view(self, value: Any) -> DeviceArray:
         return self._exported(value, None)
 
     def ordered(self, value: Any, stream: int) -> DeviceArray:
         view = self._exported(value, stream)
-        wait(interface_of(value).get("stream"), stream, view.device)
+        wait(self.named(value), stream, view.device)
         return view
 
     def _exported(self, value: Any, stream: int | None) -> DeviceArray:
@@ -128,9 +163,6 @@ class Unknown(Library):
         except BufferError as error:
             raise ValueError(str(error)) from None
 
-    def stream(self, like: Any, given: Any) -> int:
-        return super().stream(like, interface_of(like).get("stream") if given is None else given)
-
     def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         from numba import cuda
 
@@ -140,8 +172,11 @@ class Unknown(Library):
         return widened(array) if array.dtype.kind == "V" and array.dtype.itemsize == 2 else array
 
 
-class Numba(Library):
+class Numba(_WithStreams):
     name = "numba device arrays"
+
+    def named(self, value: Any) -> Any:
+        return value.stream
 
     def view(self, value: Any) -> DeviceArray:
         pointer = int(value.device_ctypes_pointer.value or 0)
@@ -151,11 +186,8 @@ class Numba(Library):
 
     def ordered(self, value: Any, stream: int) -> DeviceArray:
         view = self.view(value)
-        wait(handle_of(value.stream, "handle") or None, stream, view.device)
+        wait(handle_of(self.named(value), "handle") or None, stream, view.device)
         return view
-
-    def stream(self, like: Any, given: Any) -> int:
-        return super().stream(like, like.stream if given is None else given)
 
     def to_host(self, value: Any, stream: int = 0) -> np.ndarray:
         with current(self.ordered(value, stream).device):
@@ -172,6 +204,9 @@ class Simulated(Numba):
 
     def stream(self, like: Any, given: Any) -> int:
         return 0
+
+    def given_back(self, value: Any, like: Any, given: Any) -> Any:
+        return value
 
     def ordered(self, value: Any, stream: int) -> DeviceArray:
         return self.view(value)
@@ -359,7 +394,7 @@ class Jax(Library):
             raise ValueError("is not for JAX arrays, whose streams are not exposed")
         return 0
 
-    def given_back(self, value: Any, like: Any) -> Any:
+    def given_back(self, value: Any, like: Any, given: Any) -> Any:
         self._finish(value)
         return value
 

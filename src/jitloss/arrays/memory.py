@@ -75,10 +75,16 @@ def device_of(pointer: int) -> int:
 
 
 def current(device: int) -> AbstractContextManager[Any]:
-    """Within it, a device is current in the thread."""
+    """Within it, a device is current in the thread.
+
+    The driver is asked which one is: in a thread without a current device, numba would make that device 0.
+    """
+    from cuda.bindings import driver
     from numba import cuda
 
-    own: AbstractContextManager[Any] = nullcontext() if cuda.get_current_device().id == device else cuda.gpus[device]
+    error, now = driver.cuCtxGetDevice()
+    is_current = error == driver.CUresult.CUDA_SUCCESS and int(now) == device
+    own: AbstractContextManager[Any] = nullcontext() if is_current else cuda.gpus[device]
     return own
 
 

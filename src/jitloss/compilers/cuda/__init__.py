@@ -20,6 +20,7 @@ __all__ = [
     "counting_kernel",
     "current",
     "device_count",
+    "empty_rows_kernel",
     "has_clusters",
     "is_current",
     "loss_kernel",
@@ -54,6 +55,11 @@ def total_kernel(output: str, divided: bool) -> Kernel:
 @functools.cache
 def adding_kernel(dtypes: tuple[str, ...], output: str) -> Kernel:
     return Kernel(sources.adding, dtypes, output)
+
+
+@functools.cache
+def empty_rows_kernel(labels: str, items: bool, output: str) -> Kernel:
+    return Kernel(sources.empty_rows, SUMMING_THREADS, labels, items, output)
 
 
 @functools.cache

@@ -11,10 +11,10 @@ from .plan import Plan
 from .pointwise import pointwise_kernel
 from .rowwise import rowwise_kernel
 from .split_rows import split_kernel
-from .sums import adding_kernel, count_kernel, total_kernel
+from .sums import adding_kernel, count_kernel, empty_rows_kernel, total_kernel
 from .toolchain import device_kind, jitable
 
-__all__ = ["Source", "adding", "counting", "loss", "ptx", "total"]
+__all__ = ["Source", "adding", "counting", "empty_rows", "loss", "ptx", "total"]
 
 _POINTER, _INTEGER, _DOUBLE = types.voidptr, types.int64, types.float64
 
@@ -90,6 +90,11 @@ def total(threads: int, output: str, divided: bool) -> Source:
 
 def adding(dtypes: tuple[str, ...], output: str) -> Source:
     return Source(adding_kernel(dtypes, output), (_tuple(_POINTER, len(dtypes)), _POINTER), 1)
+
+
+def empty_rows(threads: int, labels: str, items: bool, output: str) -> Source:
+    arguments = (_POINTER, _INTEGER, _INTEGER, _tuple(_POINTER, int(items)), _POINTER)
+    return Source(empty_rows_kernel(threads, labels, items, output), arguments, threads)
 
 
 def counting(threads: int, working: str, labels: str, weights: str, classes: bool) -> Source:

@@ -14,7 +14,7 @@ from ..elements import load, spread
 from ..intrinsics import intrinsic
 from .toolchain import SIMULATED, jitable, teach_intrinsic
 
-__all__ = ["WARP", "across", "arrive", "reducer", "shared_pieces", "wait"]
+__all__ = ["WARP", "across", "arrive", "barrier", "reducer", "shared_pieces", "wait"]
 
 WARP = 1 if SIMULATED else 32
 """Threads that exchange numbers without shared memory: just one in the simulator."""

@@ -172,7 +172,7 @@ def is_current(device: int) -> bool:
     from cuda.bindings import driver
 
     error, now = driver.cuCtxGetDevice()
-    return not error and int(now) == device
+    return bool(error == driver.CUresult.CUDA_SUCCESS) and int(now) == device
 
 
 @contextlib.contextmanager

@@ -68,7 +68,8 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
     with_items, with_outputs, item_count = variant.items, outputs > 0, int(variant.items)
     read, width, threads = len(dtypes), plan.width, plan.threads
     shrink, zero = working(SHRINK), working(0.0)
-    warps, divide, end, totalled = threads // WARP, divider(variant, plan), ending(plan, name, True), plan.total != "nothing"
+    begin_division, end_division = divider(variant, plan)
+    warps, end, totalled = threads // WARP, ending(plan, name, True), plan.total != "nothing"
 
     @jitable
     def beyond(which, left, span):  # type: ignore[no-untyped-def]
@@ -93,13 +94,16 @@ def pointwise_kernel(variant: Variant, plan: Plan) -> Any:
         parts, partials,
     ):  # fmt: skip
         memory = cuda.shared.array(warps, types.float64)
+        quotient = cuda.shared.array(1, types.float64)  # on a line of its own: the simulator knows shared arrays by their lines
         given = expand(numbers, kinds, working)
         taken, made, values = local(read, width), local(outputs, width), local(item_count, width)
         whole_scale = scale
         if divided:
-            whole_scale = divide(
-                scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, cuda.threadIdx.x, memory
+            thread = cuda.threadIdx.x
+            begun = begin_division(
+                scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, thread, memory, quotient
             )
+            whole_scale = end_division(begun, quotient)
         factor, own = opaque(working(whole_scale)), opaque(working(times))
         sources, high, low = inputs + select((weights,), own_weights), zero, zero
         first = (np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x) * width

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numba import cuda, types
 
-from ..elements import ITEMSIZE, spread
+from ..elements import spread
 from ..rowwise import row_loop
 from ..tuples import add, maximum_of, scaled, select
 from ..variant import Variant
@@ -39,8 +39,11 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     slots = max(peaks_count, sums_count, 1) * (threads // WARP)
     cluster_bits, team_bits, width_bits = (one.bit_length() - 1 for one in (cluster, team, width))  # all of them powers of two
     of_peaks, of_sums, everybody = tuple(range(peaks_count)), tuple(range(peaks_count, exchanged)), team * cluster
-    # where registers are scarce the divisor is computed first; else while the row is being loaded
-    early = threads > 256 or (clustered and (plan.packed or ITEMSIZE[output] > 2))
+    # The divisor is published before the sums, and read after them. Between the two lie the barriers of the sums if a team is
+    # larger than a warp, and is thus the block, also where blocks form clusters. Smaller teams exchange by shuffles, or not at all.
+    with_barriers = team > WARP
+    # It is found while the row is being loaded; but before that if a block has its registers full of it.
+    early = plan.packed and with_barriers
     place = np.int32 if kept else np.int64  # a row that is kept has few columns, and 32-bit comparisons cost half
 
     do, own_as = passes(loop, plan, output), own_dtypes(loop, plan)
@@ -48,22 +51,20 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
     highest_of, sum_of = reducer(maximum_of, team, name, max(peaks_count, 1)), reducer(add, team, name, sums_count)
     highest_across, sum_across = across(maximum_of, cluster, name, peaks_count), across(add, cluster, name, sums_count)
     open_row, close_row, write_row = opening(variant, plan, loop, place), closing(variant, loop), writing(variant, loop, do)
-    divide, end = divider(variant, plan), ending(plan, name, teams > 1)
+    (begin_division, end_division), end = divider(variant, plan, with_barriers), ending(plan, name, teams > 1)
 
     def kernel(  # type: ignore[no-untyped-def]
         arrays, outs, items, numbers, weights, each, labels, ignored, classes, columns, inner, count, scale, times, divisors,
         parts, partials,
     ):  # fmt: skip
         memory = cuda.shared.array(slots, types.float64)
+        quotient = cuda.shared.array(1, types.float64)  # on a line of its own: the simulator knows shared arrays by their lines
         shared = shared_pieces(cuda.shared.array(exchanged, types.float64), exchanged)
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
         kept_elements, kept_slopes, kept_terms = local(inputs_count, stored), local(outputs, stored), local(sums_count, stored)
         thread, rank = cuda.threadIdx.x, cuda.blockIdx.x & (cluster - 1)
         own_lane, total = thread & (team - 1), 0.0
         lane = rank * team + own_lane
-        whole_scale = scale
-        if divided and early:
-            whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
         row = np.int64(cuda.blockIdx.x >> cluster_bits) * teams + (thread >> team_bits)
         active = row < count
         row = min(row, count - 1)  # all threads of a warp take part in exchanges, also those without a row of their own
@@ -72,11 +73,17 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         else:
             distance, base = np.int64(1), row * columns
         span = Span(inputs, outs, base, columns, distance, np.int64(0))
+        whole_scale = scale
+        if divided and early:
+            whole_scale = begin_division(
+                scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory, quotient
+            )
         if kept:
             fetch_row(kept_elements, inputs, base, np.int64(lane * width), columns, dtypes, own_as, width, held, reach, working)
         if divided and not early:
-            whole_scale = divide(scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory)
-        factor, own = opaque(working(whole_scale)), opaque(working(times))
+            whole_scale = begin_division(
+                scale, divisors, parts, labels, ignored, weights, each, classes, columns, count, thread, memory, quotient
+            )
         label, target, weight = open_row(labels, ignored, columns, classes, given, weights, each, row)
         peaks = lowest
         if with_peak:
@@ -95,6 +102,9 @@ def rowwise_kernel(variant: Variant, plan: Plan) -> Any:
         if clustered:
             totals = sum_across(totals, thread, select(shared, of_sums))
             arrive()
+        if divided:
+            whole_scale = end_division(whole_scale, quotient)
+        factor, own = opaque(working(whole_scale)), opaque(working(times))
         seen, coefficients = close_row(row_inputs, row, given, peaks, totals, weight)
         if active and lane == 0:
             total += np.float64(seen[0])

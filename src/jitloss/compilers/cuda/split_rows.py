@@ -18,7 +18,7 @@ from .memory import expand, local, opaque
 from .passes import Row, Span, passes
 from .plan import Plan
 from .row_ends import closing, opening, writing
-from .sums import share
+from .sums import sharer
 from .toolchain import jitable_for
 
 __all__ = ["split_kernel"]
@@ -32,10 +32,11 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
     peaks_count, sums_count, inputs_count = len(lowest), len(zeros), len(loop.dtypes)
     with_peak, with_labels, with_items, with_outputs = peaks_count > 0, variant.targets == "labels", variant.items, outputs > 0
 
-    threads, width, divided, totalled = plan.threads, plan.width, plan.divided, plan.total != "nothing"
+    threads, width, totalled = plan.threads, plan.width, plan.total != "nothing"
     slots, width_bits = max(peaks_count, sums_count) * (threads // WARP), width.bit_length() - 1
     peak_dtypes, sum_dtypes = (name,) * peaks_count, (name,) * sums_count
     finds_peaks, finds_sums, finishes = stage == "peaks", stage == "sums", stage == "slopes"
+    divided, (publish, published) = plan.divided and finishes and with_outputs, sharer()
 
     do = passes(loop, plan, output)
     find_peaks, add_terms, patched = do.peaks, do.sums, do.patched
@@ -47,9 +48,14 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
         parts, found_peaks, found_sums, partials,
     ):  # fmt: skip
         memory = cuda.shared.array(slots, types.float64)
+        quotient = cuda.shared.array(1, types.float64)  # on a line of its own: the simulator knows shared arrays by their lines
         given, inputs, row_inputs = expand(numbers, kinds, working), select(arrays, places), select(arrays, row_places)
         kept_elements, kept_slopes, kept_terms = local(inputs_count, width), local(outputs, width), local(sums_count, width)
         block, lane = np.int64(cuda.blockIdx.x), cuda.threadIdx.x
+        whole_scale = scale
+        if divided:
+            publish(scale, divisors, parts, lane, quotient)
+            whole_scale = published(quotient)
         row, piece = block // pieces, block % pieces
         begin, end = piece * length, min(columns, (piece + 1) * length)
         span = Span(inputs, outs, row * columns, end, 1, begin)
@@ -86,10 +92,7 @@ def split_kernel(variant: Variant, plan: Plan, stage: Stage) -> Any:
                 if with_items:
                     spread(items, row, scaled(seen, working(times)), output)
             if with_outputs:
-                factor = working(scale)
-                if divided:
-                    factor = working(share(scale, divisors, parts))
-                factor = opaque(factor) * weight
+                factor = opaque(working(whole_scale)) * weight
                 final = Row(kept_elements, classes, label, target, given, kept_terms, kept_slopes, peaks, coefficients, factor)
                 write_row(weight, lane, mine, final, span)
 

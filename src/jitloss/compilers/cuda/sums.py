@@ -13,32 +13,82 @@ from ..elements import load, spread
 from ..intrinsics import intrinsic
 from ..tuples import add, scaled
 from ..variant import Variant
-from .exchange import WARP, reducer, shared_pieces
+from .exchange import WARP, barrier, reducer, shared_pieces
 from .memory import integer
 from .plan import Plan
 from .toolchain import jitable, teach_intrinsic
 
-__all__ = ["adding_kernel", "compensated_add", "compensated_sum", "count_kernel", "divider", "ending", "share", "total_kernel"]
+__all__ = [
+    "adding_kernel",
+    "compensated_add",
+    "compensated_sum",
+    "count_kernel",
+    "divider",
+    "empty_rows_kernel",
+    "ending",
+    "sharer",
+    "total_kernel",
+]
 
 
 _DOUBLE = ("float64",)
 
 
 @jitable
-def share(scale, divisors, parts):  # type: ignore[no-untyped-def]
-    """A number divided by the total of the counting blocks, and 0 where nothing counts."""
-    whole = 0.0
-    for index in range(parts):
-        whole += load((divisors,), index, _DOUBLE, np.float64)[0]
+def quotient(scale, whole):  # type: ignore[no-untyped-def]
+    """A number divided by what counts, and 0 where nothing does."""
     return scale / whole if whole != 0.0 else 0.0
+
+
+def warp_divider() -> Any:
+    """A function by which a warp divides a number by the total of the counting blocks; all its threads get the result."""
+    lanes, sum_of = WARP, reducer(add, WARP, "float64", 1)
+
+    @jitable
+    def divided(scale, divisors, parts, lane):  # type: ignore[no-untyped-def]
+        whole, index = 0.0, np.int64(lane)
+        while index < parts:
+            whole += load((divisors,), index, _DOUBLE, np.float64)[0]
+            index += lanes
+        return quotient(scale, sum_of((whole,), lane, ())[0])
+
+    return divided
+
+
+def sharer(passes_barrier: bool = False) -> tuple[Any, Any]:
+    """The same for a block: a function by which its first warp divides, and one by which all threads read the result.
+
+    The result is in a shared array of one float64, in which nothing else is ever written. A barrier must lie between writing and
+    reading: reading begins with one, unless ``passes_barrier`` says that all threads of the block pass one between the two anyway.
+    """
+    lanes, divide, double = WARP, warp_divider(), _DOUBLE
+
+    @jitable
+    def publish(scale, divisors, parts, thread, result):  # type: ignore[no-untyped-def]
+        if thread < lanes:
+            divided = divide(scale, divisors, parts, thread)
+            if thread == 0:
+                spread(shared_pieces(result, 1), 0, (divided,), "float64")
+
+    @jitable
+    def published(result):  # type: ignore[no-untyped-def]
+        if not passes_barrier:
+            barrier()
+        return load(shared_pieces(result, 1), 0, double, np.float64)[0]
+
+    return publish, published
 
 
 def total_kernel(threads: int, output: str, divided: bool) -> Any:
     """Add the blocks' sums and write the value of the loss; or, with several blocks of this kernel, one sum each for a further launch."""
     total_of, double, warps = reducer(add, threads, "float64", 1), ("float64",), threads // WARP
+    divide, lanes = warp_divider(), WARP
 
     def kernel(partials, count, scale, divisors, parts, value):  # type: ignore[no-untyped-def]
         memory = cuda.shared.array(warps, types.float64)
+        factor = scale
+        if divided and cuda.threadIdx.x < lanes:
+            factor = divide(scale, divisors, parts, cuda.threadIdx.x)
         total, index = 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
         step = np.int64(cuda.gridDim.x) * threads
         while index + 3 * step < count:  # four at a time, so that their latencies overlap
@@ -52,9 +102,6 @@ def total_kernel(threads: int, output: str, divided: bool) -> Any:
             index += step
         whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
         if cuda.threadIdx.x == 0:
-            factor = scale
-            if divided:
-                factor = share(scale, divisors, parts)
             spread((value,), cuda.blockIdx.x, (whole[0] * factor,), output)
 
     return kernel
@@ -68,6 +115,34 @@ def adding_kernel(dtypes: tuple[str, ...], output: str) -> Any:
         for one in load(values, 0, dtypes, np.float64):
             whole += one
         spread((total,), 0, (whole,), output)
+
+    return kernel
+
+
+def empty_rows_kernel(threads: int, labels: str, items: bool, output: str) -> Any:
+    """The values of rows without columns, and their sum for each block: 0, or NaN where a label is not ignored, as it is no class.
+
+    ``labels`` is a dtype, empty where there are none; ``items`` says that the value of each row is written.
+    """
+    total_of, warps = reducer(add, threads, "float64", 1), threads // WARP
+    label_dtype, with_labels, with_items = labels, labels != "", items
+    working = np.float64 if output == "float64" else np.float32
+    zero, nan = working(0.0), working(np.nan)
+
+    def kernel(labels, ignored, count, items, partials):  # type: ignore[no-untyped-def]
+        memory = cuda.shared.array(warps, types.float64)
+        total, row = 0.0, np.int64(cuda.blockIdx.x) * threads + cuda.threadIdx.x
+        while row < count:
+            each = zero
+            if with_labels and integer(labels, row, label_dtype) != ignored:
+                each = nan
+            if with_items:
+                spread(items, row, (each,), output)
+            total += np.float64(each)
+            row += np.int64(cuda.gridDim.x) * threads
+        whole = total_of((total,), cuda.threadIdx.x, shared_pieces(memory, 1))
+        if cuda.threadIdx.x == 0:
+            spread((partials,), cuda.blockIdx.x, whole, "float64")
 
     return kernel
 
@@ -103,9 +178,12 @@ def counter(working: str, labels: str, weights: str, classes: bool) -> Any:
     return count_rows
 
 
-def divider(variant: Variant, plan: Plan) -> Any:
-    """A function that divides the scale of a loss by the count: from earlier blocks, or counted here if this is the only block."""
-    here, threads = plan.here, plan.threads
+def divider(variant: Variant, plan: Plan, passes_barrier: bool = False) -> tuple[Any, Any]:
+    """Two functions that divide the scale of a loss by the count: of earlier blocks, or counted here if this is the only block.
+
+    They are those of :func:`sharer`; the second is given the result of the first.
+    """
+    here, threads, (publish, published) = plan.here, plan.threads, sharer(passes_barrier)
     count_rows = counter(
         variant.working,
         plan.labels if variant.targets == "labels" else "",
@@ -115,14 +193,20 @@ def divider(variant: Variant, plan: Plan) -> Any:
     total_of = reducer(add, threads, "float64", 1)
 
     @jitable
-    def divided(scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, thread, memory):  # type: ignore[no-untyped-def]
+    def begun(  # type: ignore[no-untyped-def]
+        scale, divisors, parts, labels, ignored, weights, span, classes, columns, count, thread, memory, result,
+    ):  # fmt: skip
         if here:
             found = count_rows(labels, ignored, weights, span, classes, columns, count, np.int64(thread), threads)[0]
-            whole = total_of((found,), thread, shared_pieces(memory, 1))[0]
-            return scale / whole if whole != 0.0 else 0.0
-        return share(scale, divisors, parts)
+            return quotient(scale, total_of((found,), thread, shared_pieces(memory, 1))[0])
+        publish(scale, divisors, parts, thread, result)
+        return scale
 
-    return divided
+    @jitable
+    def divided(found, result):  # type: ignore[no-untyped-def]
+        return found if here else published(result)
+
+    return begun, divided
 
 
 def ending(plan: Plan, name: str, several: bool) -> Any:
