@@ -88,6 +88,14 @@ def test_an_array_may_be_smaller_than_the_memory_but_not_by_half(all_is_large):
     assert array.nbytes == 2 * SMALL
 
 
+def test_an_array_takes_the_smallest_memory_that_suits(all_is_large):
+    arrays = [numbers(size) for size in (2 * SMALL - 64, SMALL, SMALL + 64)]
+    places = [address(one) for one in arrays]
+    while arrays:
+        del arrays[0]
+    assert [address(one) for one in [numbers(), numbers(), numbers()]] == [places[1], places[2], places[0]]
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool"])
 def test_an_array_has_its_shape_and_starts_on_a_line(all_is_large, dtype):
     array = buffers.empty((3, 5, 7), np.dtype(dtype))

@@ -129,6 +129,35 @@ def test_a_single_row(case):
     same(compute(case.loss.value_and_gradient(*arrays)), case.loss.value_and_gradient(*inputs))
 
 
+@pytest.mark.parametrize("chunks", [(2, 3, 7), (2, 3, 3)])
+@pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty], ids=repr)
+def test_weights_over_trailing_axes(case, chunks):
+    inputs, weight = draw(case, (3, 5, 7)), weights((3,))
+    arrays = [da.from_array(one, chunks=chunks[: one.ndim]) for one in inputs]
+    for normalizer in ("count", "weights"):
+        options = {"sample_weight": weight, "normalizer": normalizer}
+        same(compute(case.loss.value_and_gradient(*arrays, **options)), case.loss.value_and_gradient(*inputs, **options))
+
+
+def test_calls_that_differ_have_names_that_differ():
+    """Dask computes what has one name once."""
+    one, other = da.ones(4, chunks=2), da.zeros(4, chunks=2)
+    huber = jitloss.huber_loss
+    calls = [
+        huber(one, other),
+        huber(other, one),
+        huber(one, one),
+        huber(one, other, 0.5),
+        huber(one, other, reduction="sum"),
+        huber.gradient(one, other),
+        huber.with_parameters(delta=0.25)(one, other),
+        jitloss.mse_loss(one, other),
+        huber(one, other, sample_weight=other),
+        huber(one, other, sample_weight=one),
+    ]
+    assert len({call.name for call in calls}) == len(calls)
+
+
 OPTIONS = {
     "sum": {"reduction": "sum"},
     "none": {"reduction": "none"},

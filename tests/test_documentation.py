@@ -309,6 +309,35 @@ def test_a_sum_documents_the_parameters_of_its_terms() -> None:
     assert "from squared to linear" in document["Parameters"]
 
 
+def test_a_sum_documents_what_terms_share_in_the_words_of_the_first() -> None:
+    one, other = jitloss.mse_loss, jitloss.quantile_loss
+    parameters = [sections(loss.__doc__)["Parameters"] for loss in (one, other, one + other, other + one)]
+    texts = [documentation.entries(text)["predictions"] for text in parameters]
+    assert texts[0] != texts[1]
+    assert texts[2:] == texts[:2]
+
+
+def test_sections_of_the_authors_own_come_last() -> None:
+    @jitloss.pointwise
+    def written_loss(prediction, target):
+        """Squares.
+
+        Credits
+        -------
+        Laplace.
+
+        Notes
+        -----
+        None.
+        """
+        error = prediction - target
+        return error * error, 2.0 * error
+
+    document = sections(written_loss.__doc__)
+    assert list(document) == ["", "Parameters", "Returns", "Raises", "Notes", "Credits"]
+    assert document["Credits"] == "Laplace."
+
+
 def test_formulas_and_names_are_not_broken_over_lines() -> None:
     quoted = re.compile(r"(``?)([^`]+)\1")
     for loss in ALL:

@@ -12,6 +12,7 @@ import pytest
 from evaluating import complains, older, pair, saved, survives
 from jitloss import cli
 from jitloss.commands import blocks, files
+from jitloss.commands.signals import Stopped, stoppable
 
 # What is written --------------------------------------------------------------------------------------------------------------
 
@@ -111,6 +112,42 @@ def test_a_killed_run_leaves_the_older_file(name, code, message, tmp_path):
         assert name == "SIGKILL"  # which runs no code of ours
         left.unlink()
     assert survives(out)
+
+
+def test_a_signal_between_two_names_waits_for_the_second(tmp_path, monkeypatch):
+    names, take_name = [tmp_path / "one", tmp_path / "other"], files.NewFile.take_name
+
+    def interrupted(file):
+        signal.raise_signal(signal.SIGTERM)
+        take_name(file)
+
+    monkeypatch.setattr(files.NewFile, "take_name", interrupted)
+    with pytest.raises(Stopped), stoppable(), files.new_files() as news:
+        for name in names:
+            news.append(files.NewFile(str(name), "--gradient"))
+            news[-1].create()
+    assert sorted(tmp_path.iterdir()) == names
+
+
+def test_a_second_signal_does_not_interrupt_the_cleanup():
+    cleaned = False
+    with pytest.raises(Stopped), stoppable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned = True
+    assert cleaned
+
+
+def test_signals_have_their_usual_meaning_again_afterwards():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with stoppable():
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_signals_that_others_handle_stay_theirs():

@@ -7,7 +7,7 @@ import jitloss
 from cases import CASES, PARAMETRISED, draw
 from jitloss import check_gradient
 from jitloss.definition import Epsilon
-from jitloss.math import exp, log, maximum
+from jitloss.math import abs, exp, log, maximum, sign, where
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
 SMALL = {True: (3, 4), False: (7,)}
@@ -161,6 +161,27 @@ def test_a_large_item_hides_no_small_one():
     assert not check_gradient(wrong, [1e9, 1e-3], [0.0, 1.0])
 
 
+@jitloss.pointwise
+def gradient_lost(prediction, target):
+    return 100.0 * prediction, 0.5 + 0.0 * target
+
+
+def test_an_error_is_relative_to_the_larger_of_both():
+    assert check_gradient(gradient_lost, [1.0], [0.0]).error == pytest.approx(0.995)
+
+
+@jitloss.pointwise
+def tube(prediction, target, epsilon=0.1):
+    size = abs(prediction - target)
+    return maximum(size - epsilon, 0.0), where(size > epsilon, sign(prediction - target), 0.0)
+
+
+def test_a_kink_beyond_the_shorter_step_skips_nothing():
+    """Inside the tube, so close to its end that only the first comparison disagrees."""
+    found = check_gradient(tube, [0.1 - 5e-6], [0.0])
+    assert (found.passed, found.compared, found.skipped) == (True, 1, 0)
+
+
 def test_a_strong_curvature_is_no_kink():
     found = check_gradient(curved, [0.0], [0.0])
     assert (found.passed, found.compared, found.skipped) == (False, 1, 0)
@@ -174,6 +195,14 @@ def test_penalties_of_several_arrays():
     assert check_gradient(jitloss.l1_regularization, {}).compared == 0
     assert check_gradient(jitloss.l2_regularization, {"a": [3.3], "b": [0.0]}).input == "params['a']"  # the worst
     assert check_gradient(jitloss.l2_regularization, {"a": [1.0]}, 2.0).analytic == 2.0
+
+
+def test_step_and_tolerance_apply_to_each_of_several_arrays():
+    alone = check_gradient(jitloss.l2_regularization, [1.3, 0.4], step=0.25)
+    several = check_gradient(jitloss.l2_regularization, {"a": [1.3, 0.4]}, step=0.25)
+    assert (several.error, several.numeric) == (alone.error, alone.numeric)
+    assert alone.numeric != check_gradient(jitloss.l2_regularization, [1.3, 0.4]).numeric
+    assert not check_gradient(jitloss.l2_regularization, {"a": [1.3, 0.4]}, tolerance=1e-18, step=1e-5)
 
 
 KINKS = [

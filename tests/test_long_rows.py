@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jitloss
-from cases import agree
+from cases import ROWS, agree, draw
 from jitloss import cross_entropy_with_logits
 from jitloss.compilers import cpu
 from jitloss.compilers.cpu.beside import ROWS_AT_ONCE
@@ -167,6 +167,24 @@ def test_rows_past_the_caches(monkeypatch):
     past = cross_entropy_with_logits.value_and_gradient(logits, labels, reduction="sum", normalizer=1)
     assert past[0] / 3 == pytest.approx(within[0], rel=1e-6)
     np.testing.assert_allclose(past[1] / 3, within[1], rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["rows", "inner axis", "pieces"])
+@pytest.mark.parametrize("case", ROWS, ids=repr)
+def test_sums_of_long_rows_keep_their_digits(case, way):
+    """They are added in float64 at the latest after some thousand elements."""
+    columns = 500_003
+    inputs = [np.resize(one, (1, columns)) if one.ndim == 2 else one for one in draw(case, (1, 8), "float32")]
+    want = case.loss(*[one.astype(np.float64) if one.dtype == np.float32 else one for one in inputs])
+    if way == "pieces":
+        da = pytest.importorskip("dask.array")
+        arrays = [da.from_array(one, chunks=(1, columns // 2) if one.ndim == 2 else 1) for one in inputs]
+        got = case.loss(*arrays).compute(scheduler="sync")
+    elif way == "rows":
+        got = case.loss(*inputs)
+    else:
+        got = case.loss(*[one.repeat(2, 0).T.copy() if one.ndim == 2 else one.repeat(2) for one in inputs], axis=0)
+    assert got == pytest.approx(want, rel=1e-5, abs=1e-5)
 
 
 # Rows side by side --------------------------------------------------------------------------------------------------------------

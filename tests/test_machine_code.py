@@ -185,6 +185,13 @@ def test_doubles_become_halves_by_one_rounding(dtype):
     assert np.isnan(targets_as_gradient.gradient(np.zeros(1, kind), [np.nan])[0])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_is_no_number_stays_so_whatever_its_bits(dtype):
+    """Rounding adds to the bits of a number, and would carry those of a NaN into the sign."""
+    numbers = np.array([0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF] * 20, np.uint32).view(np.float32)
+    assert np.isnan(targets_as_gradient.gradient(np.zeros(numbers.size, DTYPES[dtype]), numbers).astype(np.float32)).all()
+
+
 @jitloss.pointwise
 def targets_as_gradient(prediction, target):
     return target, target

@@ -70,6 +70,24 @@ def test_each_kernel_and_size_is_tried(clock):
     assert ways(clock, [2.0], [1.0], TRIED + 1, new=True)[-1] is True
 
 
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        (["48K", "2048K", "36608K"], 36608 * 2**10),
+        (["32K", "1M", "12M"], 12 * 2**20),
+        (["32K", "", "1024K\n"], 2**20),
+        (["512K", "260M"], 2**26),  # of which other processors have their share
+        ([], 2**25),
+    ],
+)
+def test_the_size_of_the_last_cache(monkeypatch, tmp_path, sizes, found):
+    for number, size in enumerate(sizes):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(size)
+    monkeypatch.setattr(stores, "Path", lambda folder: tmp_path)
+    assert stores.cache_bytes.__wrapped__() == found
+
+
 def seen(monkeypatch) -> list[bool]:
     """Whether the kernels that run use streaming stores."""
     taken: list[bool] = []
