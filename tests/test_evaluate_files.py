@@ -122,7 +122,7 @@ def test_a_signal_between_two_names_waits_for_the_second(tmp_path, monkeypatch):
         take_name(file)
 
     monkeypatch.setattr(files.NewFile, "take_name", interrupted)
-    with pytest.raises(Stopped), stoppable(), files.new_files() as news:
+    with pytest.raises(Stopped), stoppable(), files.new_files() as news:  # noqa: PT012  # whatever comes before the signal
         for name in names:
             news.append(files.NewFile(str(name), "--gradient"))
             news[-1].create()
@@ -131,7 +131,7 @@ def test_a_signal_between_two_names_waits_for_the_second(tmp_path, monkeypatch):
 
 def test_a_second_signal_does_not_interrupt_the_cleanup():
     cleaned = False
-    with pytest.raises(Stopped), stoppable():
+    with pytest.raises(Stopped), stoppable():  # noqa: PT012  # two signals
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
