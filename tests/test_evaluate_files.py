@@ -1,5 +1,6 @@
 """The files that ``jitloss evaluate`` writes: complete or not at all, with bounded memory."""
 
+import errno
 import os
 import resource
 import signal
@@ -70,6 +71,31 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path, capsys, monk
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert survives(out)
+
+
+def test_a_disk_without_room_is_found_and_one_that_reserves_nothing_is_used(tmp_path, capsys, monkeypatch):
+    out, inputs = older(tmp_path), pair(tmp_path)
+    command = ["evaluate", "cross_entropy_with_logits", *inputs, "--gradient", str(out)]
+
+    def answer(number):
+        def reserve(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
+
+    answer(errno.ENOSPC)
+    complains(command, "cannot write --gradient", capsys)
+    assert survives(out)
+    answer(errno.EOPNOTSUPP)
+    assert cli.main(command) == 0
+    assert np.load(out).shape == (30, 4)
+
+
+@pytest.mark.parametrize("lost", [1, 7, 8])
+def test_any_byte_that_is_missing_is_missed(tmp_path, capsys, lost):
+    inputs = pair(tmp_path)
+    os.truncate(inputs[0], os.path.getsize(inputs[0]) - lost)
+    complains(["evaluate", "cross_entropy_with_logits", *inputs], "is truncated", capsys)
 
 
 # Killed in the middle ---------------------------------------------------------------------------------------------------------
@@ -156,6 +182,8 @@ def test_signals_that_others_handle_stay_theirs():
     try:
         assert cli.main(["evaluate", "--help"]) == 0
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        with stoppable():
+            signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert signal.getsignal(signal.SIGINT) == interrupt
