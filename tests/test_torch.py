@@ -332,6 +332,7 @@ def test_autocast(dtype):
         assert output.dtype is dtype
         assert jitloss.mse_loss(output, t).dtype is torch.float32
         assert jitloss.mse_loss(output, t, reduction="none").dtype is torch.float32
+        assert jitloss.mse_loss(t.double(), t.double(), reduction="none").dtype is torch.float64
         jitloss.mse_loss(output, t).backward()
     assert model.weight.grad.dtype is torch.float32
 
@@ -507,6 +508,8 @@ def test_forward_mode_is_refused():
         dual = torch.autograd.forward_ad.make_dual(torch.ones(3), torch.ones(3))
         with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
             jitloss.mse_loss(dual, torch.zeros(3))
+        with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+            jitloss.mse_loss(torch.ones(3), torch.zeros(3), sample_weight=dual)
 
 
 def whole(function, **options):
