@@ -148,22 +148,19 @@ def test_a_signal_between_two_names_waits_for_the_second(tmp_path, monkeypatch):
         take_name(file)
 
     monkeypatch.setattr(files.NewFile, "take_name", interrupted)
+    made = [files.NewFile(str(name), "--gradient") for name in names]
+    for file in made:
+        file.create()
     with pytest.raises(Stopped), stoppable(), files.new_files() as news:
-        for name in names:
-            news.append(files.NewFile(str(name), "--gradient"))
-            news[-1].create()
+        news.extend(made)
     assert sorted(tmp_path.iterdir()) == names
 
 
 def test_a_second_signal_does_not_interrupt_the_cleanup():
-    cleaned = False
-    with pytest.raises(Stopped), stoppable():
-        try:
+    with stoppable():
+        with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-            cleaned = True
-    assert cleaned
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_signals_have_their_usual_meaning_again_afterwards():

@@ -313,7 +313,7 @@ def test_what_the_loss_refuses_is_refused():
 @jitloss.pointwise
 def wrong_on_both_sides(prediction, target):
     error = prediction - target
-    return abs(error), where(error > 0.0, 2.0, -1.0)  # noqa: F821
+    return abs(error), where(error > 0.0, 2.0, -1.0)
 
 
 def test_nothing_compared_is_nothing_right():

@@ -440,11 +440,19 @@ def test_opcheck():
     case = LABELS
     made = trained(case, draw(case, case.shape, "float32"))
     case.loss(*made)  # the operator is there from the first tensor on
-    torch.library.opcheck(
-        torch.ops.jitloss.evaluate.default,
-        (case.loss.value_and_gradient.key, "logits,targets,label_smoothing,axis", made, [0.1], [-1], "reduction='mean'"),
-        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
-    )
+    integers = [torch.tensor([[3, 1], [0, 2]]), torch.tensor([1, 0])]
+    utils = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    for inputs, used in (
+        (made, utils[:2]),  # the third would differentiate the gradient too
+        ([one.detach() for one in made], utils),
+        (integers, utils),
+    ):
+        for form in (case.loss.value_and_gradient, case.loss.value_gradient_hessian):
+            torch.library.opcheck(
+                torch.ops.jitloss.evaluate.default,
+                (form.key, "logits,targets,label_smoothing,axis", inputs, [0.1], [-1], "reduction='none'"),
+                test_utils=used,
+            )
 
 
 # What is asked of a loss as of PyTorch's own -------------------------------------------------------------------------------------
