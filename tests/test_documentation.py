@@ -307,6 +307,8 @@ def test_a_sum_documents_the_parameters_of_its_terms() -> None:
     assert document[""].split("\n\n")[1].strip() == "Weighted sum of huber_loss, quantile_loss."
     assert list(heads(document["Parameters"])) == list(inspect.signature(both.value_and_gradient).parameters)
     assert "from squared to linear" in document["Parameters"]
+    both = jitloss.binary_cross_entropy_with_logits + jitloss.focal_loss_with_logits  # the first has a parameter without a place
+    assert list(heads(sections(both.__doc__)["Parameters"])) == list(inspect.signature(both).parameters)
 
 
 def test_a_sum_documents_what_terms_share_in_the_words_of_the_first() -> None:

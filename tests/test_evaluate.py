@@ -155,6 +155,23 @@ def test_blocks_begin_where_chunks_do(name, shape, tmp_path, capsys, monkeypatch
     check(case.loss, inputs, {}, tmp_path, capsys)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("name", ["mse_loss", "kl_divergence"])
+def test_blocks_are_read_from_one_place_after_the_other(name, order, monkeypatch):
+    """A block of several pages apart would read many pages for few elements."""
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    case = next(case for case in CASES if case.name == name)
+    first, *others = (np.asarray(one, order=order) for one in draw(case, (16, 4, 8), axis=1))
+    options = {"axis": 1} if case.rowwise else {}
+    cuts = blocks.Whole(case.loss.definition, {**_named(case, [first, *others]), **options}).cuts
+    parts = [first[cut] for cut in cuts]
+    if not case.rowwise:
+        assert all(part.flags.c_contiguous or part.flags.f_contiguous for part in parts)
+    places = [part.ctypes.data for part in parts]
+    assert len(places) > 4
+    assert places == sorted(places)
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("case", [case for case in CASES if not case.loss.definition.is_penalty and not case.labels], ids=repr)
 def test_values_of_the_items(case, tmp_path, capsys):

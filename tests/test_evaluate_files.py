@@ -1,5 +1,6 @@
 """The files that ``jitloss evaluate`` writes: complete or not at all, with bounded memory."""
 
+import errno
 import os
 import resource
 import signal
@@ -72,6 +73,31 @@ def test_a_full_disk_is_found_before_anything_is_computed(tmp_path, capsys, monk
     assert survives(out)
 
 
+def test_a_disk_without_room_is_found_and_one_that_reserves_nothing_is_used(tmp_path, capsys, monkeypatch):
+    out, inputs = older(tmp_path), pair(tmp_path)
+    command = ["evaluate", "cross_entropy_with_logits", *inputs, "--gradient", str(out)]
+
+    def answer(number):
+        def reserve(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
+
+    answer(errno.ENOSPC)
+    complains(command, "cannot write --gradient", capsys)
+    assert survives(out)
+    answer(errno.EOPNOTSUPP)
+    assert cli.main(command) == 0
+    assert np.load(out).shape == (30, 4)
+
+
+@pytest.mark.parametrize("lost", [1, 7, 8])
+def test_any_byte_that_is_missing_is_missed(tmp_path, capsys, lost):
+    inputs = pair(tmp_path)
+    os.truncate(inputs[0], os.path.getsize(inputs[0]) - lost)
+    complains(["evaluate", "cross_entropy_with_logits", *inputs], "is truncated", capsys)
+
+
 # Killed in the middle ---------------------------------------------------------------------------------------------------------
 
 
@@ -122,22 +148,19 @@ def test_a_signal_between_two_names_waits_for_the_second(tmp_path, monkeypatch):
         take_name(file)
 
     monkeypatch.setattr(files.NewFile, "take_name", interrupted)
-    with pytest.raises(Stopped), stoppable(), files.new_files() as news:  # noqa: PT012  # whatever comes before the signal
-        for name in names:
-            news.append(files.NewFile(str(name), "--gradient"))
-            news[-1].create()
+    made = [files.NewFile(str(name), "--gradient") for name in names]
+    for file in made:
+        file.create()
+    with pytest.raises(Stopped), stoppable(), files.new_files() as news:
+        news.extend(made)
     assert sorted(tmp_path.iterdir()) == names
 
 
 def test_a_second_signal_does_not_interrupt_the_cleanup():
-    cleaned = False
-    with pytest.raises(Stopped), stoppable():  # noqa: PT012  # two signals
-        try:
+    with stoppable():
+        with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-            cleaned = True
-    assert cleaned
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_signals_have_their_usual_meaning_again_afterwards():
@@ -156,6 +179,8 @@ def test_signals_that_others_handle_stay_theirs():
     try:
         assert cli.main(["evaluate", "--help"]) == 0
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+        with stoppable():
+            signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert signal.getsignal(signal.SIGINT) == interrupt

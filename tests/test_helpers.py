@@ -46,6 +46,12 @@ def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | N
 
 
 @pytest.fixture
+def three_threads(monkeypatch):
+    """Threads for two helpers, on any machine."""
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+
+
+@pytest.fixture
 def helpers(monkeypatch):
     """Helpers for one test, which are woken for any amount of work."""
     monkeypatch.setattr(module, "RECENT", float("inf"))
@@ -152,6 +158,14 @@ def test_helpers_help_at_first_later_and_after_a_sleep(helpers):
     assert rendezvous(helpers) == 2
     asleep(helpers)
     assert rendezvous(helpers) == 2
+
+
+@needs_two
+def test_a_helper_that_was_woken_wakes_others(three_threads, helpers, monkeypatch):
+    assert rendezvous(helpers, 3) == 3
+    asleep(helpers)
+    monkeypatch.setattr(module, "WAKE_AT_ONCE", 1)
+    assert rendezvous(helpers, 3) == 3
 
 
 @needs_two

@@ -332,6 +332,7 @@ def test_autocast(dtype):
         assert output.dtype is dtype
         assert jitloss.mse_loss(output, t).dtype is torch.float32
         assert jitloss.mse_loss(output, t, reduction="none").dtype is torch.float32
+        assert jitloss.mse_loss(t.double(), t.double(), reduction="none").dtype is torch.float64
         jitloss.mse_loss(output, t).backward()
     assert model.weight.grad.dtype is torch.float32
 
@@ -439,11 +440,19 @@ def test_opcheck():
     case = LABELS
     made = trained(case, draw(case, case.shape, "float32"))
     case.loss(*made)  # the operator is there from the first tensor on
-    torch.library.opcheck(
-        torch.ops.jitloss.evaluate.default,
-        (case.loss.value_and_gradient.key, "logits,targets,label_smoothing,axis", made, [0.1], [-1], "reduction='mean'"),
-        test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_dynamic"),
-    )
+    integers = [torch.tensor([[3, 1], [0, 2]]), torch.tensor([1, 0])]
+    utils = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
+    for inputs, used in (
+        (made, utils[:2]),  # the third would differentiate the gradient too
+        ([one.detach() for one in made], utils),
+        (integers, utils),
+    ):
+        for form in (case.loss.value_and_gradient, case.loss.value_gradient_hessian):
+            torch.library.opcheck(
+                torch.ops.jitloss.evaluate.default,
+                (form.key, "logits,targets,label_smoothing,axis", inputs, [0.1], [-1], "reduction='none'"),
+                test_utils=used,
+            )
 
 
 # What is asked of a loss as of PyTorch's own -------------------------------------------------------------------------------------
@@ -507,6 +516,8 @@ def test_forward_mode_is_refused():
         dual = torch.autograd.forward_ad.make_dual(torch.ones(3), torch.ones(3))
         with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
             jitloss.mse_loss(dual, torch.zeros(3))
+        with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+            jitloss.mse_loss(torch.ones(3), torch.zeros(3), sample_weight=dual)
 
 
 def whole(function, **options):

@@ -31,6 +31,9 @@ def labels(classes, *shape, ignored=False):
     return torch.where(torch.rand(shape) < 0.3, -100, drawn) if ignored else drawn
 
 
+ISOSCELES = tuple(torch.tensor([corner], dtype=torch.float64) for corner in ([0.0, 0.0], [2.0, 0.0], [1.0, 3.0]))
+"""An anchor, a positive and a negative that is as far from one as from the other."""
+
 CALLS = {
     "mse_loss": [((logits(5, 3), logits(5, 3)), {}), ((logits(7), logits(7)), {"weight": probabilities(7)})],
     "l1_loss": [((logits(5, 3), logits(5, 3)), {}), ((logits(7), logits(7)), {"weight": probabilities(7)})],
@@ -78,6 +81,9 @@ CALLS = {
         ((logits(5, 3), logits(5, 3), logits(5, 3)), {"p": 1.0, "eps": 1e-3}),
         ((logits(5, 3), logits(5, 3), logits(5, 3)), {"p": 3.0, "swap": True, "margin": 2.0}),
         ((torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3)), {"p": 1.0, "swap": True, "eps": 0.0}),
+        ((torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3)), {"p": 3.0, "eps": 0.0}),
+        (ISOSCELES, {"swap": True, "eps": 0.0, "margin": 5.0}),
+        (ISOSCELES, {"p": 0.5, "eps": 0.0, "margin": 9.0}),
     ],
 }  # fmt: skip
 

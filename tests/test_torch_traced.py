@@ -1,5 +1,6 @@
 """PyTorch's graphs: what they return, tracing of calls instead of computing them, and unusual tensors."""
 
+import contextlib
 import subprocess
 import sys
 import warnings
@@ -41,11 +42,17 @@ def test_a_gradient_may_enter_the_next_step():
     assert layer.weight.grad is not None
 
 
-def test_a_gradient_of_a_gradient_is_refused_as_ever():
-    x = leaf()
-    (gradient,) = torch.autograd.grad(jitloss.mse_loss(x, T), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="a loss is differentiated once"):
-        gradient.sum().backward()
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+@pytest.mark.parametrize("way", ["plain", "counted", "compiled"])
+def test_a_gradient_of_a_gradient_is_refused_as_ever(way, factor):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x, loss = leaf(), lambda: factor * jitloss.mse_loss(x, T)
+    loss = torch.compile(loss, fullgraph=True, backend="eager") if way == "compiled" else loss
+    with FlopCounterMode(display=False) if way == "counted" else contextlib.nullcontext():
+        (gradient,) = torch.autograd.grad(loss(), x, create_graph=True)
+        with pytest.raises(NotImplementedError, match=r"^mse_loss: a loss is differentiated once"):
+            gradient.sum().backward()
 
 
 def test_gradients_in_batches():

@@ -113,8 +113,7 @@ def _first_that_is_not_finite(array: np.ndarray) -> int | None:
     """Its position in the flat array, searched block by block so that each block stays in the caches."""
     flat = array.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        finite = np.isfinite(block if block.dtype.kind == "f" else block.astype(np.float32))
+        finite = np.isfinite(flat[start : start + _BLOCK])
         if not finite.all():
             return start + int(np.argmin(finite))
     return None

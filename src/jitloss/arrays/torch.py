@@ -480,6 +480,7 @@ def _shapes(
 
 
 def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.set_materialize_grads(False)
     ctx.form, given = _parsed(*inputs)
     ctx.names = [name for name, value in given.items() if isinstance(value, Tensor)]
     ctx.nothing = [
@@ -490,6 +491,8 @@ def _remember(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _backward(ctx: Any, by: list[Any]) -> Any:
+    if any(one is not None for one in by[1:]):
+        raise _once(ctx.form.loss.value)
     return None, None, _scaled(ctx.form, ctx.names, ctx.rest, by[0], ctx.saved_tensors), *ctx.nothing, None
 
 
