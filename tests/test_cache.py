@@ -294,10 +294,13 @@ def test_an_edited_compiler_compiles_everything_again(tmp_path):
     run = "import jitloss; print(jitloss.__file__, jitloss.l1_loss([1.0, -2.0], [0.0, 0.0]))"
     first = processes.python("-c", run, NUMBA_CACHE_DIR=cache, PYTHONPATH=_path(tmp_path))
     assert first.split() == [str(package / "__init__.py"), "1.5"]
+    kernels = sorted(file.name for file in tmp_path.rglob("*.nbi") if "kernel" in file.name)
+    assert kernels
     text, edits = re.subn(r'(def absolute.*\n    return x\.call\("fabs"\))', r"\1 * 2.0", file.read_text())
     assert edits == 1
     file.write_text(text)
     assert processes.python("-c", run, NUMBA_CACHE_DIR=cache, PYTHONPATH=_path(tmp_path)).split()[1] == "3.0"
+    assert sorted(file.name for file in tmp_path.rglob("*.nbi") if "kernel" in file.name) == kernels  # over the old ones
 
 
 def test_a_library_read_from_bytecode_compiles_nothing_again(tmp_path):

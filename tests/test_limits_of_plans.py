@@ -149,9 +149,11 @@ def of_one_input(prediction):
 
 
 def test_sums_have_what_all_members_have():
-    total = jitloss.mse_loss + without_a_second_derivative
-    with pytest.raises(NotImplementedError, match="second derivative is not defined"):
-        total.value_gradient_hessian([1.0, 2.0], [3.0, 4.0])
+    for total in (jitloss.mse_loss + without_a_second_derivative, without_a_second_derivative + jitloss.mse_loss):
+        value, gradient = total.value_and_gradient([1.0, 2.0], [3.0, 4.0], reduction="sum")
+        assert (value, gradient.tolist()) == (19.0, [-1.0, 0.0])
+        with pytest.raises(NotImplementedError, match="second derivative is not defined"):
+            total.value_gradient_hessian([1.0, 2.0], [3.0, 4.0])
     with pytest.raises(TypeError, match="they take different inputs"):
         jitloss.l2_regularization + of_one_input
 

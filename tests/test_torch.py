@@ -512,12 +512,23 @@ def test_a_refused_call_has_written_nothing():
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of PyTorch's own
 def test_forward_mode_is_refused():
+    from torch.utils.flop_counter import FlopCounterMode
+
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(torch.ones(3), torch.ones(3))
         with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
             jitloss.mse_loss(dual, torch.zeros(3))
         with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
             jitloss.mse_loss(torch.ones(3), torch.zeros(3), sample_weight=dual)
+        with FlopCounterMode(display=False), pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+            jitloss.mse_loss(dual, torch.zeros(3))
+    ones = torch.ones(3)
+    for loss in (jitloss.mse_loss, torch.compile(jitloss.mse_loss, backend="eager")):
+        with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+            torch.func.jvp(lambda x, loss=loss: loss(x, ones), (ones,), (ones,))
+    compiled = torch.compile(lambda x: torch.func.jvp(lambda x: jitloss.mse_loss(x, ones), (x,), (ones,)), backend="eager")
+    with pytest.raises(NotImplementedError, match=r"mse_loss: .*forward-mode"):
+        compiled(ones)
 
 
 def whole(function, **options):

@@ -26,10 +26,10 @@ Arguments = dict[str, Any]
 
 def call(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """A call with tensors among its arguments."""
-    if torch.compiler.is_compiling() or ((_modes() or _is_traced()) and _is_plain(args, options)):
-        return _compiled(form, args, options)
     if forward_ad._current_level >= 0:
         _refuse_tangents(form, args, options)
+    if torch.compiler.is_compiling() or ((_modes() or _is_traced()) and _is_plain(args, options)):
+        return _compiled(form, args, options)
     out = options.get("out")
     if out is None:
         return _called(form, args, options)
