@@ -12,7 +12,6 @@ import toolkit
 if reason := toolkit.missing():
     pytest.skip(reason, allow_module_level=True)
 
-from cuda.bindings import driver
 from numba import cuda
 from numba.cuda.cudadrv.driver import Stream
 
@@ -23,6 +22,8 @@ from jitloss.arrays import cuda as libraries
 from jitloss.arrays import memory as protocols
 from jitloss.arrays.devices import library_of
 from jitloss.compilers.cuda import launch
+
+driver = pytest.importorskip("cuda.bindings.driver")
 
 ONES, ZEROS = np.array([1, 2, 3, 4], np.float32), np.zeros(4, np.float32)
 LOGITS, LABELS = np.ones((3, 4), np.float32), np.array([0, 1, 1])
