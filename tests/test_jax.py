@@ -393,6 +393,33 @@ def test_what_is_beside_jax_arrays_is_read_once(monkeypatch):
         assert read == ["targets"]
 
 
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cotangents_of_numpy_and_python(reduction):
+    value, pull = jax.vjp(lambda z: jitloss.cross_entropy_with_logits(z, CLASSES, reduction=reduction), LOGITS)
+    (want,) = pull(2.0 * jnp.ones_like(value))
+    assert np.any(want)
+    for by in (np.full(value.shape, 2.0, np.float32), *((2.0, np.float32(2.0)) if not value.ndim else ())):
+        np.testing.assert_array_equal(pull(by)[0], want)
+
+
+def test_traced_integers_have_gradients_of_floats():
+    predictions, targets = jnp.array([3, 1, -2]), jnp.array([0, 2, 2])
+    for form in (jitloss.mse_loss.value_and_gradient, jitloss.mse_loss.value_gradient_hessian):
+        for got, want in zip(jax.jit(form)(predictions, targets), form(predictions, targets), strict=True):
+            assert got.dtype == want.dtype == jnp.float32
+            np.testing.assert_array_equal(got, want)
+    items = jax.jit(lambda p: jitloss.mse_loss(p, targets, reduction="none"))(predictions)
+    assert (items.dtype, items.tolist()) == (jnp.float32, [9.0, 1.0, 16.0])
+
+
+def test_large_integers_have_gradients_of_floats():
+    """Of the width that JAX uses, also where the memory of a gradient is taken as it is."""
+    predictions = jnp.arange(2**18)
+    value, gradient = jitloss.mse_loss.value_and_gradient(predictions, predictions - 1, reduction="sum")
+    assert (value.dtype, gradient.dtype) == (jnp.float32, jnp.float32)
+    assert np.all(np.asarray(gradient) == 2.0)
+
+
 def test_traced_numbers_at_any_depth():
     with pytest.raises(TypeError, match="cross_entropy_with_logits: class_weight holds traced numbers"):
         jax.eval_shape(lambda z, w: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=[1.0, [[w]]]), LOGITS, 1.0)

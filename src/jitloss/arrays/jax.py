@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 
 from ..keys import PLAIN
 from ..results import flat, packed, with_numbers
@@ -196,8 +197,8 @@ def _differentiable(form: Any, names: Sequence[str], rest: Mapping[str, Any]) ->
     def backward(saved: Any, by: Any) -> Any:
         gradients, values = saved
         of_inputs = dict(zip(form.differentiable, gradients, strict=True))
-        if not isinstance(by, jax.Array):  # symbolic zero: the cotangent is not needed
-            by = jnp.zeros(by.shape, by.dtype)
+        # NumPy's arrays and Python's numbers are cotangents too
+        by = jnp.zeros(by.shape, by.dtype) if isinstance(by, SymbolicZero) else jnp.asarray(by)
         if by.ndim and form.by_rows:
             by = jnp.expand_dims(by, rest.get("axis", -1))
         return tuple(
