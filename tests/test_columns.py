@@ -206,7 +206,7 @@ def test_a_series_of_class_weights_goes_by_its_index(loss, predictions, labels):
     [
         ([1.0, 2.0], ["no", "yes"], "class_weight names the class 'no', wanted classes from 0 to 1"),
         ([1.0, 2.0], [1, 2], "class_weight names the class 2, wanted classes from 0 to 1"),
-        ([1.0, 2.0], [0.0, 1.0], "class_weight names the class 0.0, wanted"),
+        ([1.0, 2.0], [0.0, 0.5], "class_weight names the class 0.5, wanted"),
         ([1.0, 2.0], [1, 1], "class_weight must name each class once, got an index that has 1 more than once"),
         ([1.0, 2.0, 3.0], None, "class_weight names the class 2, wanted classes from 0 to 1"),
         ([1.0, -2.0], [1, 0], "class_weight must not be negative, infinite or NaN, got -2.0 at index 0"),

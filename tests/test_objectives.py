@@ -396,7 +396,7 @@ NO_WEIGHTS = [
     ({0: [1.0]}, ValueError, "class_weight must hold one number for the class 0"),
     ("even", ValueError, "class_weight must be 'balanced', one weight per class, a dict or None, got 'even'"),
     (["a", "b"], TypeError, "class_weight must hold numbers"),
-    ({0: None}, TypeError, "class_weight is a builtins.NoneType"),
+    ({0: None}, TypeError, "class_weight of the class 0 is a builtins.NoneType"),
 ]
 
 
