@@ -14,7 +14,7 @@ PACKAGE = Path(jitloss.__file__).parent
 PAGES = Path(__file__).parents[1] / "docs"
 
 ROOMS = [
-    {"buffers", "keys", "math", "order", "pause", "results", "stores"},
+    {"buffers", "contexts", "keys", "math", "order", "pause", "results", "stores"},
     {"binding", "proportional"},
     {"branches", "spaces"},
     {"definition"},
@@ -158,7 +158,7 @@ def test_foreign_packages(module):
     allowed |= ADAPTERS.get(module, set())
     if room in {"compilers", "bench", "commands", "jitted"}:
         allowed |= {"numba", "llvmlite"}
-    if module.startswith("compilers.cuda"):
+    if module == "contexts" or module.startswith("compilers.cuda"):
         allowed |= {"cuda"}  # NVIDIA's bindings, which come with numba-cuda
     used = foreign_imports(module)
     inside = set().union(*(foreign_imports(module, function) for function in _functions(TREES[module])))

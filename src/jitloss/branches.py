@@ -14,7 +14,8 @@ __all__ = ["check_branches"]
 MOST_WAYS = 256
 """Ways through the branches up to which all are tried."""
 
-_CONDITIONS = {code for name, code in dis.opmap.items() if "JUMP" in name and "IF" in name}
+_CONDITIONS = {code for name, code in dis.opmap.items() if "JUMP" in name and "IF" in name and "NONE" not in name}
+"""Jumps that depend on a number or a switch. Whether an option is None is tried both ways with the results counted."""
 
 
 class _Coin(NDArrayOperatorsMixin):

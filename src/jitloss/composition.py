@@ -378,7 +378,7 @@ def weighted_sum(**terms: Any) -> WeightedSum:
         Called with ``(outputs, targets)``, dicts by output name, it gives the weighted sum of the values; its
         ``value_and_gradient`` gives that and a dict of gradients, each times its weight, one pass over each output. Options of
         one output's loss are given as a dict under its name: ``total(outputs, targets, class_output={"sample_weight": w})``. The
-        outputs of a loss of several arrays (a triplet) are a tuple.
+        outputs of a loss of several arrays (a triplet) are a tuple, and so are several targets of a loss.
 
     Raises
     ------

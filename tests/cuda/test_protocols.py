@@ -33,6 +33,19 @@ CALL = jitloss.mse_loss.value_and_gradient
 HANDLE = SimpleNamespace(handle=7)
 
 
+def recorded_devices():
+    """The devices that are current, the innermost last, and the context manager that makes one so."""
+    within = []
+
+    @contextlib.contextmanager
+    def current(device):
+        within.append(device)
+        yield
+        within.pop()
+
+    return within, current
+
+
 @pytest.fixture
 def events():
     with unknown_arrays() as happened:
@@ -105,14 +118,8 @@ def test_sums_of_values_name_a_stream(events):
 
 def test_streams_are_made_while_the_device_of_the_arrays_is_current(events, monkeypatch):
     """Numba asks for a current device, and would make that device 0."""
-    within, seen = [], []
-
-    @contextlib.contextmanager
-    def current(device):
-        within.append(device)
-        yield
-        within.pop()
-
+    within, current = recorded_devices()
+    seen = []
     stream = cuda.external_stream
     monkeypatch.setattr(libraries, "current", current)
     monkeypatch.setattr(protocols, "device_of", lambda pointer: 1)
@@ -212,14 +219,8 @@ def test_kernels_are_loaded_while_the_device_of_the_call_is_current(events, monk
     """Numba's compiler asks for the current device."""
     from jitloss.compilers import cuda as compiler
 
-    within, seen = [], []
-
-    @contextlib.contextmanager
-    def current(device):
-        within.append(device)
-        yield
-        within.pop()
-
+    within, current = recorded_devices()
+    seen = []
     load = _Kernel.launch
     monkeypatch.setattr(compiler, "current", current)
     monkeypatch.setattr(_Kernel, "launch", lambda self, *rest: seen.append(list(within)) or load(self, *rest))

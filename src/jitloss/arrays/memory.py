@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..contexts import is_current
+
 __all__ = [
     "BFLOAT16",
     "DEFAULT",
@@ -77,14 +79,11 @@ def device_of(pointer: int) -> int:
 def current(device: int) -> AbstractContextManager[Any]:
     """Within it, a device is current in the thread.
 
-    The driver is asked which one is: in a thread without a current device, numba would make that device 0.
+    Numba is not asked which one is: in a thread without a current device, it would make that device 0.
     """
-    from cuda.bindings import driver
     from numba import cuda
 
-    error, now = driver.cuCtxGetDevice()
-    is_current = error == driver.CUresult.CUDA_SUCCESS and int(now) == device
-    own: AbstractContextManager[Any] = nullcontext() if is_current else cuda.gpus[device]
+    own: AbstractContextManager[Any] = nullcontext() if is_current(device) else cuda.gpus[device]
     return own
 
 

@@ -17,6 +17,7 @@ from torch.autograd.graph import increment_version
 
 from ..keys import FORMS, ON_DEVICES, PLAIN
 from ..results import flat, packed, with_numbers
+from ..spaces import is_number
 from .cuda import TORCH
 
 __all__ = ["call", "to_numpy"]
@@ -395,17 +396,13 @@ def _compiled(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
 def _entries(form: Any, name: str, value: Any) -> list[tuple[str, Any]]:
     """An argument as one operand, or as one for each class where it has a number for each, which may be symbolic."""
     numbers = list(value.values()) if isinstance(value, dict) else value
-    if name in form.inputs or not isinstance(numbers, (list, tuple)) or not numbers or not all(map(_is_real, numbers)):
+    if name in form.inputs or not isinstance(numbers, (list, tuple)) or not numbers or not all(map(is_number, numbers)):
         return [(name, value)]
     if not isinstance(value, dict):
         return [(name, torch.stack([torch.scalar_tensor(one, dtype=torch.float64) for one in numbers]))]
     if not all(type(label) is int for label in value):
         return [(name, value)]
     return [(f"{name}[{label}]", float(one)) for label, one in value.items()]
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _as_operand(value: Any, trained: bool) -> Any:

@@ -276,7 +276,7 @@ def focal_loss(
     wrong = maximum(where(target == 1.0, 1.0 - prediction, prediction), epsilon)
     weight = 1.0 if alpha is None else where(target == 1.0, alpha, 1.0 - alpha)
     # what 1 - prediction has rounded away: without it, small predictions of negatives would lose their digits
-    lost = where(target == 1.0, 0.0, where(right <= epsilon, 0.0, (1.0 - (1.0 - prediction)) - prediction))
+    lost = where(target == 1.0, 0.0, where(right <= epsilon, 0.0, (1.0 - right) - prediction))
     loss = -(log(right) + lost)
     focus = weight * where(gamma == 2.0, wrong * wrong, power(wrong, gamma))
     slope = -focus * (gamma * loss * right + wrong) / (wrong * right)

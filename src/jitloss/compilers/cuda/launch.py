@@ -18,6 +18,7 @@ import numpy as np
 from numba import cuda
 from numba.core import serialize
 
+from ...contexts import is_current
 from ..fingerprint import fingerprint_of
 from .compile import Source, ptx
 from .toolchain import SIMULATED
@@ -165,14 +166,6 @@ def device_count() -> int:
         return len(cuda.gpus)
     except Exception:  # numba-cuda raises various kinds
         return 0
-
-
-def is_current(device: int) -> bool:
-    """Whether a device is current in the thread."""
-    from cuda.bindings import driver
-
-    error, now = driver.cuCtxGetDevice()
-    return bool(error == driver.CUresult.CUDA_SUCCESS) and int(now) == device
 
 
 @contextlib.contextmanager
