@@ -78,18 +78,28 @@ def check_loops(variant: Variant, llvm: str) -> None:
 @each_pair
 def test_float32_kernels_are_vectorised_and_hold_no_double(case, layout, code):
     inputs, options = inputs_of(case, layout, "float32")
-    for form in (case.loss.gradient, case.loss.value):
+    for form in (case.loss.gradient, case.loss.value, *[case.loss.value_and_gradient] * (not case.rowwise)):
         ((variant, llvm),) = code(form, *inputs, **options)
         assert (variant.layout, variant.working) == (layout, "float32")
         check_loops(variant, llvm)
 
 
 @each_case
-def test_a_gradient_alone_comes_from_the_kernel_of_both(case, code):
-    """So checks of one hold for the other."""
+def test_only_a_gradient_of_elements_has_a_kernel_of_its_own(case, code):
+    """Of rows, checks of one kernel hold for both forms."""
     inputs, options = inputs_of(case, "blocks" if case.rowwise else "flat", "float32")
     assert len(code(case.loss.gradient, *inputs, **options)) == 1
-    assert code(case.loss.value_and_gradient, *inputs, **options) == []
+    assert len(code(case.loss.value_and_gradient, *inputs, **options)) == (not case.rowwise)
+
+
+def test_a_gradient_of_elements_computes_no_value(code):
+    inputs, _ = inputs_of(Case(jitloss.mse_loss), "flat", "float32")
+    additions = []
+    for form in (jitloss.mse_loss.gradient, jitloss.mse_loss.value_and_gradient):
+        ((variant, llvm),) = code(form, *inputs)
+        check_loops(variant, llvm)
+        additions.append("fadd" in "".join(loop.text for loop in innermost_loops(llvm)))
+    assert additions == [False, True]
 
 
 SOFTMAX, LABELS = (Case(jitloss.cross_entropy_with_logits, labels) for labels in (False, True))

@@ -283,6 +283,60 @@ def test_the_floor_and_the_constants():
         np.testing.assert_array_equal(weighted, [floor, 2 * floor])
 
 
+@jitloss.rowwise
+class spread_of_scores:
+    def terms(score, target):
+        return score * score * score * target
+
+    def value(sums):
+        return sums
+
+    def slope(score, target):
+        return 3.0 * score * score * target, 6.0 * score * target
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "loss", [LOGIT, -2.0 * LOGIT, LOGIT + 0.5 * jitloss.mse_loss, jitloss.poisson_nll_loss], ids=lambda one: one.__name__
+)
+def test_the_floor_is_that_of_the_second_derivative_of_each_row(loss, weighted, dtype):
+    scores, labels = RANDOM.normal(size=5000).astype(dtype), RANDOM.integers(0, 2, 5000).astype(dtype)
+    weight = RANDOM.uniform(0.5, 2.0, 5000).astype(dtype) if weighted else None
+    own = weight.astype(np.float64) if weighted else np.ones(5000)
+    _, want, curvature = loss.value_gradient_hessian(scores.astype(np.float64), labels, reduction="sum")
+    for rows in (7, 5000):
+        of_call = [one if one is None else one[:rows] for one in (labels, scores, weight)]
+        gradient, hessian = objectives.xgboost(loss, min_hessian=0.2, hessian_scale=1.5)(*of_call)
+        assert gradient.dtype == hessian.dtype == dtype
+        error = {np.float16: 2e-3, np.float32: 1e-6, np.float64: 1e-14}[dtype]
+        np.testing.assert_allclose(gradient, (want * own)[:rows], rtol=error, atol=error)
+        np.testing.assert_allclose(hessian, (np.maximum(1.5 * curvature, 0.2) * own)[:rows], rtol=error)
+    assert np.isnan(objectives.xgboost(loss)(labels[:1], np.array([np.nan], dtype))[1]).all()
+
+
+@pytest.mark.parametrize(
+    "loss", [SOFTMAX, -1.0 * SOFTMAX, SOFTMAX + spread_of_scores, spread_of_scores], ids=lambda one: one.__name__
+)
+@pytest.mark.parametrize("shape", [(2, 3), (200, 10), (300, 200), (3, 20000)])
+def test_the_floor_is_that_of_each_class(loss, shape):
+    scores, labels, weight = RANDOM.normal(size=shape), RANDOM.integers(0, shape[1], shape[0]), RANDOM.uniform(0.5, 2.0, shape[0])
+    labels = labels if loss.definition.takes_labels else np.eye(shape[1])[labels]
+    _, want, curvature = loss.value_gradient_hessian(scores, labels, reduction="sum")
+    for make in (objectives.xgboost, objectives.lightgbm):
+        gradient, hessian = make(loss, min_hessian=0.05)(labels, scores, weight)
+        factor = 1.0 if not loss.definition.takes_labels else 2.0 if make is objectives.xgboost else shape[1] / (shape[1] - 1)
+        np.testing.assert_allclose(gradient, want * weight[:, None], rtol=1e-12)
+        np.testing.assert_allclose(hessian, np.maximum(factor * curvature, 0.05) * weight[:, None], rtol=1e-12)
+
+
+def test_ignored_rows_have_no_curvature():
+    labels, scores = np.array([0.0, -1.0]), np.zeros((2, 3))
+    gradient, hessian = objectives.xgboost(SOFTMAX, ignore_index=-1)(labels, scores)
+    assert (gradient[1] == 0.0).all()
+    assert (hessian[1] == 0.0).all()
+
+
 @pytest.mark.parametrize("delta", [0.9, 20.0, 720.0, 5000.0])
 def test_a_linear_part_is_found_wherever_it_begins(delta):
     fixed = jitloss.huber_loss.with_parameters(delta=delta)

@@ -1,4 +1,7 @@
-"""Sums of definitions: the maths of ``mse_loss + 0.5 * l1_loss``, which compiles to one kernel like any other definition."""
+"""Definitions made from others: sums, such as ``mse_loss + 0.5 * l1_loss``, and losses whose second derivative has a floor.
+
+They compile to one kernel like any other definition.
+"""
 
 import dataclasses
 import functools
@@ -7,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from .definition import Definition, Input, Parameter, Part
 
-__all__ = ["sum_of"]
+__all__ = ["FLOOR", "sum_of", "with_floor"]
 
 
 @functools.lru_cache(maxsize=256)
@@ -42,6 +45,23 @@ def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset
         return made
     plain = sum_of(tuple(member.maths for member in members), reserved)
     return dataclasses.replace(made, origin=plain if _is_alike(made, plain) else None)
+
+
+FLOOR = ("second_derivative_factor", "second_derivative_floor")
+"""The parameters that a floor adds to a definition."""
+
+
+@functools.lru_cache(maxsize=256)
+def with_floor(definition: Definition) -> Definition:
+    """Return the definition of the same loss whose second derivative is multiplied by a number, and then is not below another.
+
+    It is a sum, of a single member where the loss is none: the floor applies to what the weights of the members give, and comes
+    before the weights of samples. Both numbers are given at run time.
+    """
+    whole = definition if definition.sum_of else sum_of((definition,))
+    numbers = tuple(Parameter(name, 1.0, keyword_only=True) for name in FLOOR)
+    origin = with_floor(definition.maths) if definition.origin is not None else None
+    return dataclasses.replace(whole, parameters=(*whole.parameters, *numbers), origin=origin, has_floor=True)
 
 
 def _is_alike(one: Definition, other: Definition) -> bool:

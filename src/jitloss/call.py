@@ -350,6 +350,7 @@ class Evaluation:
             items=items,
             weights=self.sample is not None,
             class_weights=self.classes is not None,
+            summed=items or self.wants.value or self.definition.form == "rowwise",  # of a row the value costs next to nothing
         )
 
     def validate(self) -> None:

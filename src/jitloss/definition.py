@@ -147,7 +147,7 @@ class Definition:
 
     ``members`` are the definitions that a sum of losses adds up, each times a weight that is given at run time; any other
     definition is its own only member. ``maths`` is the definition whose kernels serve this one: itself, unless only its defaults
-    differ.
+    differ. Where it ``has_floor``, its last two parameters are a factor on the second derivative and the least that it then is.
     """
 
     name: str
@@ -161,6 +161,7 @@ class Definition:
     qualname: str = ""
     sum_of: "tuple[Definition, ...]" = ()
     origin: "Definition | None" = None
+    has_floor: bool = False
 
     @property
     def members(self) -> "tuple[Definition, ...]":

@@ -435,7 +435,7 @@ class DeviceEvaluation(Evaluation):
             self._launch(kernel, grid, *arguments, *own)
 
     def _variant(self, items: bool) -> Variant:
-        return super()._variant(items)._replace(weights=self.sample_view is not None)
+        return super()._variant(items)._replace(weights=self.sample_view is not None, summed=True)
 
     # Outputs --------------------------------------------------------------------------------------------------------------------
 

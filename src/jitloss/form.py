@@ -31,6 +31,7 @@ _FORMS = {
     "gradient": Wants(value=False, gradient=True, hessian=False),
     "value_and_gradient": Wants(value=True, gradient=True, hessian=False),
     "value_gradient_hessian": Wants(value=True, gradient=True, hessian=True),
+    "gradient_hessian": Wants(value=False, gradient=True, hessian=True),  # for boosters; no loss has it as an attribute
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..binding import bind
 from ..definition import Definition, Part
-from .tuples import add, cast, flat, scaled, select
+from .tuples import add, cast, flat, scaled, select, with_floor
 
 __all__ = ["Call", "Jitable", "Rows", "point", "rows"]
 
@@ -90,13 +90,28 @@ def _side_by_side(calls: Sequence[Call], count: int, working: Any, jitable: Jita
     return Call(_paired([alone(call) for call in calls], beside), tuple(range(count)), results)
 
 
+def _floored(call: Call, definition: Definition, names: Sequence[str], count: int, working: Any, jitable: Jitable) -> Call:
+    """A call of ``count`` numbers whose last result is a second derivative, with the floor of the definition if it has one."""
+    if not definition.has_floor:
+        return call
+    function, wanted = call.function, call.wanted
+    factor, floor = (names.index(one.name) for one in definition.parameters[-2:])
+
+    @jitable
+    def with_its_floor(*numbers):  # type: ignore[no-untyped-def]
+        return with_floor(cast(function(*select(numbers, wanted)), working), numbers[factor], numbers[floor])
+
+    return Call(with_its_floor, tuple(range(count)), call.results)
+
+
 def point(definition: Definition, working: Any, jitable: Jitable) -> Call:
     """A pointwise definition as a call that returns value, gradient and, where it is defined, the second derivative."""
     names = [*(one.name for one in definition.inputs), *parameter_names(definition)]
     calls = [_call(member.parts["point"], names, working, {}, jitable) for member in definition.members]
     if not definition.sum_of:
         return calls[0]
-    return _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working, jitable)
+    total = _sum(calls, [names.index(f"*{index}") for index in range(len(calls))], len(names), working, jitable)
+    return _floored(total, definition, names, len(names), working, jitable)
 
 
 @dataclass(frozen=True)
@@ -148,9 +163,9 @@ def rows(definition: Definition, elements: Sequence[str], per_row: Sequence[str]
     value = _add_values(
         values, [len(per_row) + weight for weight in weights], len(per_row) + len(given) + len(peaks) + 1, working, jitable
     )
-    slope = _sum(
-        slopes, [len(elements) + weight for weight in weights], widest + sum(coefficients) + takes_terms, working, jitable
-    )
+    width = widest + sum(coefficients) + takes_terms
+    slope = _sum(slopes, [len(elements) + weight for weight in weights], width, working, jitable)
+    slope = _floored(slope, definition, starts, width, working, jitable)
     return Rows(top, _side_by_side(terms, widest, working, jitable), value, slope, takes_terms)
 
 

@@ -9,7 +9,7 @@ from numba import types
 
 from .intrinsics import intrinsic
 
-__all__ = ["add", "cast", "flat", "maximum_of", "parameters", "patch", "scaled", "select", "weighted"]
+__all__ = ["add", "cast", "flat", "maximum_of", "parameters", "patch", "scaled", "select", "weighted", "with_floor"]
 
 
 @intrinsic(prefer_literal=True, plain=lambda values, indices: tuple(values[index] for index in indices))
@@ -89,6 +89,17 @@ def scaled(typing: Any, values: Any, factor: Any) -> Any:
         return context.make_tuple(builder, values, parts)
 
     return values(values, values.dtype), codegen
+
+
+@intrinsic(plain=lambda values, factor, floor: (*values[:-1], np.maximum(values[-1] * factor, floor)))
+def with_floor(typing: Any, values: Any, factor: Any, floor: Any) -> Any:
+    """A tuple whose last number is multiplied by a factor and is then at least ``floor``; NaN stays NaN."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        *others, last = (builder.extract_value(args[0], index) for index in range(len(values)))
+        return context.make_tuple(builder, values, [*others, _maximum(builder, args[2], builder.fmul(last, args[1]))])
+
+    return values(values, values.dtype, values.dtype), codegen
 
 
 @intrinsic(plain=lambda values, weight: tuple(one * weight if weight != 0.0 else weight * 0.0 for one in values))

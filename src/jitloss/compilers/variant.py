@@ -22,6 +22,7 @@ class Variant(NamedTuple):
     """What one kernel is compiled for. Types are names of dtypes.
 
     ``statics`` has a letter per parameter: ``n`` a number, ``z`` the number 0, ``u`` its usual value, ``0`` None, ``T`` or ``F``.
+    ``summed`` is whether the values are added up.
     """
 
     definition: Definition
@@ -36,6 +37,7 @@ class Variant(NamedTuple):
     items: bool = False
     weights: bool = False
     class_weights: bool = False
+    summed: bool = True
 
     @property
     def kinds(self) -> str:

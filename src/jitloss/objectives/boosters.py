@@ -3,12 +3,15 @@
 Nothing here imports a booster: an objective is called with arrays, or with the booster's data set, from which it reads labels.
 """
 
+import functools
 import re
 from typing import Any
 
 import numpy as np
 
+from ..algebra import FLOOR, with_floor
 from ..definition import as_float, is_number
+from ..form import Form
 from ..loss import Loss
 from ..options import checked_class_weights, numbers_of
 from .shown import shown
@@ -32,7 +35,7 @@ def xgboost(
     hessian_scale : float, default 1.0
         What the second derivative is multiplied by, for instance ``exp(0.7)`` for the Poisson objective of both boosters.
     min_hessian : float, default 1e-16
-        The smallest second derivative of a row, before its weight.
+        The smallest second derivative of a row, before its weight; that of ignored rows is 0.
     **options
         Parameters of the loss, and its ``class_weight``, ``ignore_index``, ``label_smoothing``.
 
@@ -120,12 +123,9 @@ class Objective:
         targets = self._targets(scores, labels)
         given = {"reduction": "sum", **self.options, "sample_weight": weight}
         if self.constant is None:
-            _, gradient, hessian = self.loss.value_gradient_hessian(scores, targets, **given)
-            factor = self._factor(scores) * self.scale
-            if factor != 1.0:
-                hessian *= factor
-            floor = self.least if weight is None else (self.least * _by_row(weight, scores)).astype(hessian.dtype)
-            return gradient, np.maximum(hessian, floor, out=hessian)
+            numbers = dict(zip(FLOOR, (self._factor(scores) * self.scale, self.least), strict=True))
+            slopes: tuple[np.ndarray, np.ndarray] = _with_floor(self.loss)(scores, targets, **given, **numbers)
+            return slopes
         gradient = self.loss.gradient(scores, targets, **given)
         hessian = np.full_like(gradient, max(self.constant * self.scale, self.least))
         if weight is not None:
@@ -163,6 +163,12 @@ class Objective:
         """The weighted mean of the loss."""
         given = {**self.options, "sample_weight": weight, "normalizer": "weights"}
         return float(self.loss(scores, self._targets(scores, labels), **given))
+
+
+@functools.lru_cache(maxsize=256)
+def _with_floor(loss: Loss) -> Form:
+    """The form of a loss that gives its gradient and its second derivative, multiplied by a number and not below another."""
+    return Form(Loss(with_floor(loss.definition), terms=loss.terms or ((1.0, loss),)), "gradient_hessian")
 
 
 _UPWARD = ("auc", "aucpr", "pre", "map", "ndcg")

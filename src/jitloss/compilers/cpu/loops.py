@@ -244,37 +244,41 @@ def fold_points(
     given: Any,
     weight: Any,
     results: Any,
+    sums: Any,
     outputs: Any,
     output: Any,
     factor: Any,
     shrink: Any,
     working: Any,
 ) -> Any:
-    """Call a function for each of ``count`` elements; returns the sum of its values times ``shrink``.
+    """Call a function for each of ``count`` elements; returns the sum of its results at ``sums``, one or none, times ``shrink``.
 
     Its results are weighted by the source at ``weight``, if there is one. The results at ``results`` go to the outputs: values
     unchanged, derivatives times ``factor``.
     """
     body, weights = body_of(typing, function, sources, dtypes, wanted, NOTHING, given, working), literals(weight)
-    real, name, into, chosen = body.real, str(body.real), output.literal_value, literals(results)
+    real, name, into, chosen, summed = body.real, str(body.real), output.literal_value, literals(results), literals(sums)
     returned = types.UniTuple(real, getattr(body.signature.return_type, "count", 1))
     weigh_kind, weigh = weighted.typer(typing, returned, real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pieces, tiles = pick(builder, args[2]), pick(builder, args[8], range(len(outputs)))
+        pieces, tiles = pick(builder, args[2]), pick(builder, args[9], range(len(outputs)))
 
         def step(one: Iteration, carried: Any) -> Any:
             numbers = body.results(context, one, pieces, args[5])
             for position in weights:
                 by = one.load(context, pieces[position], name, real)
                 numbers = pick(builder, weigh(context, builder, weigh_kind, (context.make_tuple(builder, returned, numbers), by)))
-            written = [builder.fmul(args[10], numbers[which]) if which else numbers[0] for which in chosen]
+            written = [builder.fmul(args[11], numbers[which]) if which else numbers[0] for which in chosen]
             one.store(tiles, written, into)
-            return [builder.fadd(carried[0], builder.fmul(args[11], numbers[0]))]
+            total = carried[0]
+            for which in summed:
+                total = builder.fadd(total, builder.fmul(args[12], numbers[which]))
+            return [total]
 
         return repeat(builder, args[1], step, [context.get_constant(real, 0.0)], together=4)[0]
 
-    kinds = function, types.intp, sources, dtypes, wanted, given, weight, results, outputs, output
+    kinds = function, types.intp, sources, dtypes, wanted, given, weight, results, sums, outputs, output
     return working.dtype(*kinds, working.dtype, working.dtype, working), codegen
 
 

@@ -56,6 +56,8 @@ class Points:
     outputs_at: tuple[int, ...]
     results: tuple[int, ...]
     """Which numbers are written: the value, the gradient, the second derivative."""
+    sums: tuple[int, ...]
+    """Which are added up: the value, or none where only derivatives are wanted; then the value is not computed either."""
     with_weights: bool
 
     @property
@@ -114,12 +116,13 @@ def points(variant: Variant) -> Points:
         inputs_at=tuple(range(at.FIRST, at.first_gradient(definition))),
         outputs_at=tuple(place for there, place in wanted if there),
         results=tuple(which for which, (there, _) in enumerate(wanted) if there),
+        sums=(0,) * variant.summed,
         with_weights=variant.weights,
     )
 
 
 def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
-    """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not."""
+    """Compile a loop over elements. Gradients are multiplied by the call's scale; the returned sum is not, and may be left out."""
     plan = points(variant)
 
     @range_kernel
@@ -143,9 +146,9 @@ def pointwise_kernel(variant: Variant, fingerprint: str) -> Any:
             sources = source_pointers(weights, table, plan.inputs_at, (), plan.dtypes, first, 0)
             tiles = flowing(streamed, buffers, flows, final)
             function, dtypes, takes = plan.function, plan.dtypes, plan.takes
-            weight, results = plan.weight, plan.results
+            weight, results, sums = plan.weight, plan.results, plan.sums
             found = fold_points(
-                function, count, sources, dtypes, takes, given, weight, results, tiles, plan.output, factor, shrink, working
+                function, count, sources, dtypes, takes, given, weight, results, sums, tiles, plan.output, factor, shrink, working
             )
             total += np.float64(found)
             flow_out(streamed, buffers, flows, count * plan.itemsize)
