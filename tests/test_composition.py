@@ -149,6 +149,16 @@ def test_a_sum_is_one_kernel(monkeypatch):
     assert sum_of((mse_loss.definition, l1_loss.definition)) is sum_of((mse_loss.definition, l1_loss.definition))
 
 
+def test_a_sum_that_is_written_in_a_loop_is_one_loss():
+    """So its calls take the fast path from the second step on."""
+    one, again = (mse_loss + 0.25 * l1_loss for _ in range(2))
+    assert one is again
+    assert one is not mse_loss + 0.5 * l1_loss
+    many = [number * mse_loss for number in range(2, 400)]
+    assert [loss.weights for loss in many] == [(number,) for number in range(2, 400)]
+    assert (3.0 * mse_loss)([1.0], [0.0]) == 3.0
+
+
 def test_parameters_of_sums():
     """Parameters with the same name and default are merged; others are prefixed with their loss's name."""
     together = jitloss.cross_entropy_loss + jitloss.kl_divergence

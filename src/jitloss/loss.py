@@ -167,8 +167,22 @@ def _with_parameters(loss: Loss, parameters: dict[str, Any]) -> Loss:
     return made
 
 
+_sums: "dict[tuple[tuple[float, Loss], ...], Loss]" = {}
+"""Sums made lately: one that is written inside a training loop is the same loss in each step, whose calls take the fast paths."""
+
+
 def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
-    """The loss that adds up the terms; a loss that occurs twice is included once, with the sum of its weights."""
+    """The loss that adds up the terms."""
+    found = _sums.get(terms)  # functools' cache would make torch.compile warn
+    if found is None:
+        if len(_sums) >= 256:
+            _sums.clear()
+        found = _sums[terms] = _new_sum(terms)
+    return found
+
+
+def _new_sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
+    """The same; a loss that occurs twice is included once, with the sum of its weights."""
     weights: dict[Loss, float] = {}
     for weight, one in terms:
         weights[one] = weights.get(one, 0.0) + weight
