@@ -197,6 +197,8 @@ SIZES = (
     ("jitloss.stores", "TRIES"),
     ("jitloss.stores", "MOST_TRIES"),
     ("jitloss.compilers.cpu.pointwise", "TILE"),
+    ("jitloss.compilers.cpu.turning", "SHORTEST_INNER"),
+    ("jitloss.compilers.cpu.turning", "BLOCK_BYTES"),
     ("jitloss.compilers.cpu.short_rows", "LONGEST"),
     ("jitloss.compilers.cpu.short_rows", "BLOCKS_UP_TO"),
     ("jitloss.compilers.cpu.short_rows", "SHORTEST_PATCHED"),

@@ -74,8 +74,8 @@ LAYOUTS = {
     "patched": (33, 40),
     "rows": (3, 300),
     "long": (2, cpu.LONGEST_KEPT_ROW + 3),
-    "lanes": (2, 5, 6),
-    "long lanes": (2, cpu.LONGEST_KEPT_LANES + 1, 6),
+    "lanes": (2, 5, 20),
+    "long lanes": (2, cpu.LONGEST_KEPT_LANES + 1, 20),
 }
 
 

@@ -328,9 +328,26 @@ class Evaluation:
         mixed = self.definition.takes_labels and (self.smoothed or self.classes is not None)
         return "mixed" if mixed else "direct"
 
+    def _elements(self) -> list[int]:
+        """The positions of the inputs that have a number per element."""
+        of_items = self.geometry.of_items(self.definition)
+        return [position for position, one in enumerate(self.definition.inputs) if one.public not in of_items]
+
+    def _outputs_count(self) -> int:
+        return len(self.definition.differentiable) * (self.wants.gradient + self.wants.hessian)
+
+    def _turns(self) -> bool:
+        """Whether blocks of rows along an inner axis are turned on the way, since few rows lie side by side."""
+        if self.geometry.inner == 1:
+            return False
+        inputs, written = self.definition.inputs, [self.output.itemsize] * self._outputs_count()
+        read = [self.arrays[inputs[position].name].itemsize for position in self._elements()]
+        turns: bool = compiler().turns(self.definition, self.columns, self.geometry.inner, [*read, *written])
+        return turns
+
     def _layout(self) -> Layout:
         marked = self.geometry.labels and not (self.smoothed and self.classes is not None)
-        columns, inner = self.geometry.columns, self.geometry.inner
+        columns, inner = self.geometry.columns, 1 if self._turns() else self.geometry.inner
         double, gradient = self.working == "float64", self.wants.gradient
         smoothed = marked and self.smoothed
         layout: Layout = compiler().layout(self.definition, columns, inner, marked, smoothed, double, gradient)
@@ -364,19 +381,12 @@ class Evaluation:
         moved = sum(array.nbytes for array in self.arrays.values()) + self.like.nbytes * len(self.definition.differentiable)
         gradient, hessian = self._outputs()
         items = self.items = empty(geometry.items, self.output) if with_items else None
-        count = geometry.count
-        size = count * geometry.columns
+        size = geometry.count * geometry.columns
         value = 0.0
         if size and divisor:
             self.kernel = self._compiled(self._variant(with_items))
-            total = total_of(
-                self.kernel,
-                lambda way: self._words(items, gradient, hessian, way),
-                (count, geometry.columns),
-                self.factor / divisor,
-                Memory(moved, self.arguments.get("out") is None, bool(gradient or with_items), self._in_place(gradient)),
-                geometry.inner,
-            )
+            memory = Memory(moved, self.arguments.get("out") is None, bool(gradient or with_items), self._in_place(gradient))
+            total = self._sum_of_values(lambda way: self._words(items, gradient, hessian, way), self.factor / divisor, memory)
             value = self.factor * (total / divisor)  # as the serial driver does
         else:
             self._write_zeros(items, gradient, hessian)
@@ -390,6 +400,14 @@ class Evaluation:
             )  # where the sum is finite, so is every item
             monitoring.report(self.owner, value, items, tuple(map(self._outwards, gradient.written)) if gradient else ())
         return result
+
+    def _sum_of_values(self, words: Callable[[int], tuple[Any, ...]], scale: float, memory: Memory) -> float:
+        """Run the kernel; the sum of its values."""
+        kernel, inner = self.kernel, self.geometry.inner
+        if self._turns():
+            kernel, table = compiler().turned(kernel, words(compiler().THROUGH), self._elements(), self._outputs_count())
+            words, memory = (lambda _: table), memory._replace(writes=False)  # which writes to its own block
+        return total_of(kernel, words, (self.geometry.count, self.columns), scale, memory, inner)
 
     def _in_place(self, gradient: Outputs | None) -> bool:
         """Whether an input is overwritten: the lines that are written have just been read, and are in the cache."""

@@ -85,7 +85,7 @@ class Piece(Evaluation):
         words = (*self._words(items_of, gradient, hessian, compiler().THROUGH), *[None] * self._missing(outputs), *peaks, *sums)
         rows = chunk_rows(max(1, self.geometry.columns))
         kernel = self._compiled(self._variant(items))
-        total: float = compiler().run(kernel, words, self.geometry.count, rows, scale, False)
+        total: float = compiler().run(kernel, words, self.geometry.count, rows, scale, 0)
         return total
 
     def _missing(self, outputs: Any) -> int:

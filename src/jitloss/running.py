@@ -105,7 +105,10 @@ def total_of(
 
     def stored(past: bool) -> float:
         way = cpu.OVER if memory.over else cpu.PAST if past else cpu.THROUGH
-        total: float = cpu.run(kernel, words(way), count, chunk_rows(columns, inner), scale, count * columns > SERIAL)
+        size = count * columns
+        total: float = cpu.run(
+            kernel, words(way), count, chunk_rows(columns, inner), scale, size // CHUNK if size > SERIAL else 0
+        )
         return total
 
     if memory.writes and not memory.over and stores.streams(memory.moved):

@@ -41,11 +41,11 @@ class BareCall:
         """The calls that store through the caches and past them: public calls with large arrays try both."""
         words, count, chunk, scale = self.arguments
         past = (*words[:STREAM], cpu.PAST, *words[STREAM + 1 :])
-        return [self, lambda: cpu.run(self.kernel, past, count, chunk, scale, parallel=False)]
+        return [self, lambda: cpu.run(self.kernel, past, count, chunk, scale, work=0)]
 
     def by(self, kernel: int) -> None:
         """The same call with another kernel."""
-        cpu.run(kernel, *self.arguments, parallel=False)
+        cpu.run(kernel, *self.arguments, work=0)
 
 
 def compiled_afresh(variant: Variant) -> Any:

@@ -25,6 +25,7 @@ from .repeat import vector_bytes
 from .short_rows import BLOCKS_UP_TO, LONGEST, SHORTEST_PATCHED, short_rows_kernel
 from .small import PLAN, small_driver
 from .table import OVER, PAST, THROUGH
+from .turning import turned, turns
 
 __all__ = [
     "BLOCKS_UP_TO",
@@ -43,6 +44,8 @@ __all__ = [
     "run",
     "single_threaded",
     "small_driver",
+    "turned",
+    "turns",
     "vector_bytes",
 ]
 
@@ -148,5 +151,6 @@ def layout(
 def count_labels(labels: np.ndarray, columns: int, ignored: int) -> int | None:
     """How many rows do not have the ignored label; None where a label is neither a class nor the ignored one."""
     words = (None, None, None, 1, columns, 1, 0, labels, ignored)
-    counted = run(labels_kernel(), words, labels.size, _LABELS_CHUNK, 1.0, labels.size > 4 * _LABELS_CHUNK)
+    chunks = labels.size // _LABELS_CHUNK
+    counted = run(labels_kernel(), words, labels.size, _LABELS_CHUNK, 1.0, chunks if chunks > 4 else 0)
     return None if np.isnan(counted) else int(counted)

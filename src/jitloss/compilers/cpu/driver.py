@@ -70,12 +70,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, parallel: bool) -> float:
-    """Run a kernel over ``count`` elements or rows, in chunks of ``chunk``; the sum of what the chunks return."""
-    if parallel and not getattr(_here, "alone", False):
+def run(kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, work: int) -> float:
+    """Run a kernel over ``count`` elements or rows, in chunks of ``chunk``; the sum of what the chunks return.
+
+    ``work`` is the time that all of it takes, in units of what a chunk of short rows takes; 0 for a single thread.
+    """
+    if work and not getattr(_here, "alone", False):
         threads = threads_allowed()
         if threads > 1:
-            total = helpers().run(kernel, words, count, chunk, scale, threads)
+            total = helpers().run(kernel, words, count, chunk, scale, threads, work)
             if total is not None:
                 return total
     return serial()(kernel, words, count, chunk, scale)

@@ -39,7 +39,7 @@ YIELD_EVERY = 32
 """After every so many polls a helper yields its processor. After the others it executes a pause instruction."""
 
 WORTH_WAKING = 24
-"""Chunks of work for each helper that is woken: waking one takes as long as some chunks, and its caches are cold."""
+"""Work for each helper that is woken, in chunks of short rows: waking one takes as long as some of them, and its caches are cold."""
 
 RECENT = 0.001
 """Seconds since the start of the previous call within which helpers are woken for any amount of work: more calls will follow."""
@@ -173,11 +173,13 @@ class Helpers:
         self._last = 0.0
         self._over = False
 
-    def run(self, kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, threads: int) -> float | None:
+    def run(
+        self, kernel: int, words: tuple[Any, ...], count: int, chunk: int, scale: float, threads: int, work: int
+    ) -> float | None:
         """The sum of the chunks' values, or None where no helper would take part."""
         chunks = -(-count // chunk)
         threads = min(threads, self._most, chunks)
-        if not self._call_for(threads, chunks):
+        if not self._call_for(threads, work):
             return None
         mine: list[int] = []
         try:
@@ -190,11 +192,11 @@ class Helpers:
         finally:
             self._free.extend(mine)
 
-    def _call_for(self, threads: int, chunks: int) -> bool:
+    def _call_for(self, threads: int, work: int) -> bool:
         """Start missing helpers, and wake sleeping ones, as far as the work justifies it; returns whether any is awake."""
         now = time.perf_counter()
         if now - self._last > RECENT:
-            threads = min(threads, 1 + chunks // WORTH_WAKING)
+            threads = min(threads, 1 + work // WORTH_WAKING)
         self._last = now
         if len(self._threads) < threads - 1 and not self._over:
             self._start(threads)
