@@ -20,12 +20,14 @@ from numba.np.ufunc import parallel
 
 import jitloss
 import processes
+from jitloss.compilers import cpu
 from jitloss.compilers.cpu import driver
 from jitloss.compilers.cpu import helpers as module
 from jitloss.compilers.cpu.atomics import atomic_add
 from jitloss.compilers.cpu.entry import range_kernel
 from jitloss.compilers.cpu.helpers import CALLS, WORTH_WAKING, Helpers, threads_allowed
 from jitloss.compilers.cpu.memory import word
+from jitloss.running import CHUNK, SERIAL
 
 LARGE = np.linspace(-1, 1, 1_000_000, dtype=np.float32)
 
@@ -41,7 +43,7 @@ def counting(table, start, stop, scale):
 def count_all(helpers: Helpers, size: int, chunk: int, threads: int) -> bool | None:
     """Whether one call processed each element once and returned the sum; None where the call should compute alone."""
     seen = np.zeros(size, np.int64)
-    total = helpers.run(counting.address, (seen,), size, chunk, 0.5, threads)
+    total = helpers.run(counting.address, (seen,), size, chunk, 0.5, threads, -(-size // chunk))
     return None if total is None else bool((seen == 1).all()) and total == size * (size - 1) / 4
 
 
@@ -114,7 +116,7 @@ def test_a_call_too_many_computes_alone(helpers, monkeypatch):
     monkeypatch.setattr(driver, "_helpers", helpers)
     wanted = jitloss.mse_loss(LARGE, -LARGE)
     places, helpers._free = helpers._free, []
-    assert helpers.run(counting.address, (np.zeros(9, np.int64),), 9, 2, 1.0, 2) is None
+    assert helpers.run(counting.address, (np.zeros(9, np.int64),), 9, 2, 1.0, 2, 5) is None
     assert jitloss.mse_loss(LARGE, -LARGE) == wanted
     helpers._free = places
 
@@ -136,7 +138,7 @@ def in_python(helpers: Helpers, chunk: Callable[[], None], chunks: int, threads:
         return 1.0
 
     made = CFUNCTYPE(c_double, c_int64, c_int64, c_int64, c_double)(kernel)
-    assert helpers.run(cast(made, c_void_p).value or 0, (0,), chunks, 1, 1.0, threads) == chunks
+    assert helpers.run(cast(made, c_void_p).value or 0, (0,), chunks, 1, 1.0, threads, chunks) == chunks
     return here
 
 
@@ -205,6 +207,14 @@ def test_what_is_worth_waking_a_helper(helpers, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 10**12)
     assert after(2.0, many)
     assert after(2.0, few)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(2 * WORTH_WAKING, CHUNK), (4, WORTH_WAKING * CHUNK), (3, 400)])
+def test_the_work_of_a_call_is_its_elements_however_long_rows_are(rows, columns, monkeypatch):
+    seen, run = [], cpu.run
+    monkeypatch.setattr(cpu, "run", lambda *args: seen.append(args[-1]) or run(*args))
+    jitloss.cross_entropy_with_logits.gradient(np.zeros((rows, columns), np.float32), np.zeros(rows, int))
+    assert seen[-1] == (rows * columns // CHUNK if rows * columns > SERIAL else 0)
 
 
 @needs_two
