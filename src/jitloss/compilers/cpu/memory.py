@@ -36,7 +36,6 @@ __all__ = [
     "wide_vectors",
     "word",
     "word_of",
-    "write",
     "write_short",
 ]
 
@@ -208,17 +207,6 @@ def smaller(typing: Any, one: Any, other: Any) -> Any:
 def larger(typing: Any, one: Any, other: Any) -> Any:
     """The larger of two integers."""
     return _chosen(">")
-
-
-@intrinsic
-def write(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
-    """Write an element of an int64 array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], address(builder, args[0], args[1], _I64))
-        return context.get_dummy_value()
-
-    return types.void(types.voidptr, types.intp, types.intp), codegen
 
 
 @intrinsic
