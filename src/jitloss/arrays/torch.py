@@ -56,10 +56,8 @@ def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if replayed is not None:
             return _autocast(replayed)
     given = _named(form, args, options)
-    if form.kind == "value" and torch.is_grad_enabled():
-        trained = _trained(form, given)
-        if trained:
-            return _autocast(_differentiated(form, given))
+    if form.kind == "value" and torch.is_grad_enabled() and _trained(form, given):
+        return _autocast(_differentiated(form, given))
     return _autocast(_evaluated(form, given))
 
 
@@ -480,9 +478,8 @@ def _remember(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
     ctx.form, given = _parsed(*inputs)
     ctx.names = [name for name, value in given.items() if isinstance(value, Tensor)]
-    ctx.nothing = [
-        None if one else [] for one in inputs[3:5]
-    ]  # PyTorch takes None for a list of numbers, but not for an empty one
+    # PyTorch takes None for a list of numbers, but not for an empty one
+    ctx.nothing = [None if one else [] for one in inputs[3:5]]
     ctx.rest = {name: value for name, value in given.items() if name not in ctx.names}
     ctx.save_for_backward(*output[1:])
 
