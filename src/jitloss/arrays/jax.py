@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from ..keys import PLAIN
+from ..keys import PLAIN, remember
 from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
@@ -123,13 +123,10 @@ def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: 
             return tuple(_on_numpy(form, {**rest, **dict(zip(names, map(np.asarray, values), strict=True))}))
 
         if plain:
-            if len(_on_host_again) >= MOST_CALLBACKS:
-                _on_host_again.clear()
-            _on_host_again[key] = on_host
+            remember(_on_host_again, key, on_host)
     return jax.pure_callback(on_host, tuple(shapes), *arrays, vmap_method="sequential")
 
 
-MOST_CALLBACKS = 256
 _on_host_again: dict[Any, Any] = {}
 """The functions that JAX calls back, cached: JAX compiles and keeps a program for each new function, even if all else is equal."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from ..keys import FORMS, ON_DEVICES, PLAIN
+from ..keys import FORMS, ON_DEVICES, PLAIN, remember
 from ..results import flat, packed, with_numbers
 from ..spaces import is_number
 from .cuda import TORCH
@@ -248,14 +248,9 @@ def _is_double(form: Any, given: Arguments) -> bool:
     key = form.loss.definition.maths, *dtypes
     if any(one is None for one in dtypes) or key not in _doubles:
         names = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
-        if len(_doubles) >= MOST_ANSWERS:
-            _doubles.clear()
-        _doubles[key] = form.working(names) == "float64"
+        remember(_doubles, key, form.working(names) == "float64")
     return _doubles[key]
 
-
-MOST_ANSWERS = 256
-"""How many answers are cached. At the limit all are dropped."""
 
 _doubles: dict[tuple[Any, ...], bool] = {}
 """Answers by form and dtypes of its inputs: finding one takes longer than a small loss. Definitions are kept alive here."""
