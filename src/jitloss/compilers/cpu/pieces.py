@@ -18,7 +18,7 @@ from .memory import advanced, pointer, pointers, row_weight, smaller, wide_vecto
 from .row_plan import RowPlan, row_plan
 from .translate import part
 
-__all__ = ["STRIP", "piece_kernel"]
+__all__ = ["piece_kernel"]
 
 STRIP = 1024
 """Elements whose terms are added in the working precision before they are added in float64."""
