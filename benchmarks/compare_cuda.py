@@ -12,10 +12,8 @@ import collections
 import contextlib
 import datetime
 import importlib
-import importlib.metadata
 import importlib.util
 import operator
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,7 +27,7 @@ from typing import Any
 import jitloss
 from jitloss.bench.pages import Measured
 from jitloss.bench.progress import progress
-from jitloss.bench.report import times
+from jitloss.bench.report import times, versions
 
 MEASURED = Measured(Path(__file__).resolve().parents[1] / "docs" / "cuda.md", "compare-cuda")
 
@@ -252,15 +250,12 @@ def host_seconds(torch: Any, number: int = 2000) -> float:
 
 def device(torch: Any) -> dict[str, str]:
     """The environment that the figures depend on."""
-    versions = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
-    for name in ("numba", "numba-cuda", "cuda-core", "torch", "triton", "liger_kernel"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
+    installed = versions(("numba", "numba-cuda", "cuda-core", "torch", "triton", "liger_kernel"))
     return {
         "device": torch.cuda.get_device_name(0),
         "driver": _driver(),
         "CUDA": str(torch.version.cuda),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": ", ".join(map(" ".join, installed.items())),
         "date": datetime.date.today().isoformat(),
     }
 

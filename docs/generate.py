@@ -182,7 +182,7 @@ def _constants(module: ModuleType) -> dict[str, str]:
 
 SIZES = (
     ("jitloss.running", "CHUNK"),
-    ("jitloss.running", "INNER_ROWS"),
+    ("jitloss.running", "FEWEST_INNER_ROWS"),
     ("jitloss.running", "SERIAL"),
     ("jitloss.order", "INNER_ROWS"),
     ("jitloss.compilers.cpu.helpers", "CALLS"),

@@ -10,6 +10,7 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, agree, draw, weights
+from jitloss import keys
 from jitloss.arrays import cuda
 
 jax = pytest.importorskip("jax")
@@ -362,7 +363,7 @@ def test_a_device_is_waited_for_while_it_is_the_current_one(monkeypatch):
 def test_functions_that_are_called_back_have_an_end(monkeypatch):
     from jitloss.arrays import jax as adapter
 
-    monkeypatch.setattr(adapter, "MOST_CALLBACKS", 2)
+    monkeypatch.setattr(keys, "MOST_KEYS", 2)
     monkeypatch.setattr(adapter, "_on_host_again", {})
     x = jnp.linspace(0.1, 0.9, 5)
     for number in range(5):

@@ -296,7 +296,7 @@ def test_a_look_up_is_made_once(entries, monkeypatch):
 
 
 def test_types_that_are_made_in_a_loop_are_let_go(entries, monkeypatch):
-    monkeypatch.setattr(keys, "MOST_TYPES", 8)
+    monkeypatch.setattr(keys, "MOST_KEYS", 8)
     made = []
     for _ in range(30):
         kind = type("Sub", (np.ndarray,), {})

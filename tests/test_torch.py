@@ -9,6 +9,7 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, agree, draw, flat, weights
+from jitloss import keys
 from processes import python
 
 torch = pytest.importorskip("torch")
@@ -689,7 +690,7 @@ def test_compiled_switches():
 def test_what_is_known_of_dtypes_has_an_end(monkeypatch):
     from jitloss.arrays import torch as adapter
 
-    monkeypatch.setattr(adapter, "MOST_ANSWERS", 2)
+    monkeypatch.setattr(keys, "MOST_KEYS", 2)
     monkeypatch.setattr(adapter, "_doubles", {})
     for loss in (jitloss.mse_loss, jitloss.l1_loss, jitloss.log_cosh_loss):
         for dtype in (torch.float32, torch.float64):

@@ -203,7 +203,7 @@ class Evaluation:
 
     def _read_labels(self) -> None:
         """Integer labels as int64, checked at once: how many rows count, and is every label a class."""
-        self.labels, self.counted, self.ignored = None, self.geometry.count, 0
+        self.counted = self.geometry.count
         ignored = ignored_label(self._option("ignore_index"), self.owner) if self.definition.takes_labels else None
         if not self.geometry.labels or self.definition.target is None:
             return
@@ -395,9 +395,8 @@ class Evaluation:
         items = None if items is None else self._outwards(items)
         result = Result(items if self.reduction == "none" else value, gradient, hessian, self.given)
         if watching and items is not None:
-            items = (
-                items if self.reduction == "none" or not np.isfinite(value) else None
-            )  # where the sum is finite, so is every item
+            if self.reduction != "none" and np.isfinite(value):
+                items = None  # where the sum is finite, so is every item
             monitoring.report(self.owner, value, items, tuple(map(self._outwards, gradient.written)) if gradient else ())
         return result
 

@@ -41,15 +41,13 @@ def _parser() -> Parser:
     parser.set_defaults(run=lambda arguments: parser.print_help(), parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    def add(name: str, text: str, add_arguments: Callable[[Any], None], command: Callable[..., Any]) -> Parser:
+    def add(name: str, text: str, add_arguments: Callable[[Any], None], command: Callable[..., Any]) -> None:
         own = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", allow_abbrev=False)
         add_arguments(own)
         own.set_defaults(run=command, parser=own)
-        return own
 
     add("demo", demo.HELP, demo.add_arguments, demo.command)
-    own = add("evaluate", evaluate.HELP, evaluate.add_arguments, evaluate.command)
-    own.set_defaults(run=lambda arguments: evaluate.command(arguments, own))
+    add("evaluate", evaluate.HELP, evaluate.add_arguments, evaluate.command)
     add("info", info.HELP, info.add_arguments, info.command)
     add("warmup", warmup.HELP, warmup.add_arguments, warmup.command)
     add("bench", "measure jitloss beside NumPy, PyTorch, JAX and a plain copy", bench.add_arguments, _bench)

@@ -272,11 +272,19 @@ class WeightedSum:
 
     def _in_order(self, form: str, given: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> list[str]:
         """An order in which a call that fails comes before any has written to ``out``; those that may fail are checked here."""
-        order = _in_order(given)
-        for name in order.doubtful[1:]:  # the first one checks before it writes
+        harmless, doubtful, plain = [], [], []  # writes to no array of the caller's, may fail, cannot fail
+        for name, (inputs, mine) in given.items():
+            out = mine.get("out")
+            if out is None:
+                harmless.append(name)
+            elif len(mine) == 1 and _alike(out, *inputs):
+                plain.append(name)
+            else:
+                doubtful.append(name)
+        for name in doubtful[1:]:  # the first one checks before it writes
             inputs, mine = given[name]
             _named(name, getattr(self.terms[name][0], form).validate, *inputs, **mine)
-        return [*itertools.chain(*order)]
+        return [*harmless, *doubtful, *plain]
 
     def _arguments(
         self, outputs: Any, targets: Any, options: Mapping[str, Mapping[str, Any]]
@@ -310,28 +318,6 @@ class WeightedSum:
                 raise ValueError(f"weighted_sum: {name} has reduction='none', which gives no single value to add")
             arguments[name] = (self._taken[name].inputs(name, outputs[name], targets), mine)
         return arguments
-
-
-class _Order(NamedTuple):
-    """Names of calls: those that write to none of the caller's arrays, those that may fail, and those that cannot."""
-
-    harmless: list[str]
-    doubtful: list[str]
-    plain: list[str]
-
-
-def _in_order(calls: Mapping[str, tuple[tuple[Any, ...], Mapping[str, Any]]]) -> _Order:
-    """An order in which a call that fails comes before any has written to ``out``."""
-    order = _Order([], [], [])
-    for name, (inputs, options) in calls.items():
-        out = options.get("out")
-        if out is None:
-            order.harmless.append(name)
-        elif len(options) == 1 and _alike(out, *inputs):
-            order.plain.append(name)
-        else:
-            order.doubtful.append(name)
-    return order
 
 
 class _Taken(NamedTuple):

@@ -330,7 +330,7 @@ def _check_parts(name: str, functions: Mapping[str, Function]) -> None:
         if "self" in argument_names(function):
             raise DefinitionError(f"{name}.{part}: the functions of a definition take no self: there is no object, only numbers")
         check(function, f"{name}.{part}")
-        if not _has_defaults(function):  # building a signature takes longer
+        if not (function.__defaults__ or function.__kwdefaults__):  # building a signature takes longer
             continue
         for argument in inspect.signature(plain(function), follow_wrapped=False).parameters.values():
             if argument.default is not argument.empty:
@@ -361,8 +361,7 @@ def _row_parts(
     numbers: dict[str, Any] = dict.fromkeys(elements + per_row, 0.5)
     parts = {}
     if "peak" in functions:
-        _expect(f"{name}.peak", functions["peak"], elements + [one.name for one in parameters])
-        parts["peak"] = _part(functions["peak"], f"{name}.peak", numbers, parameters)
+        parts["peak"] = _part(functions["peak"], f"{name}.peak", dict.fromkeys(elements, 0.5), parameters)
         if parts["peak"].results != 1:
             raise DefinitionError(f"{name}: peak returns 1 number, this one returns {parts['peak'].results}")
         numbers["peak"] = 1.0
@@ -379,16 +378,6 @@ def _row_parts(
         )
     parts["slope"] = _part(functions["slope"], f"{name}.slope", {**numbers, **dict.fromkeys(coefficients, 0.5)}, parameters)
     return parts
-
-
-def _expect(owner: str, function: Function, allowed: list[str]) -> None:
-    for argument in argument_names(function):
-        if argument not in allowed:
-            raise DefinitionError(f"{owner}: unknown argument {argument!r}; it may take {', '.join(allowed)}")
-
-
-def _has_defaults(function: Function) -> bool:
-    return bool(function.__defaults__ or function.__kwdefaults__)
 
 
 def _part(function: Function, owner: str, numbers: Mapping[str, Any], parameters: Sequence[Parameter]) -> Part:

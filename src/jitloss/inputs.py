@@ -155,19 +155,12 @@ def geometry(definition: Definition, arrays: Mapping[str, np.ndarray], axis: Any
     items = shape[:place] + shape[place + 1 :]
     labels = False
     for other in elements[1:]:
-        given = arrays[other.name]
-        if definition.takes_labels and other is definition.target and given.ndim == len(items):
+        given, may_be_labels = arrays[other.name], definition.takes_labels and other is definition.target
+        if may_be_labels and given.ndim == len(items):
             labels = True
             _check_labels(definition, first, shape, items, other, given)
         else:
-            _same(
-                definition,
-                first,
-                shape,
-                other,
-                given.shape,
-                items if definition.takes_labels and other is definition.target else None,
-            )
+            _same(definition, first, shape, other, given.shape, items if may_be_labels else None)
     for other in definition.inputs:
         if other.per_row and arrays[other.name].shape != items:
             raise ValueError(

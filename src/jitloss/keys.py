@@ -37,15 +37,15 @@ def new_key(form: Any) -> str:
     return key
 
 
-MOST_TYPES = 512
-"""How many types such a cache holds."""
+MOST_KEYS = 512
+"""How many keys such a cache holds."""
 
 
-def remember(known: dict[type, Any], kind: type, what: Any) -> None:
-    """Cache something about a type; the limit keeps a program that makes types in a loop from keeping all of them alive."""
-    if len(known) >= MOST_TYPES:
+def remember(known: dict[Any, Any], key: Any, what: Any) -> None:
+    """Cache something by a type or another key; the limit keeps a program that makes types in a loop from keeping all of them alive."""
+    if len(known) >= MOST_KEYS:
         known.clear()
-    known[kind] = what
+    known[key] = what
 
 
 def without_parameter(kind: type) -> type:

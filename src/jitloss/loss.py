@@ -10,6 +10,7 @@ from . import definition as definitions
 from .algebra import sum_of
 from .definition import Definition
 from .form import Documented, Form, OfInstances
+from .keys import remember
 from .options import DEFAULTS
 
 __all__ = ["Loss", "pointwise", "rowwise"]
@@ -49,10 +50,9 @@ class Loss:
         self.weights = tuple(weight for weight, _ in terms)
         self.__module__ = module or definition.module
         self.__name__, self.__qualname__ = definition.name, definition.qualname
+        if terms:
+            self.__name__ = self.__qualname__ = _name_of(terms)
         self._origin: tuple[Loss, dict[str, Any]] | None = None
-        self._name_forms()
-
-    def _name_forms(self) -> None:
         self.value = self.form(self, "value")
         self.gradient = self.form(self, "gradient")
         self.value_and_gradient = self.form(self, "value_and_gradient")
@@ -175,9 +175,8 @@ def _sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
     """The loss that adds up the terms."""
     found = _sums.get(terms)  # functools' cache would make torch.compile warn
     if found is None:
-        if len(_sums) >= 256:
-            _sums.clear()
-        found = _sums[terms] = _new_sum(terms)
+        found = _new_sum(terms)
+        remember(_sums, terms, found)
     return found
 
 
@@ -191,13 +190,13 @@ def _new_sum(terms: "tuple[tuple[float, Loss], ...]") -> Loss:
             raise ValueError(f"{one.__name__}: a loss is multiplied by a finite number, got {weight!r} in all")
     first = next(iter(weights))
     definition = sum_of(tuple(one.definition for one in weights), _RESERVED) if len(weights) > 1 else first.definition
-    loss = (Loss.of_penalties if definition.is_penalty else type(first))(
-        definition, terms=tuple((weight, one) for one, weight in weights.items())
-    )
-    parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for one, weight in weights.items())
-    loss.__name__ = loss.__qualname__ = " + ".join(parts).replace("+ -", "- ")
-    loss._name_forms()
-    return loss
+    kind = Loss.of_penalties if definition.is_penalty else type(first)
+    return kind(definition, terms=tuple((weight, one) for one, weight in weights.items()))
+
+
+def _name_of(terms: "tuple[tuple[float, Loss], ...]") -> str:
+    parts = (one.__name__ if weight == 1.0 else f"{weight:g} * {one.__name__}" for weight, one in terms)
+    return " + ".join(parts).replace("+ -", "- ")
 
 
 def pointwise(function: Callable[..., Any]) -> Loss:

@@ -6,7 +6,6 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from .arrays.columns import index_of
 from .definition import Definition, as_float, is_number
 from .registry import array_type, is_a
 
@@ -231,7 +230,7 @@ def _by_class(value: Any, owner: str) -> Mapping[Any, Any] | None:
         return value
     if not is_a(value, "pandas.Series"):
         return None
-    labels = index_of(value)
+    labels = list(value.index)
     twice = next((label for label, times in Counter(labels).items() if times > 1), None)
     if twice is not None:
         raise ValueError(f"{owner}: class_weight must name each class once, got an index that has {twice!r} more than once")

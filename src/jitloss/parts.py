@@ -188,7 +188,7 @@ class Parts:
         """The results of a piece, given the peaks and the sums of the whole rows. All pieces of a row compute the same value."""
         piece = self._piece(arguments, first, whole, self.wants)
         value, *outputs = piece.finish(peaks, sums, divisor)
-        arrays = [array for one in outputs if one is not None for array in _arrays(one)]
+        arrays = [array for one in outputs if one is not None for array in flat(one.finish())]
         like = arguments[self.definition.inputs[0].public]
         library = library_of(like)
         if library is not None:
@@ -210,8 +210,3 @@ def on_host(value: Any) -> Any:
     """Copy an array on a device to the host: rows that are split are computed there."""
     library = library_of(value)
     return value if library is None else library.to_host(value)
-
-
-def _arrays(output: Outputs) -> list[np.ndarray]:
-    done = output.finish()
-    return list(done.values()) if isinstance(done, dict) else [done]

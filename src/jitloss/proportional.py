@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-__all__ = ["FREE", "Symbol", "proportional_or_free"]
+__all__ = ["FREE", "proportional_or_free"]
 
 MOST_COMBINATIONS = 64
 """Combinations of options up to which all are tried."""

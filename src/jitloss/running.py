@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from . import stores
 
-__all__ = ["CHUNK", "INNER_ROWS", "SERIAL", "Memory", "chunk_rows", "compiler", "total_of"]
+__all__ = ["CHUNK", "SERIAL", "Memory", "chunk_rows", "compiler", "total_of"]
 
 CHUNK = 16384
 """Elements of a chunk: the unit of parallel work and of the sum in order, whatever the number of threads."""
 
-INNER_ROWS = 128
+FEWEST_INNER_ROWS = 128
 """The fewest rows of a chunk where rows lie along an inner axis, side by side."""
 
 SERIAL = 2 * CHUNK
@@ -89,7 +89,7 @@ class Memory(NamedTuple):
 
 def chunk_rows(columns: int, inner: int = 1) -> int:
     """Rows of a chunk. Rows along an inner axis are read side by side: with few of them, only part of each cache line would be used."""
-    return max(CHUNK // columns, 1 if inner == 1 else INNER_ROWS)
+    return max(CHUNK // columns, 1 if inner == 1 else FEWEST_INNER_ROWS)
 
 
 def total_of(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["from_arrow", "from_pandas", "from_polars", "index_of", "refuse_lazy", "to_arrow", "to_polars"]
+__all__ = ["from_arrow", "from_pandas", "from_polars", "refuse_lazy", "to_arrow", "to_polars"]
 
 
 def _refuse(missing: int, what: str) -> None:
@@ -21,11 +21,6 @@ def from_pandas(value: Any) -> np.ndarray:
     if result.dtype == object and result.ndim == 2 and result.shape[1]:  # pandas' own dtypes, or a mixture
         result = np.stack([value.iloc[:, place].to_numpy() for place in range(result.shape[1])], axis=1)
     return result
-
-
-def index_of(series: Any) -> list[Any]:
-    """The labels in the index of a pandas Series."""
-    return list(series.index)
 
 
 def refuse_lazy(value: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from ..keys import PLAIN
+from ..keys import PLAIN, remember
 from ..results import flat, packed, with_numbers
 
 __all__ = ["call", "to_numpy"]
@@ -56,11 +56,15 @@ def to_numpy(value: jax.Array) -> np.ndarray:
     return np.asarray(value)
 
 
+def _called(form: Any, given: Mapping[str, Any]) -> Any:
+    """What a form returns for arrays in host memory."""
+    arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
+    return form(*[arrays.pop(name) for name in form.inputs], **with_numbers(arrays))
+
+
 def _on_numpy(form: Any, given: Mapping[str, Any]) -> list[np.ndarray]:
     """The results of a form on any arrays in host memory, with dtypes that JAX supports."""
-    arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
-    inputs = [arrays.pop(name) for name in form.inputs]
-    results = flat(form(*inputs, **with_numbers(arrays)))
+    results = flat(_called(form, given))
     if form.wants.value and isinstance(results[0], float):
         results[0] = np.asarray(results[0], _working(form, given))
     return [np.asarray(one, _known(one.dtype)) for one in results]
@@ -82,8 +86,7 @@ def _evaluated(form: Any, given: dict[str, Any]) -> Any:
     """The results as JAX arrays, or NumPy arrays where the first input is one."""
     first = given[form.inputs[0]]
     if not isinstance(first, jax.Array):
-        arrays = {name: np.asarray(one) if isinstance(one, jax.Array) else one for name, one in given.items()}
-        return form(*[arrays.pop(name) for name in form.inputs], **with_numbers(arrays))
+        return _called(form, given)
     with jax.default_device(next(iter(first.devices()))):
         return packed(form, [_to_jax(one) for one in _on_numpy(form, _read(form, given))])
 
@@ -120,13 +123,10 @@ def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: 
             return tuple(_on_numpy(form, {**rest, **dict(zip(names, map(np.asarray, values), strict=True))}))
 
         if plain:
-            if len(_on_host_again) >= MOST_CALLBACKS:
-                _on_host_again.clear()
-            _on_host_again[key] = on_host
+            remember(_on_host_again, key, on_host)
     return jax.pure_callback(on_host, tuple(shapes), *arrays, vmap_method="sequential")
 
 
-MOST_CALLBACKS = 256
 _on_host_again: dict[Any, Any] = {}
 """The functions that JAX calls back, cached: JAX compiles and keeps a program for each new function, even if all else is equal."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.autograd.graph import increment_version
 
-from ..keys import FORMS, ON_DEVICES, PLAIN
+from ..keys import FORMS, ON_DEVICES, PLAIN, remember
 from ..results import flat, packed, with_numbers
 from ..spaces import is_number
 from .cuda import TORCH
@@ -56,10 +56,8 @@ def _called(form: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if replayed is not None:
             return _autocast(replayed)
     given = _named(form, args, options)
-    if form.kind == "value" and torch.is_grad_enabled():
-        trained = _trained(form, given)
-        if trained:
-            return _autocast(_differentiated(form, given))
+    if form.kind == "value" and torch.is_grad_enabled() and _trained(form, given):
+        return _autocast(_differentiated(form, given))
     return _autocast(_evaluated(form, given))
 
 
@@ -250,14 +248,9 @@ def _is_double(form: Any, given: Arguments) -> bool:
     key = form.loss.definition.maths, *dtypes
     if any(one is None for one in dtypes) or key not in _doubles:
         names = (str(one.dtype)[6:] if isinstance(one, Tensor) else np.asarray(one).dtype.name for one in values)
-        if len(_doubles) >= MOST_ANSWERS:
-            _doubles.clear()
-        _doubles[key] = form.working(names) == "float64"
+        remember(_doubles, key, form.working(names) == "float64")
     return _doubles[key]
 
-
-MOST_ANSWERS = 256
-"""How many answers are cached. At the limit all are dropped."""
 
 _doubles: dict[tuple[Any, ...], bool] = {}
 """Answers by form and dtypes of its inputs: finding one takes longer than a small loss. Definitions are kept alive here."""
@@ -480,9 +473,8 @@ def _remember(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.set_materialize_grads(False)
     ctx.form, given = _parsed(*inputs)
     ctx.names = [name for name, value in given.items() if isinstance(value, Tensor)]
-    ctx.nothing = [
-        None if one else [] for one in inputs[3:5]
-    ]  # PyTorch takes None for a list of numbers, but not for an empty one
+    # PyTorch takes None for a list of numbers, but not for an empty one
+    ctx.nothing = [None if one else [] for one in inputs[3:5]]
     ctx.rest = {name: value for name, value in given.items() if name not in ctx.names}
     ctx.save_for_backward(*output[1:])
 

@@ -39,6 +39,7 @@ __all__ = [
     "run",
     "show",
     "simd_bits",
+    "versions",
 ]
 
 Targets = Mapping[tuple[str, str], Mapping[str, float]]
@@ -52,7 +53,6 @@ CAPTION = (
     "that reads the same inputs and writes as much as the gradient, np.copyto copies the logits. Gradients are new arrays "
     "in every call, each dropped before the next one is computed; copies write into an array that is there."
 )
-_LIBRARIES = ("numpy", "numba", "llvmlite", "torch", "jax")
 STARTUP = ("start", "")
 """The key of the targets for first calls and the import."""
 
@@ -71,17 +71,22 @@ class Report:
         return json.dumps({**asdict(self), "rows": rows}, indent=2) + "\n"
 
 
+def versions(libraries: Sequence[str] = ("numpy", "numba", "llvmlite", "torch", "jax")) -> dict[str, str]:
+    """The versions of Python, of this library, and of those of the others that are installed."""
+    found = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 def machine() -> dict[str, str]:
     """What the figures depend on."""
-    versions = {"Python": platform.python_version(), "jitloss": jitloss.__version__}
-    for name in _LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
     return {
         "processor": _processor(),
         "threads": f"{numba.get_num_threads()} of {os.cpu_count()}",
         "SIMD": f"{simd_bits()} bits",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": ", ".join(map(" ".join, versions().items())),
         "load before": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown",
         "date": datetime.date.today().isoformat(),
     }

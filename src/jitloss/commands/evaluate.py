@@ -129,9 +129,9 @@ def _plain(formula: str) -> str:
 # The work ---------------------------------------------------------------------------------------------------------------------
 
 
-def command(arguments: argparse.Namespace, base: argparse.ArgumentParser) -> None:
+def command(arguments: argparse.Namespace) -> None:
     loss = find_loss(arguments.loss)
-    given = vars(loss_parser(loss, base).parse_args(arguments.rest))
+    given = vars(loss_parser(loss, arguments.parser).parse_args(arguments.rest))
     gradient, values = given.pop("gradient"), given.pop("values", None)
     sources = _open(loss.definition, given)
     options = {**given, **{name: source.array for name, source in sources.items()}}

@@ -9,7 +9,7 @@ import numba
 from numba import config
 from numba.core.caching import FunctionCache
 
-from ..bench.report import machine
+from ..bench.report import machine, versions
 from ..compilers.cpu import driver
 
 __all__ = ["add_arguments", "cache_folder", "cache_line", "command"]
@@ -23,9 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> None:
     about = machine()
-    versions = about["versions"].split(", ")
-    lines = [tuple(one.split(" ", 1)) for one in versions]
-    lines += [
+    lines = [
+        *versions().items(),
         ("processor", about["processor"]),
         ("threads", f"{about['threads']}, helpers of jitloss's own; numba's threading layer: {_threading_layer()}"),
         ("SIMD", about["SIMD"]),

@@ -40,9 +40,8 @@ class Format:
     log1p_tail: tuple[float, ...]
     log_cosh_tail: tuple[float, ...]
     halves: bool  # exp applies its exponent in two halves, for subnormal results; and log divides once
-    own: Mapping[str, Callable[..., "Number"]] = field(
-        default_factory=dict
-    )  # LLVM's functions that a back end does in its own way
+    # LLVM's functions that a back end does in its own way
+    own: Mapping[str, Callable[..., "Number"]] = field(default_factory=dict)
 
 
 # fmt: off

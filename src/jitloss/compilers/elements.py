@@ -31,7 +31,6 @@ __all__ = [
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _HALF, _FLOAT, _DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
-_BYTES = _I8.as_pointer()
 
 
 def _from_bfloat16(builder: Any, bits: Any, to: Any) -> Any:

@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 from ..compilers.canonical import point
 from ..compilers.tuples import cast, scaled, select
 
-__all__ = ["Function", "Given", "given", "named", "on_scalars", "placed", "working_of"]
+__all__ = ["Function", "factor_of", "given", "named", "on_scalars", "placed", "working_of"]
 
 Function = Callable[..., Any]
 
@@ -89,6 +89,11 @@ def _constant(form: Any, parameter: Any, kind: Any) -> Any:
     return parameter.check(value, form.__name__)
 
 
+def factor_of(form: Any) -> float:
+    """What the results of a single loss are multiplied by; a sum multiplies those of its members."""
+    return form.loss.weights[0] if form.loss.weights and not form.loss.definition.sum_of else 1.0
+
+
 def working_of(kinds: Sequence[Any]) -> Any:
     """float32 where no input is wider, else float64."""
     dtypes = [getattr(one, "dtype", one) for one in kinds]
@@ -108,7 +113,7 @@ def on_scalars(form: Any, kinds: Sequence[Any], jit: Any) -> Function:
     count = len(form.inputs)
     places, constants = (*range(count), *parameters.numbers), parameters.constants
     wanted = placed(call.wanted, count, parameters)
-    factor = working(form.loss.weights[0] if form.loss.weights and not form.loss.definition.sum_of else 1.0)
+    factor = working(factor_of(form))
     inputs = enumerate(form.loss.definition.inputs)
     signs = [at for at, one in inputs if one.space.name == "sign" and isinstance(kinds[at], (types.Boolean, bool))]
     function, both, which = call.function, form.kind == "value_and_gradient", int(form.kind == "gradient")

@@ -17,7 +17,7 @@ from ..compilers.cpu.pipeline import JoinedCompiler
 from ..compilers.tuples import add, cast, maximum_of, scaled, select
 from ..options import DEFAULTS
 from .each import each
-from .functions import Function, given, placed, working_of
+from .functions import Function, factor_of, given, placed, working_of
 
 __all__ = ["OPTIONS", "on_elements", "on_rows"]
 
@@ -124,7 +124,7 @@ def on_elements(form: Any, kinds: Sequence[Any]) -> Function:
     (number, bools), check, nothing = _numbers(kinds, places, working, signs), _same_shape(form, places), _nothing(places)
     outputs, zeros = _outputs(form, kinds)
     out_places, no_more, finish, slope_at = tuple(range(len(outputs))), _nothing(outputs), _finish(form, len(outputs) > 1), (1,)
-    factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
+    factor = factor_of(form)
     mean, with_gradient, zero = not definition.is_penalty, form.wants.gradient, working(0.0)
 
     def impl(*arguments):  # type: ignore[no-untyped-def]
@@ -176,7 +176,7 @@ def on_rows(form: Any, kinds: Sequence[Any]) -> Function:
     outputs, zeros = _outputs(form, kinds)
     grid_places, row_places, out_places = (tuple(range(len(one))) for one in (stored, per_row, outputs))
     finish, of_outputs = _finish(form, len(outputs) > 1), _nothing(outputs)
-    factor = form.loss.weights[0] if form.loss.weights and not definition.sum_of else 1.0
+    factor = factor_of(form)
     with_gradient, one, nothing, double = form.wants.gradient, working(1.0), working(0.0), np.float64
     labels_of = _labels(form, kinds, target) if with_labels else with_arrays(lambda arguments: np.zeros(0, np.int64))
     own_target = (

@@ -8,6 +8,7 @@ import numpy as np
 
 import jitloss
 
+from .. import roofs
 from ..copying import aligned_like
 from ..measure import copy_calls, outputs
 from ..rounds import Call, race, ratio
@@ -90,12 +91,8 @@ def threads(work: Work, quick: bool) -> Race:
     call = value_and_gradient(work, inputs)
 
     def with_threads(number: int) -> None:
-        before = numba.get_num_threads()
-        numba.set_num_threads(number)
-        try:
+        with roofs.threads(number):
             call()
-        finally:
-            numba.set_num_threads(before)
 
     return Race.of_two(partial(with_threads, 2), "one thread", partial(with_threads, 1))
 

@@ -66,7 +66,7 @@ def sum_across(typing: Any, pieces: Any, others: Any, first: Any, count: Any, to
             lanes = ir.Constant(ir.VectorType(_I32, size), list(range(size)))
             start = builder.insert_element(ir.Constant(lanes.type, ir.Undefined), builder.trunc(args[2], _I32), _I32(0))
             start = builder.shuffle_vector(start, start, ir.Constant(lanes.type, [0] * size))
-            counted = builder.select(builder.icmp_signed(">=", lanes, start), other, _zero(other.type))
+            counted = builder.select(builder.icmp_signed(">=", lanes, start), other, ir.Constant(other.type, [0.0] * size))
             few = _halved(builder, builder.fadd(own, counted), _sum, 8)
             if working.dtype == types.float32:
                 few = builder.fpext(few, ir.VectorType(ir.DoubleType(), 8))
@@ -75,7 +75,3 @@ def sum_across(typing: Any, pieces: Any, others: Any, first: Any, count: Any, to
         return context.make_tuple(builder, totals, numbers)
 
     return totals(pieces, others, types.intp, count, totals, working), codegen
-
-
-def _zero(kind: Any) -> Any:
-    return ir.Constant(kind, [0.0] * kind.count)

@@ -17,7 +17,7 @@ from .cache import MachineCode, cached, of_this_version, own_files
 from .flags import FLAGS
 from .pipeline import KernelCompiler
 
-__all__ = ["KERNEL", "call", "entry_point", "range_kernel"]
+__all__ = ["call", "entry_point", "range_kernel"]
 
 KERNEL = types.float64(types.intp, types.intp, types.intp, types.float64)
 _WORD = ir.IntType(64)

@@ -9,7 +9,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..elements import address, load, load_one, read, spread, stacks, store
+from ..elements import address, load, load_one, spread, stacks, store
 from ..intrinsics import intrinsic
 from ..targets import element, mark
 from ..tuples import add, cast, maximum_of, select, weighted
@@ -23,6 +23,7 @@ from .memory import (
     pointer,
     pointers,
     prefetch,
+    row_weight,
     smaller,
     word,
     write_short,
@@ -42,17 +43,11 @@ def begin_lanes(plan: Lanes, table, first, lanes, given, labels, marks, factors,
     """Read the weight of each row, and its label; reset its peaks and sums."""
     working, classes = plan.working, pointer(table, at.CLASS_WEIGHTS)
     for lane in range(lanes):
-        weight = working(1.0)
         if plan.with_labels:
             label = label_of(table, first + lane)
-            if read(pointer(table, at.LABELS), first + lane) == word(table, at.IGNORED):
-                weight = working(0.0)
             write_short(labels, lane, label)
             store(marks, lane, mark(classes, label, given, working, plan.source), plan.name)
-        if plan.with_weights:
-            which = (first + lane) // word(table, at.WEIGHT_SPAN)
-            weight *= load((pointer(table, at.WEIGHTS),), which, plan.own, working)[0]
-        store(factors, lane, weight, plan.name)
+        store(factors, lane, row_weight(table, first + lane, plan.with_labels, plan.with_weights, working), plan.name)
         spread(peaks, lane, plan.lowest, plan.name)
         spread(totals, lane, plan.zeros64, "float64")
 

@@ -12,7 +12,7 @@ from .flags import jitable
 from .memory import LINE
 from .row_plan import RowPlan, row_plan
 
-__all__ = ["BLOCK", "LONGEST_KEPT", "NEAR", "SLOPE_STRIP", "TILE", "LongRows", "long_rows"]
+__all__ = ["BLOCK", "LONGEST_KEPT", "SLOPE_STRIP", "TILE", "LongRows", "long_rows"]
 
 LONGEST_KEPT = 32768
 """Elements of a row up to which their terms are kept, on the stack: they stay in the L2 cache. For longer rows the only term that

@@ -14,11 +14,11 @@ from ..tuples import add, cast, maximum_of, parameters, select, weighted
 from ..variant import Variant
 from . import table as at
 from .entry import range_kernel
-from .memory import advanced, pointer, pointers, smaller, wide_vectors, word
+from .memory import advanced, pointer, pointers, row_weight, smaller, wide_vectors, word
 from .row_plan import RowPlan, row_plan
 from .translate import part
 
-__all__ = ["STRIP", "piece_kernel"]
+__all__ = ["piece_kernel"]
 
 STRIP = 1024
 """Elements whose terms are added in the working precision before they are added in float64."""
@@ -58,15 +58,12 @@ def piece_kernel(variant: Variant, fingerprint: str) -> Any:
         working, classes, total = plan.working, pointer(table, at.CLASS_WEIGHTS), 0.0
         given = parameters(pointer(table, at.PARAMETERS), plan.kinds, working)
         for row in range(start, stop):
-            weight, label, marked, tops = working(1.0), 0, working(0.0), plan.lowest
+            label, marked, tops = 0, working(0.0), plan.lowest
+            weight = row_weight(table, row, plan.with_labels, plan.with_weights, working)
             if plan.with_labels:
                 label = read(pointer(table, at.LABELS), row)
-                if label == word(table, at.IGNORED):
-                    weight = working(0.0)
                 if label >= 0 and label < word(table, at.COLUMNS):
                     marked = mark(classes, label, given, working, plan.source)
-            if plan.with_weights:
-                weight *= load((pointer(table, at.WEIGHTS),), row // word(table, at.WEIGHT_SPAN), plan.own, working)[0]
             if plan.finds_peaks:
                 find_peaks(plan, table, row, given, label, marked)
             elif plan.with_peak:
