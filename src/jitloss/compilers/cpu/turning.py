@@ -81,10 +81,10 @@ def _move(typing: Any, rows: Any, memory: Any, lanes: Any, columns: Any, inner: 
             builder.position_at_end(block)
             kind = ir.IntType(8 * number).as_pointer()
             across, along = builder.bitcast(memory, kind), builder.bitcast(rows, kind)
-            with cgutils.for_range(builder, columns) as column:
-                here, there = builder.gep(across, [builder.mul(column.index, inner)]), builder.gep(along, [column.index])
-                with cgutils.for_range(builder, lanes) as lane:
-                    ends = builder.gep(here, [lane.index]), builder.gep(there, [builder.mul(lane.index, columns)])
+            with cgutils.for_range(builder, lanes) as lane:
+                here, there = builder.gep(across, [lane.index]), builder.gep(along, [builder.mul(lane.index, columns)])
+                with cgutils.for_range(builder, columns) as column:
+                    ends = builder.gep(here, [builder.mul(column.index, inner)]), builder.gep(there, [column.index])
                     source, destination = reversed(ends) if returns else ends
                     builder.store(builder.load(source, align=number), destination, align=number)
             builder.branch(after)
