@@ -2,12 +2,14 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from llvmlite import binding
 
-__all__ = ["Loop", "foreign_calls", "innermost_loops", "machine_lanes"]
+__all__ = ["Loop", "foreign_calls", "innermost_loops", "machine_lanes", "natural_loops"]
 
 _LABEL = r'"?[-\w.$<>:]+"?'
 
@@ -62,7 +64,7 @@ def innermost_loops(llvm: str) -> list[Loop]:
     blocks = _blocks(max(re.findall(r"^define [^\n]*\{\n(.*?)^\}", llvm, re.S | re.M), key=len))
     following = {name: [to for to in re.findall(rf"label %({_LABEL})", text) if to in blocks] for name, text in blocks.items()}
     metadata = dict(re.findall(r"^(!\d+) = (.*)$", llvm, re.M))
-    bodies, ends = _natural_loops(following)
+    bodies, ends = natural_loops(following)
     inner = [header for header in bodies if not any(other != header and other in bodies[header] for other in bodies)]
     return [
         Loop(
@@ -82,54 +84,40 @@ def _blocks(function: str) -> dict[str, str]:
     return blocks | {name: "\n".join(line.strip() for line in text.splitlines()) for name, text in names_and_texts}
 
 
-def _natural_loops(following: dict[str, list[str]]) -> tuple[dict[str, set[str]], dict[str, list[str]]]:
-    """For each loop header the blocks of its loop, and those that jump back to it."""
-    order = _reverse_postorder(following)
+def natural_loops(following: Mapping[Any, Iterable[Any]]) -> tuple[dict[Any, set[Any]], dict[Any, list[Any]]]:
+    """For each loop header the blocks of its loop, which come back to it without passing through it, and those that jump back to it."""
     before = defaultdict(list)
-    for name in order:
-        for to in following[name]:
+    for name, others in following.items():
+        for to in others:
             before[to].append(name)
-    dominators = _dominators(order, before)
-    bodies: dict[str, set[str]] = {}
-    ends: dict[str, list[str]] = defaultdict(list)
-    for name in order:
-        for header in set(following[name]) & dominators[name]:
-            ends[header].append(name)
-            waiting, body = [name], bodies.setdefault(header, {header})
-            while waiting:
-                one = waiting.pop()
-                if one not in body:
-                    body.add(one)
-                    waiting += before[one]
+    bodies: dict[Any, set[Any]] = {}
+    ends: dict[Any, list[Any]] = defaultdict(list)
+    for name, header in _edges_back(following):
+        ends[header].append(name)
+        waiting, body = [name], bodies.setdefault(header, {header})
+        while waiting:
+            one = waiting.pop()
+            if one not in body:
+                body.add(one)
+                waiting += before[one]
     return bodies, ends
 
 
-def _reverse_postorder(following: dict[str, list[str]]) -> list[str]:
+def _edges_back(following: Mapping[Any, Iterable[Any]]) -> Iterator[tuple[Any, Any]]:
+    """The back edges: jumps to a block on the path that led to the jump."""
     first = next(iter(following))
-    order, seen, stack = [], {first}, [(first, iter(following[first]))]
-    while stack:
-        name, rest = stack[-1]
-        to = next((one for one in rest if one not in seen), None)
-        if to is None:
-            order.append(name)
-            stack.pop()
-        else:
-            seen.add(to)
-            stack.append((to, iter(following[to])))
-    return order[::-1]
-
-
-def _dominators(order: list[str], before: dict[str, list[str]]) -> dict[str, set[str]]:
-    found = {name: set(order) for name in order}
-    found[order[0]] = {order[0]}
-    changed = True
-    while changed:
-        changed = False
-        for name in order[1:]:
-            new = set.intersection(*(found[one] for one in before[name])) | {name}
-            changed |= new != found[name]
-            found[name] = new
-    return found
+    seen, path, left = {first}, [first], [iter(following[first])]
+    while path:
+        one = next(left[-1], None)
+        if one is None:
+            path.pop()
+            left.pop()
+        elif one in path:
+            yield path[-1], one
+        elif one not in seen:
+            seen.add(one)
+            path.append(one)
+            left.append(iter(following[one]))
 
 
 def _is_marked(block: str, metadata: dict[str, str]) -> bool:

@@ -128,9 +128,9 @@ def project(tmp_path_factory) -> Project:
     return made
 
 
-def test_the_cache_does_not_grow_over_ten_runs(project):
+def test_the_cache_does_not_grow_from_run_to_run(project):
     before = processes.cache_files(project.cache)
-    for _ in range(9):
+    for _ in range(3):
         assert project.run() == (VALUES, [])
     assert processes.cache_files(project.cache) == before
 

@@ -367,9 +367,9 @@ if "thread" in sys.argv:
 """
 
 
-@pytest.mark.parametrize("how", ["", "late", "thread"])
-def test_the_end_of_a_process(how):
-    for _ in range(5):
+@pytest.mark.parametrize(("how", "times"), [("", 1), ("late", 1), ("thread", 5)])
+def test_the_end_of_a_process(how, times):
+    for _ in range(times):
         process = processes.start("-X", "faulthandler", "-c", ENDING, how, NUMBA_NUM_THREADS="4")
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (0, "")

@@ -62,9 +62,8 @@ def test_nothing_is_copied_and_gradients_lie_like_the_predictions(case, shape, a
 @pytest.mark.parametrize(
     ("case", "shape", "axis", "axes"), [one for one in PAIRS if not one[0].loss.definition.is_penalty], ids=repr
 )
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_values_of_items_and_gradients_go_where_they_belong(case, shape, axis, axes, dtype):
-    inputs, options = draw(case, shape, dtype, axis=axis), axis_option(case, axis)
+def test_values_of_items_and_gradients_go_where_they_belong(case, shape, axis, axes):
+    inputs, options = draw(case, shape, "float16", axis=axis), axis_option(case, axis)
     mine = lying(case, inputs, axes)
     values, gradient = case.loss.value_and_gradient(*mine, **options, reduction="none")
     wanted = case.loss.value_and_gradient(*inputs, **options, reduction="none")

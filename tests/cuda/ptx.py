@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from loops import natural_loops
+
 __all__ = ["Assembly", "Loop"]
 
 _LABEL = re.compile(r"^(\$\w+):")
@@ -71,7 +73,7 @@ class Assembly(Instructions):
     def read(cls, text: str) -> "Assembly":
         blocks = _blocks(text)
         whole = tuple(one for block in blocks for one in block.instructions)
-        found = _natural_loops(blocks)
+        found = natural_loops({number: block.following for number, block in enumerate(blocks)})[0].values()
         loops = (
             Loop(
                 tuple(one for number in sorted(body) for one in blocks[number].instructions),
@@ -118,38 +120,3 @@ def _blocks(text: str) -> list[_Block]:
         _Block(tuple(part), ((places[target],) if target else ()) + ((number + 1,) if falls else ()))
         for number, (part, (target, falls)) in enumerate(zip(parts, ends, strict=True))
     ]
-
-
-def _natural_loops(blocks: list[_Block]) -> list[frozenset[int]]:
-    """The blocks of each loop: a header, and those that come back to it without passing through it."""
-    preceding: dict[int, set[int]] = {}
-    for number, block in enumerate(blocks):
-        for one in block.following:
-            preceding.setdefault(one, set()).add(number)
-    bodies: dict[int, set[int]] = {}
-    for source, header in _edges_back(blocks):
-        body, waiting = bodies.setdefault(header, {header}), [source]
-        while waiting:
-            one = waiting.pop()
-            if one not in body:
-                body.add(one)
-                waiting += preceding[one]
-    return [frozenset(body) for body in bodies.values()]
-
-
-def _edges_back(blocks: list[_Block]) -> list[tuple[int, int]]:
-    """The back edges: jumps to a block on the path that led to the jump."""
-    found, seen, path = [], {0}, [0]
-    left = [iter(blocks[0].following)]
-    while path:
-        one = next(left[-1], None)
-        if one is None:
-            path.pop()
-            left.pop()
-        elif one in path:
-            found.append((path[-1], one))
-        elif one not in seen:
-            seen.add(one)
-            path.append(one)
-            left.append(iter(blocks[one].following))
-    return found
