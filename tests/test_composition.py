@@ -12,7 +12,7 @@ from cases import ALL, CASES, PARAMETRISED, Case, agree, draw, flat
 from jitloss import compilers, huber_loss, l1_loss, l2_regularization, mse_loss
 from jitloss.algebra import sum_of
 from jitloss.compilers import cpu
-from jitloss.definition import Weight
+from jitloss.definition import Embedding, RealTarget, Weight
 
 EACH = [case for case in CASES if not case.labels]
 
@@ -797,3 +797,138 @@ def test_an_output_is_no_map_of_what_another_call_reads(plain, tmp_path):
         with pytest.raises(ValueError, match="out of a overlaps an array of b"):
             jitloss.l2_regularization.gradient({"a": other, "b": read}, out={"a": out, "b": np.empty(4096)})
     np.testing.assert_array_equal(np.fromfile(tmp_path / "raw"), np.arange(6000.0))
+
+
+@jitloss.rowwise
+class of_any_target:
+    """A loss of rows whose targets may be any real numbers."""
+
+    def terms(prediction, target: RealTarget):
+        error = prediction - target
+        return error * error
+
+    def value(sums):
+        return sums, 2.0
+
+    def slope(prediction, target, weight):
+        return weight * (prediction - target)
+
+
+def test_a_sum_takes_what_all_of_its_members_take():
+    """Whichever comes first: real numbers leave the choice to the other, labels are taken where both losses take them."""
+    p, flags = np.array([0.5, -1.0, 2.0]), np.array([True, False, False])
+    for total in (mse_loss + jitloss.hinge_loss, jitloss.hinge_loss + mse_loss):
+        assert total(p, flags) == total(p, np.where(flags, 1.0, -1.0))
+    case = next(case for case in CASES if case.name == "cross_entropy_loss" and case.labels)
+    rows, labels = draw(case, case.shape, "float64")
+    for total in (jitloss.cross_entropy_loss + of_any_target, of_any_target + jitloss.cross_entropy_loss):
+        assert total(rows, labels) == pytest.approx(total(rows, np.eye(7)[labels]), rel=1e-14)
+    kl = jitloss.kl_divergence
+    for total in (jitloss.cross_entropy_loss + kl, kl + jitloss.cross_entropy_loss):
+        with pytest.raises(ValueError, match="same shape"):
+            total(rows, labels)
+    bce, focal = jitloss.binary_cross_entropy_with_logits, jitloss.focal_loss_with_logits
+    soft, given = np.array([0.3, 1.0, 0.0]), {"class_weight": np.array([1.0, 3.0])}
+    assert (bce + focal)(p, soft, **given) == pytest.approx((focal + bce)(p, soft, **given), rel=1e-14)
+
+
+@jitloss.pointwise
+def alone(parameter):
+    return parameter * parameter, 2.0 * parameter
+
+
+@jitloss.rowwise
+class third_by_element:
+    """Like contrastive loss it takes three arrays, but the last one has a number for each element."""
+
+    def terms(embedding1: Embedding, embedding2: Embedding, target: RealTarget):
+        error = embedding1 - embedding2 - target
+        return error * error
+
+    def value(sums):
+        return sums, 2.0
+
+    def slope(embedding1, embedding2, target, scale):
+        return scale * (embedding1 - embedding2 - target), scale * (embedding2 - embedding1 + target)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(jitloss.l1_regularization, alone), (jitloss.contrastive_loss, third_by_element)], ids=repr
+)
+def test_inputs_that_differ_in_kind_are_not_added(first, second):
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(TypeError, match="they take different inputs"):
+            one + other
+
+
+@jitloss.pointwise
+def first_of_names(score, label, f_scale=2.0, target=0.5, predictions=0.25, on=True, scale=3.0):
+    error = score - label
+    extra = 1.0 if on else 0.0
+    value = (scale + 10.0 * f_scale + 100.0 * target + 1000.0 * predictions) * error + extra * error
+    return value, scale + 10.0 * f_scale + 100.0 * target + 1000.0 * predictions + extra
+
+
+@jitloss.pointwise
+def f(score, label, scale=5.0, on=1.0):
+    return scale * on * (score - label), scale * on
+
+
+def test_names_of_parameters_that_are_taken():
+    """By an input, by another parameter, or by one that is merged with nothing because a switch is no number."""
+    total = mse_loss + first_of_names + f + f.with_parameters(scale=7.0)
+    own = list(inspect.signature(total).parameters)
+    assert own[2 : own.index("reduction")] == [
+        "f_scale", "first_of_names_target", "first_of_names_predictions", "first_of_names_on", "first_of_names_scale",
+        "f_scale_2", "f_on", "f_scale_3",
+    ]  # fmt: skip
+    x, t = np.array([0.5, -1.0, 2.0]), np.array([1.0, 0.0, 0.5])
+    check_sum(total, list(total.terms), [x, t])
+    given = {"f_scale": 0.1, "first_of_names_target": 0.2, "first_of_names_predictions": 0.3, "f_scale_2": 0.4, "f_scale_3": 0.6}
+    want = mse_loss(x, t) + first_of_names(x, t, 0.1, 0.2, 0.3) + f(x, t, 0.4) + f(x, t, 0.6)
+    assert total(x, t, **given) == pytest.approx(want, rel=1e-13)
+    turned = f + mse_loss + first_of_names
+    assert [name for name in inspect.signature(turned).parameters if "scale" in name] == ["f_scale_0", "f_scale", "first_of_names_scale"]
+    check_sum(turned, list(turned.terms), [x, t])
+
+
+@jitloss.rowwise
+class weighted_rows:
+    weight: float = 3.0
+
+    def terms(prediction, target, weight):
+        return weight * prediction * target
+
+    def value(sums):
+        return sums
+
+    def slope(target, weight):
+        return weight * target
+
+
+def test_numbers_of_a_row_are_no_parameters_of_others():
+    inputs = np.random.default_rng(0).normal(size=(2, 5, 3))
+    for parts in ((of_any_target, weighted_rows), (weighted_rows, of_any_target)):
+        check_sum(sum(parts), [(1.0, one) for one in parts], inputs)
+
+
+def test_a_sum_has_a_second_derivative_where_all_its_members_have_one():
+    for total in (mse_loss + first_of_names, first_of_names + mse_loss):
+        with pytest.raises(NotImplementedError, match="the diagonal of its second derivative is not defined"):
+            total.value_gradient_hessian([1.0], [0.0])
+
+
+def test_messages_name_a_loss_once():
+    with pytest.raises(ValueError, match=r"^huber_loss: "):
+        (huber_loss + huber_loss.with_parameters(delta=3.0))(np.ones(3), np.ones(2))
+
+
+def test_sums_with_other_defaults_need_no_other_kernel(monkeypatch):
+    ran, kernel = [], compilers.cpu.kernel
+    monkeypatch.setattr(compilers.cpu, "kernel", lambda variant: ran.append(variant) or kernel(variant))
+    inputs = draw(EACH[0], (33,), "float64")
+    for one in (huber_loss, huber_loss.with_parameters(delta=0.3)):
+        check_sum(one + 0.5 * mse_loss, [(1.0, one), (0.5, mse_loss)], inputs, reduction="sum")
+    of_sums = [variant for variant in ran if variant.definition.sum_of]
+    assert len(of_sums) == 4
+    assert len(set(of_sums)) == 2  # with and without the gradient

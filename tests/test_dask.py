@@ -2,9 +2,11 @@
 
 import importlib
 import itertools
+import pickle
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ import pytest
 import jitloss
 from cases import CASES, Case, agree, draw, is_binary, weights
 from jitloss import buffers
+from jitloss.definition import Weight
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
+cloudpickle = pytest.importorskip("cloudpickle")
 
 LABELS = next(case for case in CASES if case.name == "cross_entropy_with_logits" and case.labels)
 DENSE = next(case for case in CASES if case.name == "cross_entropy_with_logits" and not case.labels)
@@ -317,10 +321,27 @@ def test_lazy_and_each_block_is_loaded_once(chunks, option):
 def test_logits_are_not_read_to_count_labels():
     """What a mean divides by comes from the labels alone: no block of logits must wait for all the others."""
     loads: list = []
-    inputs = draw(LABELS, LABELS.shape, ignored=True)
-    gradient = LABELS.loss.gradient(counted(inputs[0], (10, 7), loads), da.from_array(inputs[1], chunks=10))
-    same(compute(gradient[:5]), LABELS.loss.gradient(*inputs)[:5])
-    assert loads == [(0, 0)]
+    inputs, weight = draw(LABELS, LABELS.shape, ignored=True), weights((33,))
+    logits, sample_weight = counted(inputs[0], (10, 7), loads), counted(weight, 10, loads)
+    gradient = LABELS.loss.gradient(logits, da.from_array(inputs[1], chunks=10), sample_weight=sample_weight)
+    same(compute(gradient[:5]), LABELS.loss.gradient(*inputs, sample_weight=weight)[:5])
+    assert sorted(loads) == [(0,), (0, 0)]
+
+
+def test_whole_rows_take_one_task_a_block():
+    value = LABELS.loss(*lazy(LABELS, draw(LABELS, LABELS.shape), (10, 7)))
+    stages = {key[0].removeprefix(LABELS.loss.__name__).rpartition("-")[2] for key in value.__dask_graph__()}
+    assert "block" in stages
+    assert not stages & {"peaks", "sums", "slopes"}
+
+
+@pytest.mark.parametrize("chunks", [(10, 7), (10, 3)])
+def test_the_sum_of_the_values_holds_no_gradients(chunks):
+    value, _ = LABELS.loss.value_and_gradient(*lazy(LABELS, draw(LABELS, LABELS.shape), chunks))
+    graph = dict(value.__dask_graph__())
+    parts = dask.core.get_dependencies(graph, (value.name,))
+    assert len(parts) == 4
+    assert all(np.ndim(dask.get(graph, key)) == 0 for key in parts)
 
 
 def test_no_task_holds_a_whole_row(monkeypatch):
@@ -587,6 +608,7 @@ def test_what_is_no_array_is_refused_by_name():
         ({"a": 1.0}, "dict"),
         ("abc", "str"),
         (object(), "object"),
+        (SimpleNamespace(shape=(3,)), "SimpleNamespace"),
         (dask.delayed([1.0]), "Delayed"),
     ):
         with pytest.raises(TypeError, match=rf"mse_loss: targets is a [\w.]*{kind}\w*, which is not supported"):
@@ -612,11 +634,65 @@ def test_class_weights_are_sent_once():
     graph = dict(value.__dask_graph__())
     assert sum(isinstance(one, np.ndarray) for one in graph.values()) == 1
     np.testing.assert_allclose(value.compute(), 2.0 * np.log(3.0))
+    many = jitloss.cross_entropy_with_logits(da.zeros((4, 5000), chunks=(2, 5000)), labels[:4], class_weight=np.ones(5000))
+    graph = {key: one for key, one in many.__dask_graph__().items() if key[0].startswith("cross_entropy_with_logits")}
+    assert all(
+        len(cloudpickle.dumps(one)) < 1000 for one in graph.values() if not isinstance(one, np.ndarray)
+    )  # the loss by name
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_cut_rows_times_a_number(reduction):
     check(Case(3.0 * jitloss.cross_entropy_with_logits), draw(DENSE, DENSE.shape), (10, 3), reduction=reduction)
+
+
+@jitloss.rowwise
+class size_of_rows:
+    """A penalty on the squared size of each row."""
+
+    def terms(parameter: Weight):
+        return parameter * parameter
+
+    def value(sums):
+        return sums * sums, 4.0 * sums
+
+    def slope(parameter, scale):
+        return scale * parameter
+
+
+@pytest.mark.parametrize("chunks", [(10, 7), (10, 3)])
+def test_penalties_on_rows_are_sums(chunks):
+    check(Case(size_of_rows), [np.random.default_rng(0).normal(size=(33, 7))], chunks)
+
+
+def test_options_that_are_none_are_not_given():
+    inputs = draw(LABELS, LABELS.shape)
+    gradient = LABELS.loss.gradient(*lazy(LABELS, inputs, 10), sample_weight=None, out=None)
+    same(compute(gradient), LABELS.loss.gradient(*inputs))
+
+
+def test_a_loss_is_unpacked_once_in_a_process(monkeypatch):
+    """And not at all in the one that packed it: what has been compiled for it is used again."""
+    adapter, unpacked = importlib.import_module("jitloss.arrays.dask"), []
+    loads = lambda packed: unpacked.append(packed) or pickle.loads(packed)
+    monkeypatch.setattr(adapter, "pickle", SimpleNamespace(loads=loads))
+    monkeypatch.setattr(adapter, "_forms", {})
+    value = LABELS.loss(*lazy(LABELS, draw(LABELS, LABELS.shape), (10, 3)))
+    done = value.compute()
+    assert not unpacked
+    monkeypatch.setattr(adapter, "_forms", {})  # as in a worker
+    assert value.compute() == done
+    assert len(unpacked) == 1
+
+
+def test_forms_that_are_kept_have_an_end(monkeypatch):
+    adapter = importlib.import_module("jitloss.arrays.dask")
+    monkeypatch.setattr(adapter, "MOST_FORMS", 2)
+    monkeypatch.setattr(adapter, "_forms", {})
+    predictions, targets = da.ones(4, chunks=2), da.zeros(4, chunks=2)
+    values = [(weight * jitloss.mse_loss + jitloss.l1_loss)(predictions, targets) for weight in (2.0, 3.0, 4.0, 2.0)]
+    assert compute(values) == [3.0, 4.0, 5.0, 3.0]
+    assert len(adapter._forms) <= 2
 
 
 def test_both_weights_of_a_binary_loss_are_balanced():

@@ -6,7 +6,7 @@ import pytest
 import jitloss
 from cases import CASES, PARAMETRISED, draw
 from jitloss import check_gradient
-from jitloss.definition import Epsilon
+from jitloss.definition import Epsilon, Weight
 from jitloss.math import abs, exp, log, maximum, sign, where
 
 each_case = pytest.mark.parametrize("case", CASES, ids=repr)
@@ -121,8 +121,18 @@ def test_what_comes_from_no_numbers_is_skipped():
     assert found
     assert (found.compared, found.skipped) == (1, 2)
     assert not check_gradient(wrong, [np.nan, 1.0], [0.0, 0.0])  # and hides nothing else
-    found = check_gradient(jitloss.mse_loss, [1.0, 2.0], [np.nan, 0.0])
-    assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
+    for loss, inputs in (
+        (jitloss.mse_loss, ([1.0, 2.0], [np.nan, 0.0])),
+        (jitloss.l1_loss, ([1.0, np.inf], [0.0, 0.0])),  # a gradient, but no difference quotient
+        (fading, ([1.0, 2.0], [np.inf, 0.0])),  # the other way round
+    ):
+        found = check_gradient(loss, *inputs)
+        assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
+
+
+@jitloss.pointwise
+def fading(prediction, target):
+    return prediction * exp(-target), (1.0 + target) * exp(-target) / (1.0 + target)
 
 
 @jitloss.pointwise
@@ -137,6 +147,11 @@ def naive_softplus(prediction, target):
 
 
 @jitloss.pointwise
+def overflowing(prediction, target):
+    return exp(prediction), 1.0
+
+
+@jitloss.pointwise
 def curved(prediction, target):
     return 1e6 * prediction * prediction, 5.0 + 0.0 * prediction
 
@@ -146,6 +161,8 @@ def test_what_overflows_is_wrong():
     assert not found
     assert (found.index, found.skipped) == ((1,), 0)
     assert not check_gradient(wrong, [1e200, 1.0], [0.0, 0.0])
+    found = check_gradient(overflowing, [0.0, 800.0], [0.0, 0.0])
+    assert (found.passed, found.index, found.skipped) == (False, (1,), 0)
 
 
 def test_a_large_item_hides_no_small_one():
@@ -197,6 +214,34 @@ def test_penalties_of_several_arrays():
     assert check_gradient(jitloss.l2_regularization, {"a": [1.0]}, 2.0).analytic == 2.0
 
 
+def test_the_step_is_half_the_distance():
+    assert check_gradient(cubic, [1.0], [0.0], step=0.25, tolerance=1.0).numeric == pytest.approx(3.0 + 0.25**2)
+
+
+@jitloss.pointwise
+def cubic(prediction, target):
+    return prediction * prediction * prediction, 3.0 * prediction * prediction
+
+
+@jitloss.rowwise
+class of_groups:
+    """A penalty on the squared size of each row."""
+
+    def terms(parameter: Weight):
+        return parameter * parameter
+
+    def value(sums):
+        return sums * sums, 4.0 * sums
+
+    def slope(parameter, scale):
+        return scale * parameter
+
+
+def test_penalties_on_rows():
+    found = check_gradient(of_groups, {"a": [[1.0, 2.0], [3.0, 4.0]]})
+    assert (found.passed, found.compared) == (True, 4)
+
+
 def test_step_and_tolerance_apply_to_each_of_several_arrays():
     alone = check_gradient(jitloss.l2_regularization, [1.3, 0.4], step=0.25)
     several = check_gradient(jitloss.l2_regularization, {"a": [1.3, 0.4]}, step=0.25)
@@ -223,6 +268,43 @@ def test_kinks_and_clips_are_skipped_and_counted(loss, inputs, options, skipped)
     assert found, found
     assert found.skipped == skipped
     assert f"{skipped} on a kink or a clip skipped" in str(found)
+
+
+@pytest.mark.parametrize("distance", [1e-7, 4e-7, 5.5e-7, 1e-6, 5e-6, 1.5e-5])
+def test_right_gradients_pass_however_near_a_kink_or_a_clip_is(distance):
+    for loss, inputs in (
+        (jitloss.l1_loss, ([distance, 1.0], [0.0, 0.0])),
+        (jitloss.binary_cross_entropy, ([0.01 - distance, 0.5], [1.0, 1.0])),
+        (jitloss.binary_cross_entropy, ([0.01 + distance, 0.5], [1.0, 1.0])),
+    ):
+        options = {} if loss is jitloss.l1_loss else {"epsilon": 0.01}
+        found = check_gradient(loss, *inputs, **options)
+        assert found, found
+
+
+def test_wrong_gradients_near_a_kink_are_found():
+    found = check_gradient(wrong_on_both_sides, [1e-6], [0.0])
+    assert (found.passed, found.compared, found.skipped) == (False, 1, 0)
+    found = check_gradient(far_too_steep, [0.0], [0.0])
+    assert (found.passed, found.compared, found.skipped) == (False, 1, 0)
+
+
+@jitloss.pointwise
+def far_too_steep(prediction, target):
+    return abs(prediction - target), 1e3
+
+
+def test_sums_clip_where_a_member_does():
+    """Its epsilon has the member's name before it, since the other's default is different."""
+    both = jitloss.binary_cross_entropy + clipped_late
+    found = check_gradient(both, [-0.1, 0.5], [1.0, 1.0])
+    assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
+
+
+@jitloss.pointwise
+def clipped_late(prediction, target, epsilon: Epsilon = 1e-3):
+    inside = maximum(prediction, epsilon)
+    return -log(inside), -1.0 / inside
 
 
 def test_a_flat_value_is_an_excuse_for_losses_that_clip_only():
@@ -337,6 +419,13 @@ def entropy(prediction, target):
 def test_the_edge_of_a_domain_is_skipped():
     check = check_gradient(entropy, [1e-9, 1.0], [0.0, 0.0])
     assert (bool(check), check.compared, check.skipped) == (True, 1, 1)
+    check = check_gradient(wrong_entropy, [9e-6], [0.0])  # so close that only the first comparison leaves the domain
+    assert (bool(check), check.compared, check.skipped) == (False, 1, 0)
+
+
+@jitloss.pointwise
+def wrong_entropy(prediction, target):
+    return prediction * log(prediction), log(prediction)
 
 
 def test_an_infinite_step_is_none():
@@ -351,12 +440,22 @@ def steep(prediction, target):
 
 
 @jitloss.pointwise
+def steeper_than_it_says(prediction, target):
+    return 1e9 * (prediction - target), 2.0
+
+
+@jitloss.pointwise
 def gentle(prediction, target):
     return 3.0 * (prediction - target), 2.0
 
 
+@jitloss.pointwise
+def high(prediction, target):
+    return 1e7 + 3.0 * (prediction - target), 2.0
+
+
 def test_the_noise_of_a_line_is_no_kink():
-    for loss in (steep, gentle):
+    for loss in (steep, steeper_than_it_says, gentle, high):
         found = check_gradient(loss, [0.1, 0.7, 1.3], [0.0, 0.0, 0.0])
         assert (found.passed, found.compared, found.skipped) == (False, 3, 0)
 
@@ -364,6 +463,11 @@ def test_the_noise_of_a_line_is_no_kink():
 def test_an_array_on_a_kink_beside_one_that_is_right():
     found = check_gradient(jitloss.l1_regularization, {"a": [7e-8], "b": [1.0]})
     assert (found.passed, found.compared, found.skipped) == (True, 1, 1)
+    for other in (1.0, 0.0):  # without an error, too
+        found = check_gradient(jitloss.l1_regularization, {"a": [7e-8], "b": [other]})
+        assert (found.passed, found.compared, found.skipped, found.input) == (True, 1, 1, "params['b']")
+    found = check_gradient(jitloss.l1_regularization, {"a": [7e-8], "b": []})
+    assert (found.passed, found.compared, found.skipped) == (False, 0, 1)
 
 
 def test_nothing_has_no_error():

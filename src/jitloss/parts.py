@@ -125,7 +125,7 @@ class Parts:
             given[one.public] = np.empty(items if one.public in of_items else rows, arguments[one.public].dtype)
         if given.get("sample_weight") is not None:
             given["sample_weight"] = np.empty(items, arguments["sample_weight"].dtype)
-        if self.definition.form == "rowwise":
+        if self.definition.form == "rowwise" and not self.definition.is_penalty:
             given["axis"] = -1
         return flat(self.call(**given))
 

@@ -49,11 +49,12 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Losses other than ours are pickled with their maths: workers may not be able to import them, or have an older definition."""
 
     def reducer_override(self, one: Any) -> Any:
-        if hasattr(one, "definition") and not one.__module__.startswith("jitloss.") and isinstance(one.__reduce__(), str):
+        if hasattr(one, "definition") and one.__module__.partition(".")[0] != "jitloss" and isinstance(one.__reduce__(), str):
             return type(one), (one.definition,)
         return super().reducer_override(one)
 
 
+MOST_FORMS = 256
 _forms: dict[bytes, Any] = {}
 """Forms by their pickles: a worker finds the compiled kernels of a form again, however many tasks call it."""
 
@@ -61,14 +62,20 @@ _forms: dict[bytes, Any] = {}
 def _packed(form: Any) -> bytes:
     file = io.BytesIO()
     _Pickler(file).dump(form)
-    _forms.setdefault(file.getvalue(), form)
+    _remembered(file.getvalue(), form)
     return file.getvalue()
 
 
 def _unpacked(packed: bytes) -> Any:
-    if packed not in _forms:
-        _forms[packed] = pickle.loads(packed)
-    return _forms[packed]
+    form = _forms.get(packed)
+    return _remembered(packed, pickle.loads(packed)) if form is None else form
+
+
+def _remembered(packed: bytes, form: Any) -> Any:
+    """The limit keeps a program that makes losses in a loop, such as sums with other weights, from keeping all of them alive."""
+    if len(_forms) >= MOST_FORMS and packed not in _forms:
+        _forms.clear()
+    return _forms.setdefault(packed, form)
 
 
 # What tasks do ----------------------------------------------------------------------------------------------------------------
