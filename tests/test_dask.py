@@ -13,7 +13,7 @@ import pytest
 
 import jitloss
 from cases import CASES, Case, agree, draw, is_binary, weights
-from jitloss import buffers
+from jitloss import buffers, keys
 from jitloss.definition import Weight
 
 dask = pytest.importorskip("dask")
@@ -687,7 +687,7 @@ def test_a_loss_is_unpacked_once_in_a_process(monkeypatch):
 
 def test_forms_that_are_kept_have_an_end(monkeypatch):
     adapter = importlib.import_module("jitloss.arrays.dask")
-    monkeypatch.setattr(adapter, "MOST_FORMS", 2)
+    monkeypatch.setattr(keys, "MOST_KEYS", 2)
     monkeypatch.setattr(adapter, "_forms", {})
     predictions, targets = da.ones(4, chunks=2), da.zeros(4, chunks=2)
     values = [(weight * jitloss.mse_loss + jitloss.l1_loss)(predictions, targets) for weight in (2.0, 3.0, 4.0, 2.0)]

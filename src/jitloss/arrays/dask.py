@@ -22,6 +22,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from ..buffers import without_reuse
+from ..keys import remember
 from ..results import one_or_tuple
 
 __all__ = ["call", "to_numpy"]
@@ -54,7 +55,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(one)
 
 
-MOST_FORMS = 256
 _forms: dict[bytes, Any] = {}
 """Forms by their pickles: a worker finds the compiled kernels of a form again, however many tasks call it."""
 
@@ -62,20 +62,18 @@ _forms: dict[bytes, Any] = {}
 def _packed(form: Any) -> bytes:
     file = io.BytesIO()
     _Pickler(file).dump(form)
-    _remembered(file.getvalue(), form)
-    return file.getvalue()
+    packed = file.getvalue()
+    if packed not in _forms:
+        remember(_forms, packed, form)
+    return packed
 
 
 def _unpacked(packed: bytes) -> Any:
     form = _forms.get(packed)
-    return _remembered(packed, pickle.loads(packed)) if form is None else form
-
-
-def _remembered(packed: bytes, form: Any) -> Any:
-    """The limit keeps a program that makes losses in a loop, such as sums with other weights, from keeping all of them alive."""
-    if len(_forms) >= MOST_FORMS and packed not in _forms:
-        _forms.clear()
-    return _forms.setdefault(packed, form)
+    if form is None:
+        form = pickle.loads(packed)
+        remember(_forms, packed, form)
+    return form
 
 
 # What tasks do ----------------------------------------------------------------------------------------------------------------
