@@ -581,6 +581,10 @@ ROW_RULES = {
     "no sums": ({"terms": "def terms(prediction, target): return ()"}, "terms: returns no number"),
     "coefficients missing": ({"slope": "def slope(prediction, scale): return scale"}, r"it returns 0, slope takes 1 \(scale\)"),
     "coefficients left": ({"value": "def value(sums): return sums, 1.0"}, r"it returns 1, slope takes 0 \(none\)"),
+    "a row's number in slope": (
+        {"value": "def value(sums, gain): return sums * gain", "slope": "def slope(target, gain): return gain * target"},
+        r"it returns 0, slope takes 1 \(gain\)",
+    ),
     "targets only": (
         {"terms": "def terms(target): return target", "slope": "def slope(target): return target"},
         "no differentiable input",
@@ -824,6 +828,29 @@ class weighted_by_static_functions:
     @staticmethod
     def slope(target, factor):
         return factor * target
+
+
+@jitloss.rowwise
+class with_a_gain:
+    def terms(left, right):
+        return left * right
+
+    def value(sums, gain):
+        return sums * gain, gain
+
+    def slope(left, right, gain):
+        return gain * right, gain * left
+
+
+@pytest.mark.parametrize("columns", [3, 700])
+def test_a_coefficient_may_have_the_name_of_a_number_of_the_row(columns):
+    random = np.random.default_rng(0)
+    left, right, gain = random.standard_normal((4, columns)), random.standard_normal((4, columns)), random.random(4)
+    for loss, factor in ((with_a_gain, 1.0), (with_a_gain - 0.5 * with_a_gain.with_parameters(), 0.5)):
+        value, gradients = loss.value_and_gradient(left, right, gain, reduction="sum")
+        np.testing.assert_allclose(value, factor * np.sum(gain * np.sum(left * right, axis=1)))
+        np.testing.assert_allclose(gradients["left"], factor * gain[:, None] * right)
+        np.testing.assert_allclose(gradients["right"], factor * gain[:, None] * left)
 
 
 def test_static_functions_are_parts():

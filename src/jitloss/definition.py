@@ -369,7 +369,7 @@ def _row_parts(
     sums = np.float64(1.5) if parts["terms"].results == 1 else tuple(np.float64(1.5) for _ in range(parts["terms"].results))
     parts["value"] = _part(functions["value"], f"{name}.value", {**numbers, "sums": sums}, parameters)
     numbers["terms"] = sums
-    known = {*numbers, *(one.name for one in parameters)}
+    known = {*numbers, *(one.name for one in parameters)}.difference(per_row)  # slope is given what value returns of those
     coefficients = [argument for argument in argument_names(functions["slope"]) if argument not in known]
     if len(coefficients) != parts["value"].results - 1:
         raise DefinitionError(
