@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 import jitloss
-from jitloss import objectives
+from jitloss import compilers, objectives
 
 xgb = pytest.importorskip("xgboost")
 lgb = pytest.importorskip("lightgbm")
@@ -588,6 +588,38 @@ def test_options_and_numbers_that_are_the_boosters():
     for name in ("normalizer", "sample_weight", "axis", "out"):
         with pytest.raises(TypeError, match=f"objectives.xgboost: {name} is not an option of an objective"):
             objectives.xgboost(LOGIT, **{name: None})
+
+
+def test_options_of_class_losses_are_looked_at_when_an_objective_is_made():
+    with pytest.raises(ValueError, match="cross_entropy_with_logits: label_smoothing"):
+        objectives.xgboost(SOFTMAX, label_smoothing=2.0)
+
+
+def test_numbers_of_numpy():
+    objective = objectives.lightgbm(jitloss.mse_loss, hessian=np.float32(2.0), hessian_scale=np.int64(3))
+    np.testing.assert_array_equal(objective(np.zeros(2), np.ones(2))[1], [6.0, 6.0])
+
+
+def test_a_constant_of_several_classes():
+    weight, scores = np.array([1.0, 2.0]), np.zeros((2, 3), np.float32)
+    gradient, hessian = objectives.xgboost(SOFTMAX, hessian=0.5)(np.array([0, 2]), scores, weight)
+    np.testing.assert_allclose(hessian, [[0.5] * 3, [1.0] * 3])
+    assert gradient.dtype == hessian.dtype == np.float32
+
+
+def test_lower_values_of_a_metric_are_better():
+    labels, scores = np.zeros(2), np.ones(2)
+    assert objectives.lightgbm(jitloss.mse_loss).metric(labels, scores) == ("mse_loss", 1.0, False)
+    assert objectives.xgboost(-2.0 * jitloss.mse_loss).metric.__name__ == "2_mse_loss"
+
+
+def test_objectives_with_other_defaults_need_no_other_kernel(monkeypatch):
+    ran, kernel = set(), compilers.cpu.kernel
+    monkeypatch.setattr(compilers.cpu, "kernel", lambda variant: ran.add(variant) or kernel(variant))
+    labels, scores, focal = np.array([1.0, 0.0]), np.array([0.5, -1.0]), jitloss.focal_loss_with_logits
+    for loss in (focal, focal.with_parameters(alpha=0.75)):
+        objectives.xgboost(loss)(labels, scores)
+    assert len({variant for variant in ran if variant.definition.has_floor}) == 1
 
 
 def test_bfloat16_labels_and_no_weights():

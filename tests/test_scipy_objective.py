@@ -135,6 +135,13 @@ def test_penalties_stand_alone():
         assert objective(jitloss.mse_loss, [[0.0]], [0.0], **options)([3.0]) == (value, [slope])
 
 
+def test_an_absolute_value_has_no_slope_at_zero():
+    fun = jitloss.objectives.scipy(jitloss.mse_loss, np.eye(3), np.zeros(3), l1=np.float32(0.5))
+    value, gradient = fun(np.array([0.0, 3.0, -3.0]))
+    assert value == pytest.approx(9.0)
+    np.testing.assert_allclose(gradient, [0.0, 2.5, -2.5])
+
+
 def test_products_have_the_dtype_of_the_features():
     assert objective(jitloss.mse_loss, np.ones((1, 1), np.float32), [1.0])([1.0 + 1e-9])[0] == 0.0
     assert objective(jitloss.mse_loss, np.ones((1, 1)), [1.0])([1.0 + 1e-9])[0] > 0.0

@@ -6,7 +6,7 @@ from ..definition import Binary, Classes, Embedding, Logit, NonNegative, Positiv
 from ..loss import pointwise, rowwise
 from ..losses.binary import binary_cross_entropy_with_logits as with_one_weight
 from ..losses.regression import log_factorial
-from ..math import abs, exp, log, log1p, maximum, minimum, power, sign, times, where
+from ..math import abs, exp, log, log1p, maximum, power, sign, times, where
 
 __all__ = [
     "binary_cross_entropy",
@@ -94,7 +94,7 @@ class triplet_margin_loss:
         other = 0.0
         if swap:
             other = where(between < far, 1.0, where(between == far, 0.5, 0.0))
-        value = maximum(near - where(other > 0.0, minimum(far, between), far) + margin, 0.0)
+        value = maximum(near - where(other > 0.0, between, far) + margin, 0.0)
         active = sign(value)
         push = active * (1.0 - other) * per_length(far, p)
         return value, active * per_length(near, p), push, active * other * per_length(between, p)
