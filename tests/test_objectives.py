@@ -547,6 +547,8 @@ def test_wrong_objectives(make):
         (LOGIT, {"gamma": 2.0}, TypeError, "unexpected keyword argument 'gamma'"),
         (jitloss.huber_loss, {"delta": -1.0}, ValueError, "delta must be a positive number"),
         (LOGIT, {"reduction": "sum"}, TypeError, "reduction is not an option of an objective"),
+        (LOGIT, {"min_hessian": None}, TypeError, "min_hessian must be a number, got None"),
+        (LOGIT, {"hessian_scale": None}, TypeError, "hessian_scale must be a number, got None"),
         (LOGIT, {"min_hessian": -1.0}, ValueError, "min_hessian must be finite and not negative"),
         (LOGIT, {"hessian": "auto"}, TypeError, "hessian must be a number"),
         (LOGIT, {"hessian": np.complex64(1.0)}, TypeError, "hessian must be a number"),

@@ -258,9 +258,11 @@ def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, 
             f"such as cross_entropy_with_logits, binary_cross_entropy_with_logits or focal_loss_with_logits"
         )
     for name, number in numbers.items():
-        if number is not None and not is_number(number):
+        if number is None and name == "hessian":
+            continue
+        if not is_number(number):
             raise TypeError(f"{owner}: {name} must be a number, got {number!r}")
-        if number is not None and not 0.0 <= as_float(number) < np.inf:
+        if not 0.0 <= as_float(number) < np.inf:
             raise ValueError(f"{owner}: {name} must be finite and not negative, got {number!r}")
     for name in ("reduction", "normalizer", "sample_weight", "axis", "out"):
         if name in options:
