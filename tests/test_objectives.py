@@ -330,9 +330,30 @@ def test_the_floor_is_that_of_each_class(loss, shape):
         np.testing.assert_allclose(hessian, np.maximum(factor * curvature, 0.05) * weight[:, None], rtol=1e-12)
 
 
-def test_ignored_rows_have_no_curvature():
+@pytest.mark.parametrize("given", [{"min_hessian": 0.0}, {"hessian": 1.5}], ids=["own", "constant"])
+@pytest.mark.parametrize("how", ["array", "dict", "balanced"])
+@pytest.mark.parametrize(
+    "loss", [LOGIT, jitloss.focal_loss_with_logits.with_parameters(gamma=0.0), SOFTMAX], ids=["logit", "focal", "softmax"]
+)
+def test_weights_of_classes_are_weights_of_samples(loss, how, given):
+    classes = 3 if loss is SOFTMAX else 2
+    labels = np.arange(12.0) % 5 % classes
+    scores = RANDOM.normal(size=(12, classes)) if loss is SOFTMAX else RANDOM.normal(size=12)
+    counts = np.bincount(labels.astype(int))
+    weights = 12 / (classes * counts) if how == "balanced" else np.array([2.0, 0.0, 5.0])[:classes]
+    option = {"array": weights, "dict": dict(enumerate(weights)), "balanced": "balanced"}[how]
+    sample = RANDOM.uniform(0.5, 2.0, 12)
+    got = objectives.lightgbm(loss, class_weight=option, **given)(labels, scores, sample)
+    want = objectives.lightgbm(loss, **given)(labels, scores, sample * weights[labels.astype(int)])
+    for mine, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("given", [{}, {"hessian": 1.0}], ids=["own", "constant"])
+def test_ignored_rows_have_no_curvature(given):
     labels, scores = np.array([0.0, -1.0]), np.zeros((2, 3))
-    gradient, hessian = objectives.xgboost(SOFTMAX, ignore_index=-1)(labels, scores)
+    gradient, hessian = objectives.xgboost(SOFTMAX, ignore_index=-1, **given)(labels, scores)
+    assert (hessian[0] > 0.0).all()
     assert (gradient[1] == 0.0).all()
     assert (hessian[1] == 0.0).all()
 
@@ -526,6 +547,8 @@ def test_wrong_objectives(make):
         (LOGIT, {"gamma": 2.0}, TypeError, "unexpected keyword argument 'gamma'"),
         (jitloss.huber_loss, {"delta": -1.0}, ValueError, "delta must be a positive number"),
         (LOGIT, {"reduction": "sum"}, TypeError, "reduction is not an option of an objective"),
+        (LOGIT, {"min_hessian": None}, TypeError, "min_hessian must be a number, got None"),
+        (LOGIT, {"hessian_scale": None}, TypeError, "hessian_scale must be a number, got None"),
         (LOGIT, {"min_hessian": -1.0}, ValueError, "min_hessian must be finite and not negative"),
         (LOGIT, {"hessian": "auto"}, TypeError, "hessian must be a number"),
         (LOGIT, {"hessian": np.complex64(1.0)}, TypeError, "hessian must be a number"),

@@ -13,7 +13,7 @@ from ..algebra import FLOOR, with_floor
 from ..definition import as_float, is_number
 from ..form import Form
 from ..loss import Loss
-from ..options import checked_class_weights, numbers_of
+from ..options import DEFAULTS, binary_counts, binary_weights, checked_class_weights, class_weights, numbers_of
 from .shown import shown
 
 __all__ = ["Metric", "Objective", "lightgbm", "xgboost"]
@@ -29,9 +29,9 @@ def xgboost(
     loss : Loss
         A loss of raw scores: of real predictions, logits or log rates, pointwise or with class labels. Custom losses and sums work too.
     hessian : float, optional
-        A constant to use as the second derivative of every row. By default it is the loss's own; for a loss that is linear
-        somewhere (absolute error, quantile, Huber, hinge), whose own would be 0 there, it is 1, as in the boosters' own
-        objectives.
+        A constant to use as the second derivative of every row, before its weight; that of ignored rows is 0. By default it is the
+        loss's own; for a loss that is linear somewhere (absolute error, quantile, Huber, hinge), whose own would be 0 there, it is
+        1, as in the boosters' own objectives.
     hessian_scale : float, default 1.0
         What the second derivative is multiplied by, for instance ``exp(0.7)`` for the Poisson objective of both boosters.
     min_hessian : float, default 1e-16
@@ -128,9 +128,30 @@ class Objective:
             return slopes
         gradient = self.loss.gradient(scores, targets, **given)
         hessian = np.full_like(gradient, max(self.constant * self.scale, self.least))
-        if weight is not None:
-            hessian *= _by_row(weight, scores)
+        for one in (weight, self._weights(scores, targets)):
+            if one is not None:
+                hessian *= _by_row(one, scores)
         return gradient, hessian
+
+    def _weights(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """The weights that rows have because of their classes, 0 where they are ignored, as gradients have them; None where all are 1."""
+        definition, given, owner = self.loss.definition, self.options.get("class_weight"), self.owner
+        if definition.form == "pointwise":
+            if given is None or definition.target is None:
+                return None
+            pair = class_weights(given, lambda: binary_counts(targets, owner, "class_weight"), 2, np.float64, owner)
+            return None if pair is None else binary_weights(targets, pair[0], pair[1], definition.target.space.graded)
+        classes = scores.shape[1]
+        if targets.ndim > 1:
+            counts = targets.astype(np.float64)
+            by_class = class_weights(given, lambda: counts.sum(axis=0), classes, np.float64, owner)
+            return None if by_class is None else np.dot(counts, by_class)
+        counted = targets != self.options.get("ignore_index", DEFAULTS["ignore_index"])
+        weights = counted.astype(np.float64)
+        by_class = class_weights(given, lambda: np.bincount(targets[counted], minlength=classes), classes, np.float64, owner)
+        if by_class is not None:
+            weights[counted] = by_class[targets[counted]]
+        return None if by_class is None and counted.all() else weights
 
     def _factor(self, scores: np.ndarray) -> float:
         """The factor that the booster's own multiclass objective applies to the second derivative."""
@@ -237,9 +258,11 @@ def _check(booster: str, loss: Any, numbers: dict[str, Any], options: dict[str, 
             f"such as cross_entropy_with_logits, binary_cross_entropy_with_logits or focal_loss_with_logits"
         )
     for name, number in numbers.items():
-        if number is not None and not is_number(number):
+        if number is None and name == "hessian":
+            continue
+        if not is_number(number):
             raise TypeError(f"{owner}: {name} must be a number, got {number!r}")
-        if number is not None and not 0.0 <= as_float(number) < np.inf:
+        if not 0.0 <= as_float(number) < np.inf:
             raise ValueError(f"{owner}: {name} must be finite and not negative, got {number!r}")
     for name in ("reduction", "normalizer", "sample_weight", "axis", "out"):
         if name in options:
