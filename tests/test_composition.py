@@ -877,7 +877,11 @@ def test_names_of_parameters_that_are_taken():
     want = mse_loss(x, t) + first_of_names(x, t, 0.1, 0.2, 0.3) + f(x, t, 0.4) + f(x, t, 0.6)
     assert total(x, t, **given) == pytest.approx(want, rel=1e-13)
     turned = f + mse_loss + first_of_names
-    assert [name for name in inspect.signature(turned).parameters if "scale" in name] == ["f_scale_0", "f_scale", "first_of_names_scale"]
+    assert [name for name in inspect.signature(turned).parameters if "scale" in name] == [
+        "f_scale_0",
+        "f_scale",
+        "first_of_names_scale",
+    ]
     check_sum(turned, list(turned.terms), [x, t])
 
 
