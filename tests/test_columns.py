@@ -86,6 +86,8 @@ def test_polars_structures_and_large_integers():
     assert mse_loss(pl.Series([{"a": 1.0}, {"a": 3.0}]), np.zeros((2, 1))) == 5.0
     with pytest.raises(ValueError, match="predictions cannot be read as an array: a column with 1 missing value "):
         mse_loss(pl.Series([{"a": 1.0}, {"a": None}]), np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="a column with 1 missing value "):
+        mse_loss(pl.Series([{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": None}]), np.zeros((2, 2)))
     with pytest.raises(TypeError, match=r"predictions cannot be read as an array: .*128"):
         mse_loss(pl.Series([1, 2], dtype=pl.Int128), [0.0, 0.0])
 

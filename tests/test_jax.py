@@ -1,6 +1,8 @@
 """JAX arrays: eager calls, and calls that JAX compiles, batches and differentiates, with the numbers that NumPy arrays give."""
 
 import contextlib
+import os
+import subprocess
 import sys
 import threading
 import types
@@ -12,6 +14,7 @@ import jitloss
 from cases import CASES, Case, agree, draw, weights
 from jitloss import keys
 from jitloss.arrays import cuda
+from jitloss.definition import Weight
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -174,6 +177,30 @@ def test_an_inner_class_axis():
     inputs = draw(LABELS, (3, 5, 4), "float32", axis=1)
     function = jax.jit(jax.grad(lambda logits, labels: LABELS.loss(logits, labels, axis=1, reduction="none").sum()))
     same(function(*arrays(inputs)), LABELS.loss.gradient(*inputs, axis=1, reduction="sum"))
+    function = jax.grad(lambda logits, labels: LABELS.loss(logits, labels, axis=1))
+    same(function(*arrays(inputs)), LABELS.loss.gradient(*inputs, axis=1))
+
+
+@jitloss.rowwise
+class size_of_rows:
+    """A penalty on the squared size of each row."""
+
+    def terms(parameter: Weight):
+        return parameter * parameter
+
+    def value(sums):
+        return sums * sums, 4.0 * sums
+
+    def slope(parameter, scale):
+        return scale * parameter
+
+
+def test_penalties_on_rows():
+    params = {"a": np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)}
+    value, gradient = jax.jit(jax.value_and_grad(size_of_rows))(params)
+    want, theirs = size_of_rows.value_and_gradient(params)
+    same(value, np.float32(want))
+    same(gradient["a"], theirs["a"])
 
 
 def test_custom_losses_sums_outputs_and_penalties():
@@ -451,6 +478,60 @@ def test_gradients_of_half_types(dtype):
         gradient = jax.grad(lambda p, by=by: by * jitloss.mse_loss(p, x * 0))(x)
         assert gradient.dtype == x.dtype
         np.testing.assert_allclose(np.asarray(gradient, float), by * np.array([2.0, 4.0, 8.0]) / 3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_values_of_half_types(dtype):
+    x = jnp.array([1.0, 2.0, 4.0], dtype)
+    for call in (jitloss.mse_loss, jax.jit(jitloss.mse_loss, static_argnames="reduction")):
+        values = call(x, x * 0, reduction="none")
+        assert values.dtype == dtype
+        np.testing.assert_array_equal(np.asarray(values, float), [1.0, 4.0, 16.0])
+
+
+def test_large_arrays_of_bfloat16():
+    x = jnp.ones(100_000, jnp.bfloat16)
+    gradient = jitloss.mse_loss.gradient(x, x * 0, reduction="sum")
+    assert gradient.dtype == jnp.bfloat16
+    assert (gradient == 2.0).all()
+
+
+@pytest.mark.usefixtures("_x64")
+def test_values_of_float32_beside_64_bits():
+    x = jnp.ones(3, jnp.float32)
+    for call in (jitloss.mse_loss, jax.jit(jitloss.mse_loss)):
+        assert call(x, x).dtype == np.float32
+
+
+def test_a_cotangent_that_is_nothing():
+    @jax.custom_vjp
+    def forgotten(value):
+        return value
+
+    forgotten.defvjp(lambda value: (value, None), lambda saved, by: (None,))
+    for reduction in ("mean", "none"):
+        gradient = jax.grad(lambda p: forgotten(jitloss.mse_loss(p, jnp.zeros(3), reduction=reduction)).sum())(jnp.ones(3))
+        np.testing.assert_array_equal(gradient, np.zeros(3))
+
+
+def test_options_that_are_known_are_looked_at_when_a_call_is_traced():
+    with pytest.raises(ValueError, match="class_weight"):
+        jax.eval_shape(lambda z: jitloss.cross_entropy_with_logits(z, CLASSES, class_weight=np.full(6, -1.0)), LOGITS)
+
+
+DEVICES = """
+import jax, jitloss
+first, second = jax.devices()
+x = jax.device_put(jax.numpy.ones(1000), second)
+for _ in range(10):  # some of them in memory that JAX takes as it is
+    value, gradient = jitloss.mse_loss.value_and_gradient(x, x)
+    assert value.devices() == gradient.devices() == {second}
+"""
+
+
+def test_results_are_on_the_device_of_the_first_input():
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", DEVICES], check=True, env=environment, timeout=300)
 
 
 def test_a_parameter_to_come_may_be_less_than_one():

@@ -78,8 +78,7 @@ def _known(dtype: Any) -> Any:
 def _working(form: Any, given: Mapping[str, Any]) -> Any:
     """The dtype of a value: that of the arithmetic."""
     arrays = (given[name] for name in form.inputs)
-    names = (str(one.dtype) if hasattr(one, "dtype") else np.asarray(one).dtype.name for one in arrays)
-    return np.dtype(form.working(names))
+    return np.dtype(form.working(str(one.dtype) for one in arrays))
 
 
 def _evaluated(form: Any, given: dict[str, Any]) -> Any:
@@ -87,14 +86,15 @@ def _evaluated(form: Any, given: dict[str, Any]) -> Any:
     first = given[form.inputs[0]]
     if not isinstance(first, jax.Array):
         return _called(form, given)
-    with jax.default_device(next(iter(first.devices()))):
-        return packed(form, [_to_jax(one) for one in _on_numpy(form, _read(form, given))])
+    device = next(iter(first.devices()))
+    with jax.default_device(device):
+        return packed(form, [_to_jax(one, device) for one in _on_numpy(form, _read(form, given))])
 
 
-def _to_jax(array: np.ndarray) -> jax.Array:
+def _to_jax(array: np.ndarray, device: jax.Device) -> jax.Array:
     """A JAX array, without a copy where JAX accepts the memory as it is; nobody else holds this array."""
     if array.ndim and array.dtype.kind == "f" and array.ctypes.data % 64 == 0 and array.size:
-        return jnp.from_dlpack(array)
+        return jnp.from_dlpack(array, device=device)  # which does not go by the default device
     return jnp.asarray(array)
 
 
@@ -114,7 +114,7 @@ def _traced(form: Any, given: dict[str, Any]) -> Any:
 
 def _callback(form: Any, names: Sequence[str], rest: Mapping[str, Any], shapes: Sequence[Any], *arrays: Any) -> Any:
     """The results of a form, computed when the compiled program runs."""
-    key = form, names, tuple([(name, type(value), repr(value)) for name, value in rest.items()])
+    key = form, names, tuple([(name, repr(value)) for name, value in rest.items()])
     plain = all(type(value) in PLAIN for value in rest.values())
     on_host = _on_host_again.get(key) if plain else None
     if on_host is None:
