@@ -349,6 +349,12 @@ def test_weights_of_classes_are_weights_of_samples(loss, how, given):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-15)
 
 
+def test_weights_of_classes_where_there_are_several_outputs():
+    labels, scores, sample = RANDOM.integers(0, 2, (5, 3)), RANDOM.normal(size=(5, 3)), RANDOM.uniform(0.5, 2.0, 5)
+    _, hessian = objectives.xgboost(LOGIT, hessian=1.0, class_weight=[2.0, 3.0])(labels, scores, sample)
+    np.testing.assert_allclose(hessian, (2.0 + labels) * sample[:, None])
+
+
 @pytest.mark.parametrize("given", [{}, {"hessian": 1.0}], ids=["own", "constant"])
 def test_ignored_rows_have_no_curvature(given):
     labels, scores = np.array([0.0, -1.0]), np.zeros((2, 3))

@@ -130,11 +130,11 @@ class Objective:
         hessian = np.full_like(gradient, max(self.constant * self.scale, self.least))
         for one in (weight, self._weights(scores, targets)):
             if one is not None:
-                hessian *= _by_row(one, scores)
+                hessian *= one if one.shape == hessian.shape else _by_row(one, scores)
         return gradient, hessian
 
     def _weights(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
-        """The weights that rows have because of their classes, 0 where they are ignored, as gradients have them; None where all are 1."""
+        """What classes weigh: an element's, or a row's, 0 where it is ignored, as in the gradient; None where all of that is 1."""
         definition, given, owner = self.loss.definition, self.options.get("class_weight"), self.owner
         if definition.form == "pointwise":
             if given is None or definition.target is None:
