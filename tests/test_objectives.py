@@ -657,3 +657,18 @@ def test_bfloat16_labels_and_no_weights():
     for labels in (np.zeros(2), np.zeros(2, ml_dtypes.bfloat16)):
         np.testing.assert_array_equal(objective(labels, np.ones(2), np.array([]))[0], [2.0, 2.0])
     np.testing.assert_array_equal(objective(np.array([0.5, 0.25]), np.ones(2, np.int64))[0], [1.0, 1.5])
+
+
+@jitloss.pointwise
+def with_a_bound_of_its_own(prediction, target, min_hessian=2.0):
+    error = prediction - target
+    return min_hessian * error * error, 2.0 * min_hessian * error, 2.0 * min_hessian
+
+
+def test_numbers_of_the_objective_and_parameters_of_the_loss():
+    scores = np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="mse_loss: hessian_scale must be a finite number in float32 arithmetic"):
+        objectives.xgboost(jitloss.mse_loss, hessian_scale=1e39)(scores, scores)
+    gradient, hessian = objectives.xgboost(with_a_bound_of_its_own, min_hessian=5.0)(0.0 * scores, scores)
+    np.testing.assert_array_equal(gradient, [4.0, 4.0])
+    np.testing.assert_array_equal(hessian, [5.0, 5.0])

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from .definition import Definition, Input, Parameter, Part
 
-__all__ = ["FLOOR", "sum_of", "with_floor"]
+__all__ = ["sum_of", "with_floor"]
 
 
 @functools.lru_cache(maxsize=256)
@@ -47,19 +47,17 @@ def sum_of(members: tuple[Definition, ...], reserved: frozenset[str] = frozenset
     return dataclasses.replace(made, origin=plain if _is_alike(made, plain) else None)
 
 
-FLOOR = ("second_derivative_factor", "second_derivative_floor")
-"""The parameters that a floor adds to a definition."""
-
-
 @functools.lru_cache(maxsize=256)
 def with_floor(definition: Definition) -> Definition:
     """Return the definition of the same loss whose second derivative is multiplied by a number, and then is not below another.
 
     It is a sum, of a single member where the loss is none: the floor applies to what the weights of the members give, and comes
-    before the weights of samples. Both numbers are given at run time.
+    before the weights of samples. Both numbers are given at run time: they are its last two parameters.
     """
     whole = definition if definition.sum_of else sum_of((definition,))
-    numbers = tuple(Parameter(name, 1.0, keyword_only=True) for name in FLOOR)
+    taken = {one.name for one in (*whole.parameters, *whole.inputs)}
+    names = (name if name not in taken else f"{name}_of_all" for name in ("hessian_scale", "min_hessian"))
+    numbers = tuple(Parameter(name, 1.0, keyword_only=True) for name in names)
     origin = with_floor(definition.maths) if definition.origin is not None else None
     return dataclasses.replace(whole, parameters=(*whole.parameters, *numbers), origin=origin, has_floor=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import FLOOR, with_floor
+from ..algebra import with_floor
 from ..definition import as_float, is_number
 from ..form import Form
 from ..loss import Loss
@@ -123,8 +123,10 @@ class Objective:
         targets = self._targets(scores, labels)
         given = {"reduction": "sum", **self.options, "sample_weight": weight}
         if self.constant is None:
-            numbers = dict(zip(FLOOR, (self._factor(scores) * self.scale, self.least), strict=True))
-            slopes: tuple[np.ndarray, np.ndarray] = _with_floor(self.loss)(scores, targets, **given, **numbers)
+            form = _with_floor(self.loss)
+            factor, floor = (one.name for one in form.loss.definition.parameters[-2:])
+            numbers = {factor: self._factor(scores) * self.scale, floor: self.least}
+            slopes: tuple[np.ndarray, np.ndarray] = form(scores, targets, **given, **numbers)
             return slopes
         gradient = self.loss.gradient(scores, targets, **given)
         hessian = np.full_like(gradient, max(self.constant * self.scale, self.least))
