@@ -55,7 +55,7 @@ def with_floor(definition: Definition) -> Definition:
     before the weights of samples. Both numbers are given at run time: they are its last two parameters.
     """
     whole = definition if definition.sum_of else sum_of((definition,))
-    taken = {one.name for one in (*whole.parameters, *whole.inputs)}
+    taken = {*(one.name for one in whole.parameters), *(one.public for one in whole.inputs)}
     names = (name if name not in taken else f"{name}_of_all" for name in ("hessian_scale", "min_hessian"))
     numbers = tuple(Parameter(name, 1.0, keyword_only=True) for name in names)
     origin = with_floor(definition.maths) if definition.origin is not None else None
