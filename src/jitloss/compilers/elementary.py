@@ -284,9 +284,10 @@ def _at_the_ends(x: Number, start: float, result: Number) -> Number:
 def exp(x: Number) -> Number:
     if x.format.halves:
         scale, other, rest = _reduced_exp(_bounded(x))
-        return (rest * scale + scale) * other
+        return (rest * scale + scale).product(other)[0]  # an addition that follows must not see more than was rounded
     scale, _, r = _reduced(_bounded(x))
-    return _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)]) * scale  # the other power of two is free here
+    twice = _horner(r, [2.0 * one for one in (1.0, 1.0, *x.format.exp_tail)])  # the other power of two is free here
+    return twice.product(scale)[0]
 
 
 def _half_lost(x: Number) -> Number:
