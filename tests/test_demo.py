@@ -1,5 +1,9 @@
 """The demo: a network that learns to read digits, in a table and in a picture."""
 
+import contextlib
+import errno
+import os
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -57,12 +61,22 @@ def test_held_out_digits_are_not_trained_on():
 
 
 def test_command_shows_a_table_and_draws_a_picture(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(demo, "ROUNDS", 1)
+    steps: list = []
+
+    @contextlib.contextmanager
+    def progress(total):
+        yield steps.append
+        assert len(steps) == total
+
+    monkeypatch.setattr(demo, "progress", progress)
     monkeypatch.setattr(demo, "LARGE", 256)
-    picture = tmp_path / "curves.png"
-    assert cli.main(["demo", "--output", str(picture), "--epochs", "3"]) == 0
+    picture = tmp_path / "curves.PNG"
+    assert cli.main(["demo", "--output", str(picture), "--epochs", "3", "--seed", "1"]) == 0
     shown, complaints = capsys.readouterr()
     assert complaints == ""
+    for one in learn(1, 3):
+        assert f"{one.loss:.4f}" in shown
+        assert f"{one.held_out_loss:.4f}" in shown
     assert "held-out accuracy" in shown
     assert "64 × 10" in shown
     assert "256 × 10" in shown
@@ -71,7 +85,40 @@ def test_command_shows_a_table_and_draws_a_picture(tmp_path, capsys, monkeypatch
     assert pixels.shape[0] > 400
     assert pixels.shape[1] > 800
     assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 20
-    assert [one.name for one in tmp_path.iterdir()] == ["curves.png"]
+    assert [one.name for one in tmp_path.iterdir()] == ["curves.PNG"]
+
+
+def test_times_and_their_ratio(epochs, capsys):
+    logits, digits = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32), np.arange(64) % 10
+    found = demo.race(logits, digits, rounds=1)
+    assert (found.rows, found.ratio) == (64, found.theirs / found.ours)
+    demo.show(epochs, [demo.Race(64, 2.5e-5, 1.5e-3, 60.0)])
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("64 × 10", "25.0 µs", "1.50 ms", "60.0×"))
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_only_equal_results_are_timed(wrong, monkeypatch):
+    right = demo.NUMPY["cross_entropy_with_logits"]
+
+    def other(logits, digits):
+        return tuple(1.001 * one if place == wrong else one for place, one in enumerate(right(logits, digits)))
+
+    monkeypatch.setitem(demo.NUMPY, "cross_entropy_with_logits", other)
+    with pytest.raises(RuntimeError, match="disagree about the loss"):
+        demo.race(np.eye(10, dtype=np.float32), np.arange(10) // 2)
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(demo, "_train_and_race", lambda arguments: [])
+    monkeypatch.setattr(demo, "draw", full)
+    picture = str(tmp_path / "curves.png")
+    assert cli.main(["demo", "--output", picture]) == 2
+    assert capsys.readouterr().err == f"jitloss demo: cannot write --output {picture!r}: no space left on device\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf"])

@@ -235,7 +235,7 @@ def test_multiprocessing(method):
 
 
 LOADING = """
-import os, sys, threading, time, warnings
+import os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore")
 import numpy as np, jitloss
 x = np.ones(3)
@@ -244,6 +244,7 @@ first.start()
 time.sleep(float(sys.argv[1]))
 child = os.fork()
 if child == 0:
+    signal.alarm(20)  # ends it where it hangs
     os._exit(0 if jitloss.huber_loss(x, x) == 0.0 else 1)
 first.join()
 print(os.waitpid(child, 0)[1])
@@ -255,6 +256,81 @@ print(os.waitpid(child, 0)[1])
 def test_a_fork_while_another_thread_loads_the_compiler(wait, tmp_path):
     """It neither deadlocks on a lock that numba needs meanwhile, nor leaves the child with a locked one."""
     assert processes.python("-c", LOADING, wait, NUMBA_CACHE_DIR=str(tmp_path), timeout=60.0).strip() == "0"
+
+
+COMPILING = """
+import os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np, jitloss, many_losses
+x = np.ones(3)
+jitloss.mse_loss(x, x)
+done = threading.Event()
+def compile():
+    for number in range(200):
+        if not done.is_set():
+            many_losses.LOSSES[number].value_and_gradient(x, x)
+thread = threading.Thread(target=compile)
+thread.start()
+for number in range(16):
+    time.sleep(0.02)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends it where it hangs
+        os._exit(0 if many_losses.LOSSES[200 + number](x, x) == 0.0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+thread.join()
+"""
+
+ONE_OF_MANY = """
+@jitloss.pointwise
+def loss_{number}(prediction, target):
+    error = prediction - target
+    return {number}.0 * error * error, {number}.0 * 2.0 * error
+"""
+
+
+@forks
+def test_forks_while_another_thread_compiles(tmp_path):
+    losses = range(1, 217)
+    lines = [ONE_OF_MANY.format(number=number) for number in losses]
+    lines = ["import jitloss", *lines, f"LOSSES = [{', '.join(f'loss_{number}' for number in losses)}]"]
+    (tmp_path / "many_losses.py").write_text("\n".join(lines))
+    processes.python("-c", COMPILING, cwd=tmp_path, NUMBA_CACHE_DIR=str(tmp_path), timeout=90.0)
+
+
+BEFORE_LOADING = """
+import os, threading, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np, jitloss
+from jitloss import running
+
+def hold():
+    with running._loading:
+        holding.set()
+        time.sleep(1.0)
+
+holding, done = threading.Event(), []
+if {stuck}:  # a thread that loads for longer than a fork waits, and is not in the child
+    running.LONGEST_WAIT = 0.01
+    threading.Thread(target=hold).start()
+    holding.wait()
+child = os.fork()
+for _ in range(2):  # the first one in the child may have the number of a thread that is not there
+    thread = threading.Thread(target=lambda: done.append(jitloss.mse_loss(np.ones(3), np.ones(3))), daemon=True)
+    thread.start()
+    thread.join(30.0)
+if child == 0:
+    os._exit(done != [0.0, 0.0])
+print(done, os.waitpid(child, 0)[1])
+"""
+
+
+@forks
+@pytest.mark.parametrize("stuck", [False, True])
+def test_after_a_fork_any_thread_may_load_the_compiler(stuck):
+    """In the parent and in the child."""
+    assert processes.python("-c", BEFORE_LOADING.format(stuck=stuck)).strip() == "[0.0, 0.0] 0"
 
 
 def test_nothing_is_computed_where_numba_compiles_nothing():
