@@ -1,6 +1,8 @@
 """Arrays of unknown libraries: streams, the lifetime of memory, and errors that name the argument."""
 
 import contextlib
+import ctypes
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -176,7 +178,65 @@ def test_errstate_reads_in_the_order_of_the_stream(events):
     assert events[-1] == ("the host waits for", 7)
 
 
-BAD_STREAMS = [(TypeError, "abc"), (TypeError, object()), (TypeError, 1.5), (TypeError, True), (ValueError, -1)]
+class OfAnyLibrary:
+    def __cuda_stream__(self):
+        return 0, 7  # the version of the protocol, and the stream
+
+
+STREAMS = [(HANDLE, 7), (OfAnyLibrary(), 7), (ctypes.c_void_p(7), 7), (ctypes.c_void_p(), 0), (np.int64(7), 7), (0, 0)]
+
+
+@pytest.mark.parametrize(("stream", "handle"), STREAMS, ids=lambda one: type(one).__name__)
+def test_what_is_a_stream(stream, handle, events):
+    CALL(Named(ONES), Named(ZEROS), stream=stream)
+    assert [one for one in events if "launch on" in one] == [("launch on", handle)]
+
+
+def imagined_driver(monkeypatch, failing=None):
+    """Record the calls that order streams; one of them may fail."""
+    called = []
+
+    def fake(name, result):
+        error = driver.CUresult.CUDA_ERROR_INVALID_HANDLE if name == failing else driver.CUresult.CUDA_SUCCESS
+        monkeypatch.setattr(driver, name, lambda *given: called.append((name, *given)) or (error, *result))
+
+    fake("cuEventCreate", ["event"])
+    for name in ("cuEventRecord", "cuStreamWaitEvent", "cuEventDestroy"):
+        fake(name, [])
+    monkeypatch.setattr(driver, "cuGetErrorName", lambda error: (None, error.name.encode()))
+    _, current = recorded_devices()
+    monkeypatch.setattr(protocols, "current", lambda device: called.append(("current", device)) or current(device))
+    return called
+
+
+def test_a_stream_waits_for_another_one(monkeypatch):
+    called = imagined_driver(monkeypatch)
+    protocols.wait(7, 8, 3)
+    assert called == [
+        ("current", 3),
+        ("cuEventCreate", driver.CUevent_flags.CU_EVENT_DISABLE_TIMING),
+        ("cuEventRecord", "event", 7),
+        ("cuStreamWaitEvent", 8, "event", 0),
+        ("cuEventDestroy", "event"),
+    ]
+    called.clear()
+    for first, then in ((None, 7), (7, 7), (0, 1), (1, 0)):
+        protocols.wait(first, then, 3)
+    assert not called
+
+
+@pytest.mark.parametrize(("failing", "count"), [("cuEventCreate", 2), ("cuEventRecord", 4), ("cuStreamWaitEvent", 5)])
+def test_streams_that_cannot_be_waited_for(failing, count, monkeypatch):
+    called = imagined_driver(monkeypatch, failing)
+    with pytest.raises(ValueError, match="names the stream 7, which cannot be waited for: CUDA_ERROR_INVALID_HANDLE"):
+        protocols.wait(7, 8, 3)
+    assert len(called) == count
+
+
+BAD_STREAMS = [
+    (TypeError, "abc"), (TypeError, object()), (TypeError, 1.5), (TypeError, True), (TypeError, np.bool_(True)),
+    (TypeError, Fraction(7)), (ValueError, -1),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("error", "stream"), BAD_STREAMS, ids=lambda one: type(one).__name__)
@@ -240,6 +300,12 @@ def test_exported_memory_is_held_until_kernels_are_launched(events):
         agree(gradient.numpy(), ONES / 2, "float32")
         reader = events.index(("asked by", 1))
         assert "given back" not in events[reader : events.index(("launch on", 0))]
+
+
+def test_the_driver_says_where_memory_lies(monkeypatch):
+    found = {7: (driver.CUresult.CUDA_SUCCESS, 3), 8: (driver.CUresult.CUDA_ERROR_INVALID_VALUE, None)}
+    monkeypatch.setattr(driver, "cuPointerGetAttribute", lambda asked, pointer: found[pointer])
+    assert [protocols.device_of(pointer) for pointer in found] == [3, 0]
 
 
 class Somewhere:
