@@ -302,10 +302,13 @@ def test_exported_memory_is_held_until_kernels_are_launched(events):
         assert "given back" not in events[reader : events.index(("launch on", 0))]
 
 
+DEVICE_OF = protocols.device_of  # before a fixture puts the imagined device's in its place
+
+
 def test_the_driver_says_where_memory_lies(monkeypatch):
     found = {7: (driver.CUresult.CUDA_SUCCESS, 3), 8: (driver.CUresult.CUDA_ERROR_INVALID_VALUE, None)}
     monkeypatch.setattr(driver, "cuPointerGetAttribute", lambda asked, pointer: found[pointer])
-    assert [protocols.device_of(pointer) for pointer in found] == [3, 0]
+    assert [DEVICE_OF(pointer) for pointer in found] == [3, 0]
 
 
 class Somewhere:
